@@ -42,3 +42,7 @@ class ModelMismatchError(CvaeError):
     """A compressed file that was made with another checkpoint."""
 
     exit_code = 5
+
+
+class TrainingError(CvaeError):
+    """A run that cannot start or go on."""

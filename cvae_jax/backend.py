@@ -1,0 +1,52 @@
+"""Every choice that depends on the machine, in one place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def chunk_size() -> int:
+    """Images that are worked off at once.
+
+    On CPU the temporaries of 32 images stay in the cache; of 128 they do not, and an image
+    costs twice as much (``python -m benchmarks.throughput``).  Accelerators want large pieces.
+    """
+    return 32 if on_cpu() else 4096
+
+
+def epoch_is_one_dispatch() -> bool:
+    """Whether an epoch runs as one ``lax.scan`` or as a Python loop over steps.
+
+    One dispatch keeps an accelerator busy.  On CPU a step takes far longer than its dispatch,
+    scan measured no faster, and a loop can show progress and stop between steps.
+    """
+    return not on_cpu()
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled functions between runs, in the user's cache directory.
+
+    The cache holds executable code: the directory is the user's own and closed to others.
+    ``JAX_COMPILATION_CACHE_DIR`` chooses another place.
+    """
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = base / "cvae_jax" / "xla"
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if cache.stat().st_uid != os.getuid():
+            return
+        cache.chmod(0o700)
+    except OSError:
+        return  # no home, or a read-only one: compile every time
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -1,0 +1,107 @@
+"""What a model is worth on a set of images: the figures that every report shows."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cvae_jax import losses, metrics
+from cvae_jax.batching import chunked, stream
+from cvae_jax.config import Config, ModelConfig
+from cvae_jax.modules import CVAE
+
+SSIM_WINDOWS = {"ssim": "gaussian", "ssim_uniform": "uniform"}
+SMALLEST_FOR_SSIM = 11
+
+
+class Evaluation(NamedTuple):
+    """figures: name -> number, means over the images; per_image: name -> ``[N]``."""
+
+    figures: dict[str, dict[str, float]]
+    per_image: dict[str, np.ndarray]
+    reconstructions: np.ndarray  # uint8 [N, H, W, C], of decode(z_mean)
+
+
+def noise_for(seed: int, n: int, dim: int) -> Array:
+    """``[n, dim]`` of N(0, I), the same row for the same image whatever ``n`` is."""
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
+    return jax.vmap(lambda key: jax.random.normal(key, (dim,)))(keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _negative_elbo(config: Config, params: dict, images: Array, noise: Array) -> Array:
+    def per_image(images, noise):
+        x = images.astype(jnp.float32) / 255
+        output = CVAE(config.model).apply({"params": params}, x, noise)
+        distortion = losses.RECONSTRUCTIONS[config.train.reconstruction](output.logits, x)
+        return distortion + config.train.beta * losses.kl(output.posterior)
+
+    return chunked(per_image)(images, noise)
+
+
+def validation_loss(config: Config, params: dict, images: np.ndarray) -> float:
+    """The training loss on held-out images (uint8 ``[N, H, W, C]``), the same noise each time."""
+    noise = np.asarray(noise_for(config.train.seed, len(images), config.model.latent_dim))
+    loss = stream(functools.partial(_negative_elbo, config, params), images, noise)
+    return float(loss.astype(np.float64).mean())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure(config: ModelConfig, params: dict, images: Array, noise: Array) -> dict:
+    """Everything per image: z_mean ``[B, D]``, pixels, and ``[B]`` for each figure."""
+
+    def per_image(images, noise):
+        x = images.astype(jnp.float32) / 255
+        model, variables = CVAE(config), {"params": params}
+        deterministic, sampled = (model.apply(variables, x, n) for n in (None, noise))
+        out = {"kl": losses.kl(deterministic.posterior)}
+        for name, logits in (("", deterministic.logits), ("sampled_", sampled.logits)):
+            pixels = jax.nn.sigmoid(logits)
+            out[f"{name}bce"] = losses.bce(logits, x)
+            out[f"{name}mse"] = metrics.mse(pixels, x)
+            if min(config.height, config.width) >= SMALLEST_FOR_SSIM:
+                for figure, window in SSIM_WINDOWS.items():
+                    out[f"{name}{figure}"] = metrics.ssim(pixels, x, window)
+        pixels = jnp.round(jax.nn.sigmoid(deterministic.logits) * 255).astype(jnp.uint8)
+        return out, deterministic.posterior.z_mean, pixels
+
+    return chunked(per_image)(images, noise)
+
+
+def evaluate(config: ModelConfig, params: dict, images: np.ndarray, seed: int = 0) -> Evaluation:
+    """Measures the model on uint8 ``[N, H, W, C]`` images, N at least 1.
+
+    ``figures`` has two sections, "deterministic" (decode(z_mean)) and "sampled" (decode of one
+    posterior sample per image, noise from ``seed``).  MSE, PSNR in dB (``psnr_of_mean_mse`` and
+    ``mean_psnr``, the mean of each image's own), SSIM (absent for images under 11 pixels), BCE,
+    KL and -ELBO in nats per image, -ELBO also in bits per dimension, and the active units.
+    """
+    noise = np.asarray(noise_for(seed, len(images), config.latent_dim))
+    per_image, z_mean, pixels = stream(
+        functools.partial(_measure, config, params), images, noise
+    )
+    rate = float(per_image["kl"].mean(dtype=np.float64))
+    figures = {}
+    for section, prefix in (("deterministic", ""), ("sampled", "sampled_")):
+        mean = {
+            name: float(per_image[prefix + name].mean(dtype=np.float64))
+            for name in ("mse", *SSIM_WINDOWS, "bce")
+            if prefix + name in per_image
+        }
+        negative_elbo = mean["bce"] + rate
+        figures[section] = {
+            "mse": mean.pop("mse"),
+            "psnr_of_mean_mse": float(metrics.psnr(per_image[prefix + "mse"].mean())),
+            "mean_psnr": float(metrics.psnr(per_image[prefix + "mse"]).mean()),
+            **mean,
+            "kl": rate,
+            "negative_elbo": negative_elbo,
+            "bits_per_dim": metrics.bits_per_dim(negative_elbo, config.image_shape),
+        }
+    figures["deterministic"]["active_units"] = metrics.active_units(z_mean)
+    return Evaluation(figures, per_image, pixels)

@@ -1,0 +1,77 @@
+"""How far one image is from another: MSE, PSNR and SSIM, for images in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+K1, K2 = 0.01, 0.03
+
+
+def mse(x: Array, y: Array) -> Array:
+    """Mean squared error of each image: ``[N, H, W, C]`` x2 -> ``[N]``."""
+    return jnp.mean((x - y) ** 2, axis=(1, 2, 3))
+
+
+def psnr(mse: Array | np.ndarray | float) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB of a mean squared error; infinite where it is 0."""
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(np.asarray(mse, np.float64))
+
+
+def ssim(x: Array, y: Array, window: Literal["gaussian", "uniform"] = "gaussian") -> Array:
+    """Structural similarity of each image: ``[N, H, W, C]`` x2 -> ``[N]``, data range 1.
+
+    ``gaussian``: 11x11, sigma 1.5, population covariance (Wang et al. 2004), which is
+    scikit-image's ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
+    ``uniform``: 7x7, sample covariance, which is scikit-image's default.
+    Windows that reach over the border do not count; channels are averaged.
+
+    Raises:
+      ValueError: the image is smaller than the window.
+    """
+    weights = _gaussian(11, 1.5) if window == "gaussian" else np.full(7, 1 / 7)
+    pixels = len(weights) ** 2
+    bessel = 1.0 if window == "gaussian" else pixels / (pixels - 1)
+    rows, cols = (_sliding(weights, size) for size in x.shape[1:3])
+
+    def local_mean(image: Array) -> Array:
+        return jnp.einsum("ih,nhwc,jw->nijc", rows, image, cols)
+
+    mean_x, mean_y = local_mean(x), local_mean(y)
+    var_x = bessel * (local_mean(x * x) - mean_x**2)
+    var_y = bessel * (local_mean(y * y) - mean_y**2)
+    cov = bessel * (local_mean(x * y) - mean_x * mean_y)
+    luminance = (2 * mean_x * mean_y + K1**2) / (mean_x**2 + mean_y**2 + K1**2)
+    structure = (2 * cov + K2**2) / (var_x + var_y + K2**2)
+    return jnp.mean(luminance * structure, axis=(1, 2, 3))
+
+
+def bits_per_dim(nats: float, image_shape: tuple[int, ...]) -> float:
+    """Nats per image as bits per pixel and channel."""
+    return nats / math.log(2) / math.prod(image_shape)
+
+
+def active_units(z_mean: np.ndarray, threshold: float = 0.01) -> int:
+    """Latent dimensions that are used: Var_x(z_mean) > 0.01 (Burda et al. 2016); ``[N, D]``."""
+    return int(np.sum(np.var(z_mean, axis=0) > threshold)) if len(z_mean) else 0
+
+
+def _gaussian(size: int, sigma: float) -> np.ndarray:
+    offsets = np.arange(size) - (size - 1) / 2
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return weights / weights.sum()
+
+
+def _sliding(weights: np.ndarray, size: int) -> np.ndarray:
+    """The matrix that slides a window along ``size`` pixels: ``[size - len + 1, size]``."""
+    if size < len(weights):
+        raise ValueError(f"SSIM needs images of at least {len(weights)} pixels a side, not {size}")
+    matrix = np.zeros((size - len(weights) + 1, size), np.float32)
+    for i, row in enumerate(matrix):
+        row[i : i + len(weights)] = weights
+    return matrix
