@@ -90,7 +90,11 @@ def unfold(x: Array, kernel: Size, stride: int) -> Array:
     out_h, out_w = output_size((h, w), stride)
     low_y, low_x = _padding((h, w), kernel, stride)
     span_y, span_x = (out_h - 1) * stride + 1, (out_w - 1) * stride + 1
-    x = _pad(x, (low_y, span_y + kernel[0] - 1 - h - low_y), (low_x, span_x + kernel[1] - 1 - w - low_x))
+    x = _pad(
+        x,
+        (low_y, span_y + kernel[0] - 1 - h - low_y),
+        (low_x, span_x + kernel[1] - 1 - w - low_x),
+    )
     taps = itertools.product(range(kernel[0]), range(kernel[1]))
     return jnp.concatenate(
         [x[:, i : i + span_y : stride, j : j + span_x : stride] for i, j in taps], axis=-1
@@ -110,7 +114,10 @@ def fold(windows: Array, kernel: Size, stride: int, size: Size) -> Array:
         total = jnp.zeros((n, phase_h, phase_w, windows.shape[-1]), windows.dtype)
         for i, j in itertools.product(range(kernel[0]), range(kernel[1])):
             # Tap (i, j) of window (y, x) lands on row y*s + i - low_y: a whole shift and a phase.
-            (shift_y, to_p), (shift_x, to_q) = divmod(i - low_y, stride), divmod(j - low_x, stride)
+            (shift_y, to_p), (shift_x, to_q) = (
+                divmod(i - low_y, stride),
+                divmod(j - low_x, stride),
+            )
             if (to_p, to_q) == (p, q):
                 tap = windows[:, :, :, i, j]
                 total += _pad(
@@ -136,7 +143,9 @@ fold.defvjp(
 def _padding(size: Size, kernel: Size, stride: int) -> Size:
     """How many zeros SAME puts before the first row and the first column."""
     out = output_size(size, stride)
-    low = [max((o - 1) * stride + k - s, 0) // 2 for o, k, s in zip(out, kernel, size, strict=True)]
+    low = [
+        max((o - 1) * stride + k - s, 0) // 2 for o, k, s in zip(out, kernel, size, strict=True)
+    ]
     return low[0], low[1]
 
 

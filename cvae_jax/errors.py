@@ -1,9 +1,14 @@
 """Every error that a user can cause.
 
 The message is one line: what was wrong, what was expected, what to do.  The
-command-line entry points print it and leave with ``exit_code``; nothing else
+command-line entry points print it (``run``) and leave with ``exit_code``; nothing else
 in the package catches these.
 """
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
 
 
 class CvaeError(Exception):
@@ -46,3 +51,19 @@ class ModelMismatchError(CvaeError):
 
 class TrainingError(CvaeError):
     """A run that cannot start or go on."""
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """Calls a command's ``main`` and returns its exit status; user errors become one line."""
+    try:
+        return main() or 0
+    except CvaeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

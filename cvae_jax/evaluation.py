@@ -17,6 +17,19 @@ from cvae_jax.modules import CVAE
 
 SSIM_WINDOWS = {"ssim": "gaussian", "ssim_uniform": "uniform"}
 SMALLEST_FOR_SSIM = 11
+# Name in `figures` -> (label, digits after the point), in the order of the table.
+LABELS = {
+    "mse": ("MSE", 5),
+    "psnr_of_mean_mse": ("PSNR of the mean MSE, dB", 2),
+    "mean_psnr": ("mean of each image's PSNR, dB", 2),
+    "ssim": ("SSIM, Gaussian 11, sigma 1.5", 4),
+    "ssim_uniform": ("SSIM, uniform 7x7", 4),
+    "bce": ("BCE, nats", 2),
+    "kl": ("KL, nats", 2),
+    "negative_elbo": ("-ELBO, nats", 2),
+    "bits_per_dim": ("-ELBO, bits per dimension", 4),
+    "active_units": ("active latent units", 0),
+}
 
 
 class Evaluation(NamedTuple):
@@ -73,7 +86,9 @@ def _measure(config: ModelConfig, params: dict, images: Array, noise: Array) -> 
     return chunked(per_image)(images, noise)
 
 
-def evaluate(config: ModelConfig, params: dict, images: np.ndarray, seed: int = 0) -> Evaluation:
+def evaluate(
+    config: ModelConfig, params: dict, images: np.ndarray, seed: int = 0
+) -> Evaluation:
     """Measures the model on uint8 ``[N, H, W, C]`` images, N at least 1.
 
     ``figures`` has two sections, "deterministic" (decode(z_mean)) and "sampled" (decode of one
@@ -105,3 +120,15 @@ def evaluate(config: ModelConfig, params: dict, images: np.ndarray, seed: int = 
         }
     figures["deterministic"]["active_units"] = metrics.active_units(z_mean)
     return Evaluation(figures, per_image, pixels)
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """The figures as text: a row each, a column for each section."""
+    sections = list(figures)
+    lines = [f"{'':34}" + "".join(f"{s:>15}" for s in sections)]
+    for name, (label, digits) in LABELS.items():
+        cells = [figures[s].get(name) for s in sections]
+        if any(cell is not None for cell in cells):
+            shown = ["" if cell is None else f"{cell:.{digits}f}" for cell in cells]
+            lines.append(f"{label:34}" + "".join(f"{cell:>15}" for cell in shown))
+    return "\n".join(lines)

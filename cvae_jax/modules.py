@@ -116,7 +116,9 @@ class Decoder(nn.Module):
         x = nn.relu(Dense(h * w * filters[-1], self.dtype, name="dense")(x))
         x = x.reshape(x.shape[0], h, w, filters[-1])
         for i, (features, size) in enumerate(zip(filters[::-1], sizes[-2::-1], strict=True)):
-            x = nn.relu(ConvTranspose(features, STRIDE, size, self.dtype, name=f"deconv_{i}")(x))
+            x = nn.relu(
+                ConvTranspose(features, STRIDE, size, self.dtype, name=f"deconv_{i}")(x)
+            )
         x = ConvTranspose(self.config.channels, 1, sizes[0], self.dtype, name="output")(x)
         return x.astype(jnp.float32)
 

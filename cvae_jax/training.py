@@ -39,7 +39,7 @@ class Progress(NamedTuple):
 
     state: TrainState
     step: int
-    loss: float  # of an earlier step: the newest that did not have to be waited for
+    metrics: dict[str, float]  # of the newest step that need not be waited for
 
 
 def steps_per_epoch(config: TrainConfig, images: int) -> int:
@@ -58,7 +58,10 @@ def learning_rate(config: TrainConfig, total_steps: int) -> optax.Schedule:
     if config.schedule == "constant":
         return optax.constant_schedule(config.learning_rate)
     return optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, warmup_steps=min(500, total_steps // 10), decay_steps=total_steps
+        0.0,
+        config.learning_rate,
+        warmup_steps=min(500, total_steps // 10),
+        decay_steps=total_steps,
     )
 
 
@@ -122,8 +125,8 @@ def loss_and_gradient(
 
 def train_step(
     config: Config, total_steps: int, state: TrainState, data: Array, order: Array, key: Array
-) -> tuple[TrainState, Array]:
-    """One optimiser step: ``(next state, loss)``.
+) -> tuple[TrainState, Metrics]:
+    """One optimiser step: ``(next state, metrics of the batch)``.
 
     data: uint8 ``[N, H, W, C]``, all of the training images; order: ``[steps, B]`` of the
     current epoch; key: the run's base key.
@@ -144,11 +147,11 @@ def train_step(
     decay = jnp.minimum(config.train.average_decay, (1 + state.step) / (10 + state.step))
     average = jax.tree.map(lambda a, p: p + decay * (a - p), state.average, params)
     sums = {k: jnp.where(at == 0, 0.0, state.sums[k]) + metrics[k] for k in metrics}
-    return TrainState(state.step + 1, params, average, opt_state, sums), metrics["loss"]
+    return TrainState(state.step + 1, params, average, opt_state, sums), metrics
 
 
 def make_advance(config: Config, total_steps: int) -> Callable:
-    """``advance(state, data, order, key) -> (state, loss)``, jitted; the old state is given up.
+    """``advance(state, data, order, key) -> (state, metrics)``, jitted; the old state is given up.
 
     Goes one step, or to the end of the epoch where an epoch is one dispatch (``backend``).
     """
@@ -159,7 +162,7 @@ def make_advance(config: Config, total_steps: int) -> Callable:
             state.step % len(order),
             len(order),
             lambda _, carry: step(carry[0], data, order, key),
-            (state, jnp.zeros(())),
+            (state, state.sums),
         )
 
     whole = backend.epoch_is_one_dispatch()
@@ -190,13 +193,13 @@ def run(config: Config, state: TrainState, images: np.ndarray) -> Iterator[Progr
         if at == 0 or order is None:
             order = jax.device_put(epoch_order(config.train, epoch, len(images)))
         with jax.transfer_guard("disallow"):
-            state, loss = advance(state, data, order, key)
+            state, metrics = advance(state, data, order, key)
         step += per_epoch - at if backend.epoch_is_one_dispatch() else 1
-        # Reading this loss would wait for the step; the one before is there already, unless
-        # the epoch ends here and its checkpoint must not be of a run that has diverged.
-        ready = loss if previous is None or step % per_epoch == 0 else previous
-        yield Progress(state, step, _finite(ready, step))
-        previous = loss
+        # Reading these metrics would wait for the step; the ones before are there already.  At
+        # the end of an epoch they are read all the same: no diverged state is to be kept.
+        ready = metrics if previous is None or step % per_epoch == 0 else previous
+        yield Progress(state, step, _read(ready, step))
+        previous = metrics
 
 
 def epoch_means(state: TrainState, steps: int) -> dict[str, float]:
@@ -204,11 +207,11 @@ def epoch_means(state: TrainState, steps: int) -> dict[str, float]:
     return {name: float(total) / steps for name, total in state.sums.items()}
 
 
-def _finite(loss: Array, step: int) -> float:
-    value = float(jax.device_get(loss))
-    if not np.isfinite(value):
+def _read(metrics: Metrics, step: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    if not np.isfinite(values["loss"]):
         raise TrainingError(
-            f"the loss became {value} at about step {step}; the last checkpoint is kept: "
-            "try a lower --learning_rate"
+            f"the loss became {values['loss']} at about step {step}; the last checkpoint is kept: "
+            "start anew with a lower --learning_rate"
         )
-    return value
+    return values

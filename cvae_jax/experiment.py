@@ -1,0 +1,243 @@
+"""A training run in a workdir: resume, validate, keep checkpoints, log, draw.
+
+All effects of training are here; ``training`` has the arithmetic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cvae_jax import checkpoint, evaluation, plots, training
+from cvae_jax.config import Config
+from cvae_jax.errors import ConfigError
+from cvae_jax.modules import CVAE, abstract_params
+from cvae_jax.progress import Progress
+
+METRICS = "metrics.jsonl"
+PACKAGES = ("cvae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+SECONDS_BETWEEN_PICTURES = 60
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Images of a run, uint8 ``[N, H, W, C]``, and what is recorded of them."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    name: str
+    fingerprint: str  # of the training split, validation images included
+
+    def record(self) -> dict[str, Any]:
+        sizes = {s: len(getattr(self, s)) for s in ("train", "validation", "test")}
+        return {"name": self.name, "fingerprint": self.fingerprint, "images": sizes}
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has saved its state."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}")
+        self.exit_code = 128 + signum
+
+
+def train(
+    config: Config,
+    data: TrainingData,
+    workdir: Path,
+    *,
+    fresh: bool = False,
+    tensorboard: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Trains, or goes on with the run that ``workdir`` holds; returns the best checkpoint.
+
+    Raises:
+      ConfigError: the workdir holds a run of another configuration or other data.
+      CheckpointError: the workdir cannot be written.
+      TrainingError: the loss is not finite, or there is too little data.
+      Interrupted: SIGINT or SIGTERM came; everything up to the last step is saved.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        checkpoint.clear(workdir)
+    per_epoch = training.steps_per_epoch(config.train, len(data.train))
+    state = training.init_state(config, config.train.epochs * per_epoch)
+    latest = checkpoint.latest_valid(workdir, lambda message: say(f"warning: {message}"))
+    if latest:
+        _refuse_contradiction(checkpoint.read_config(latest), config, data, workdir)
+        state = _restore(latest, state)
+        say(f"going on from {latest}")
+    history = _History(workdir, after_step=int(state.step), tensorboard=tensorboard)
+    pictures = _Pictures(config, data, workdir)
+
+    def save(state: training.TrainState, step: int, score: float | None, results: dict) -> None:
+        items = {"params": state.average, "optimizer": state._replace(average={})._asdict()}
+        record = {**_record(config, data), "step": step, "results": results}
+        checkpoint.save_step(workdir, step, items, record, score=score)
+
+    with _signals() as received, Progress(config.train, per_epoch, int(state.step)) as progress:
+        for at in training.run(config, state, data.train):
+            progress.step(at)
+            if at.step % per_epoch == 0:
+                row = training.epoch_means(at.state, per_epoch)
+                loss = evaluation.validation_loss(config, at.state.average, data.validation)
+                row |= {"validation_loss": loss}
+                row |= {"images_per_second": round(progress.images_per_second, 1)}
+                history.append({"step": at.step, "epoch": at.step // per_epoch, **row})
+                save(at.state, at.step, loss, {"validation_loss": loss})
+                progress.epoch(at.step // per_epoch, row)
+                pictures.draw(
+                    at.state.average, history.rows, at_least_every=SECONDS_BETWEEN_PICTURES
+                )
+            if received:
+                if at.step % per_epoch:
+                    save(at.state, at.step, None, {})
+                raise Interrupted(received[0], at.step)
+    best = checkpoint.best(workdir)
+    params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
+    pictures.draw(params, history.rows)
+    return best
+
+
+def _record(config: Config, data: TrainingData) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"config": config.to_dict(), "dataset": data.record(), "versions": versions}
+
+
+def _refuse_contradiction(
+    saved: dict[str, Any], config: Config, data: TrainingData, workdir: Path
+) -> None:
+    """Raises ConfigError naming every field in which the workdir's run is another one."""
+
+    def flat(record: dict[str, Any]) -> dict[str, Any]:
+        fields = {**record["config"]["model"], **record["config"]["train"]}
+        fields |= {f"dataset {k}": v for k, v in record["dataset"].items()}
+        return fields
+
+    ours = flat(json.loads(json.dumps({"config": config.to_dict(), "dataset": data.record()})))
+    theirs = flat(saved)
+    differences = [
+        f"{name} is {theirs.get(name)} there and {ours.get(name)} here"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differences:
+        raise ConfigError(
+            f"{workdir} holds another run: {'; '.join(differences)}. "
+            "Choose another --workdir, the same settings, or --fresh to start anew"
+        )
+
+
+def _restore(path: Path, like: training.TrainState) -> training.TrainState:
+    """The state saved at ``path``, on the device, in the shape of ``like``."""
+    abstract = jax.eval_shape(lambda: like)
+    found = checkpoint.restore(
+        path, {"params": abstract.average, "optimizer": abstract._replace(average={})._asdict()}
+    )
+    state = training.TrainState(**{**found["optimizer"], "average": found["params"]})
+    return jax.device_put(state)
+
+
+class _History:
+    """``metrics.jsonl``: one row per finished epoch, of the steps that the state has seen."""
+
+    def __init__(self, workdir: Path, after_step: int, tensorboard: bool):
+        self.path = workdir / METRICS
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        self.rows = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # a line that a kill cut short
+                row = json.loads(line)
+                if row["step"] <= after_step:
+                    self.rows.append(row)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        os.replace(temporary, self.path)
+        self._writer = _tensorboard_writer(workdir) if tensorboard else None
+
+    def append(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self._writer:
+            for name in row.keys() - {"step", "epoch"}:
+                self._writer.add_scalar(name, row[name], row["step"])
+            self._writer.flush()
+
+
+def _tensorboard_writer(workdir: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "--tensorboard needs the package tensorboardX: pip install 'cvae_jax[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(workdir / "tensorboard"))
+
+
+class _Pictures:
+    """Loss curves, a grid of test reconstructions, samples from the prior, in the workdir."""
+
+    def __init__(self, config: Config, data: TrainingData, workdir: Path):
+        self.workdir = workdir
+        self.images = data.test[: plots.COLUMNS * 4]
+        self.drawn = time.monotonic()
+        model = CVAE(config.model)
+        noise = evaluation.noise_for(
+            config.train.seed, plots.COLUMNS * 8, config.model.latent_dim
+        )
+
+        @jax.jit
+        def render(params, images):
+            logits = model.apply({"params": params}, images / 255.0).logits
+            samples = model.apply({"params": params}, noise, method=lambda m, z: m.decoder(z))
+            return jax.nn.sigmoid(logits), jax.nn.sigmoid(samples)
+
+        self.render = render
+
+    def draw(self, params: dict, rows: list[dict], at_least_every: float = 0) -> None:
+        if time.monotonic() - self.drawn < at_least_every:
+            return
+        self.drawn = time.monotonic()
+        reconstructions, samples = self.render(params, self.images)
+        plots.save(plots.loss_curves(rows), self.workdir / "loss_curves.png")
+        plots.save(
+            plots.pairs(
+                self.images / 255.0, reconstructions, "Test images over reconstructions"
+            ),
+            self.workdir / "reconstructions.png",
+        )
+        plots.save(plots.grid(samples, "Samples from the prior"), self.workdir / "samples.png")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM; a second one has its usual effect."""
+    received: list[int] = []
+    previous = {}
+
+    def handle(signum: int, frame: Any) -> None:
+        received.append(signum)
+        signal.signal(signum, previous[signum])
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        previous[signum] = signal.signal(signum, handle)
+    try:
+        yield received
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,106 @@
+"""The pictures: figures are built without pyplot and without a display."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLUMNS = 16
+# Okabe & Ito's palette: told apart by the colour-blind, and by their order of brightness in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    FigureCanvasAgg(figure).print_figure(path, dpi=120, bbox_inches="tight")
+
+
+def grid(images: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:
+    """Images ``[N, H, W, C]`` in [0, 1], ``columns`` to a row."""
+    figure = Figure(figsize=(8, 0.55 * -(-len(images) // columns) + 0.4))
+    _show(figure.add_subplot(), _tile(np.asarray(images), columns), title)
+    return figure
+
+
+def pairs(
+    originals: np.ndarray, decoded: np.ndarray, title: str, columns: int = COLUMNS
+) -> Figure:
+    """Each row of originals above the row of what they were decoded to; both ``[N, H, W, C]``."""
+    originals, decoded = np.asarray(originals), np.asarray(decoded)
+    rows = []
+    for start in range(0, len(originals), columns):
+        for images in (originals, decoded):
+            rows.append(_filled(images[start : start + columns], columns))
+    return grid(np.concatenate(rows), title, columns)
+
+
+def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarray) -> Figure:
+    """Originals over reconstructions: a random-free first row, the worst, the best by ``errors``."""
+    order = np.argsort(errors, kind="stable")
+    choices = {
+        "First images": np.arange(min(COLUMNS, len(errors))),
+        "Worst cases": order[::-1][:COLUMNS],
+        "Best cases": order[:COLUMNS],
+    }
+    figure = Figure(figsize=(8, 4.2))
+    for i, (title, chosen) in enumerate(choices.items()):
+        both = np.concatenate([_filled(a[chosen], COLUMNS) for a in (originals, decoded)])
+        low, high = errors[chosen].min(), errors[chosen].max()
+        _show(
+            figure.add_subplot(3, 1, i + 1),
+            _tile(both, COLUMNS),
+            f"{title}, MSE {low:.4f} to {high:.4f}",
+        )
+    return figure
+
+
+def loss_curves(rows: list[dict[str, Any]]) -> Figure:
+    """Training and validation loss, and the loss's two parts, over epochs."""
+    figure = Figure(figsize=(8, 3.2))
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for name, label, colour, style in (
+        ("loss", "training", COLOURS[0], "-"),
+        ("validation_loss", "validation (averaged weights)", COLOURS[1], "--"),
+    ):
+        left.plot(epochs, [row[name] for row in rows], style, color=colour, label=label)
+    left.set(xlabel="epoch", ylabel="loss per image", title="Loss")
+    if len(rows) > 3:  # the first epoch is far above the rest
+        values = [row[n] for row in rows[1:] for n in ("loss", "validation_loss")]
+        left.set_ylim(min(values) * 0.99, max(values) * 1.01)
+    left.legend()
+    distortion = next((n for n in ("bce", "mse") if rows and n in rows[0]), "bce")
+    right.plot(epochs, [r[distortion] for r in rows], color=COLOURS[2], label="reconstruction")
+    right.plot(epochs, [r["kl"] for r in rows], "--", color=COLOURS[3], label="KL")
+    right.set(xlabel="epoch", title="Its parts (training)")
+    right.set_ylim(bottom=0)
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    return figure
+
+
+def _filled(images: np.ndarray, count: int) -> np.ndarray:
+    """Blank images added until there are ``count``."""
+    missing = count - len(images)
+    return np.concatenate([images, np.ones((missing, *images.shape[1:]), images.dtype)])
+
+
+def _tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """``[N, H, W, C]`` -> one image of rows of ``columns``, a pixel of white between them."""
+    images = _filled(images, -(-len(images) // columns) * columns)
+    n, h, w, c = images.shape
+    padded = np.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
+    tiled = padded.reshape(n // columns, columns, h + 1, w + 1, c).transpose(0, 2, 1, 3, 4)
+    return tiled.reshape(n // columns * (h + 1), columns * (w + 1), c)
+
+
+def _show(axes: Any, image: np.ndarray, title: str) -> None:
+    grey = image.shape[-1] not in (3, 4)
+    axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1)
+    axes.set_title(title, fontsize=9)
+    axes.set_axis_off()
