@@ -138,13 +138,11 @@ checkpoint.save(sys.argv[1], {"params": {"x": x}}, {})
             "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
             "JAX_PLATFORMS": "cpu",
         }
-        subprocess.run(
-            [sys.executable, "-c", script, tmp_path / "c"], env=environment, check=True
-        )
+        subprocess.run([sys.executable, "-c", script, tmp_path / "c"], env=environment, check=True)
+        for file in files_below(tmp_path / "c"):
+            assert b"sharding_type" not in file.read_bytes(), "it records the devices"
         target = {"x": np.arange(8.0, dtype="f")}
-        assert_identical(
-            checkpoint.restore(tmp_path / "c", {"params": target})["params"], target
-        )
+        assert_identical(checkpoint.restore(tmp_path / "c", {"params": target})["params"], target)
 
     def test_files_name_no_path_of_the_machine(self, tmp_path):
         for file in files_below(checkpoint.save(tmp_path / "c", items_of(0), CONFIG)):
@@ -330,7 +328,7 @@ class TestSave:
         failure(checkpoint.save_step, tmp_path / "file", 1, items_of(0), CONFIG)
         assert capfd.readouterr() == ("", "")
 
-    def test_a_disk_that_takes_no_more(self, workdir, capfd):
+    def test_a_disk_that_takes_no_more(self, workdir, capfd, caplog):
         """A limit on file sizes fails a write in the middle, in Orbax's own threads."""
         before = {p: p.read_bytes() for p in files_below(workdir)}
         big = {"params": {"x": np.random.default_rng(0).normal(size=100_000)}}
@@ -343,6 +341,7 @@ class TestSave:
         assert message.endswith(": File too large")
         assert str(workdir / "steps" / "00000003") in message
         assert {p: p.read_bytes() for p in files_below(workdir)} == before
+        assert caplog.records == []
         assert capfd.readouterr() == ("", "")
 
     def test_an_interrupt_leaves_nothing(self, tmp_path, monkeypatch):
@@ -383,9 +382,7 @@ class TestRetention:
 
     def test_going_back_and_saving_a_step_again_replaces_it(self, workdir):
         path = checkpoint.save_step(workdir, 2, {"params": params_of(9)}, {}, keep_last=1)
-        assert_identical(
-            checkpoint.restore(path, {"params": params_of(0)})["params"], params_of(9)
-        )
+        assert_identical(checkpoint.restore(path, {"params": params_of(0)})["params"], params_of(9))
         assert self.names(workdir) == [2, 3]
 
     def test_other_names_are_no_steps(self, workdir):
