@@ -32,12 +32,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--resize", action="store_true", help="bring a folder's images to the model's size"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the sampled reconstruction's noise"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the figures there"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="of the sampled reconstruction's noise")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument(
         "--figure", type=Path, metavar="FILE", help="draw originals over reconstructions there"
     )

@@ -54,17 +54,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                 type=int if several else type(field.default),
                 nargs="+" if several else None,
                 choices=field.metadata["choices"],
-                metavar=None
-                if field.metadata["choices"]
-                else type(field.default).__name__.upper(),
+                metavar=None if field.metadata["choices"] else type(field.default).__name__.upper(),
                 help=field.metadata["help"],
             )
     return parser.parse_args(argv)
 
 
-def configure(
-    args: argparse.Namespace, dataset: str, image_shape: tuple[int, int, int]
-) -> Config:
+def configure(args: argparse.Namespace, dataset: str, image_shape: tuple[int, int, int]) -> Config:
     """The preset with the flags given on top, for images of this shape."""
     preset = args.preset or ("digits" if dataset == "digits" else "default")
     names = [f.name for section in SECTIONS.values() for f in dataclasses.fields(section)]
@@ -93,12 +89,11 @@ def main(argv: list[str] | None = None) -> int:
         for split in ("train", "test")
     )
     config = configure(args, dataset.name, full.shape[1:])
-    held_out = round(len(full) * config.train.validation_fraction)
 
     from cvae_jax import codec, evaluation, experiment  # slow to import: after the arguments
 
-    images = experiment.TrainingData(
-        *data.split_validation(full, held_out), test, dataset.name, data.fingerprint(full)
+    images = experiment.TrainingData.split(
+        dataset.name, full, test, config.train.validation_fraction
     )
     print(
         f"{dataset.name}: {len(images.train)} training, {len(images.validation)} validation, "

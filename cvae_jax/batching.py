@@ -63,9 +63,7 @@ def stream(f: Callable, *arrays: np.ndarray) -> Any:
     dispatched before the results of the last are copied out.
     """
     n = len(arrays[0])
-    shapes = jax.eval_shape(
-        f, *(jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for a in arrays)
-    )
+    shapes = jax.eval_shape(f, *(jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for a in arrays))
     out = jax.tree.map(lambda s: np.empty((n, *s.shape[1:]), s.dtype), shapes)
 
     def collect(start, stop, result):

@@ -335,9 +335,7 @@ def _nearby(path: Path) -> str:
     base = next(p for p in (path, *path.parents) if p.is_dir())
     with _reported(f"list {base}"):
         names = sorted(
-            p.name
-            for p in base.iterdir()
-            if (p / manifest.NAME).is_file() or (p / STEPS).is_dir()
+            p.name for p in base.iterdir() if (p / manifest.NAME).is_file() or (p / STEPS).is_dir()
         )
     return f"{base} holds {', '.join(names[:5])}" if names else f"{base} holds none either"
 

@@ -38,9 +38,7 @@ class ModelConfig:
     def __post_init__(self):
         _positive(self, "height", "width", "channels", "latent_dim", "dense_width")
         if not self.filters or min(self.filters) < 1:
-            raise ConfigError(
-                f"filters must be one or more positive numbers, not {self.filters}"
-            )
+            raise ConfigError(f"filters must be one or more positive numbers, not {self.filters}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -95,9 +93,7 @@ class TrainConfig:
         for field in dataclasses.fields(self):
             choices, value = field.metadata["choices"], getattr(self, field.name)
             if choices and value not in choices:
-                raise ConfigError(
-                    f"{field.name} must be one of {', '.join(choices)}, not {value}"
-                )
+                raise ConfigError(f"{field.name} must be one of {', '.join(choices)}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -144,5 +140,5 @@ PRESETS: dict[str, Config] = {
     # For scikit-learn's digits: 1,300 images make 20 steps an epoch, so many epochs.
     "digits": Config().replace(epochs=150, batch_size=64, average_decay=0.99, **_COSINE),
     # What made checkpoints/mnist.
-    "release": Config().replace(epochs=90, average_decay=0.999, **_COSINE),
+    "release": Config().replace(epochs=60, average_decay=0.999, **_COSINE),
 }

@@ -143,9 +143,7 @@ fold.defvjp(
 def _padding(size: Size, kernel: Size, stride: int) -> Size:
     """How many zeros SAME puts before the first row and the first column."""
     out = output_size(size, stride)
-    low = [
-        max((o - 1) * stride + k - s, 0) // 2 for o, k, s in zip(out, kernel, size, strict=True)
-    ]
+    low = [max((o - 1) * stride + k - s, 0) // 2 for o, k, s in zip(out, kernel, size, strict=True)]
     return low[0], low[1]
 
 

@@ -86,9 +86,7 @@ def _measure(config: ModelConfig, params: dict, images: Array, noise: Array) -> 
     return chunked(per_image)(images, noise)
 
 
-def evaluate(
-    config: ModelConfig, params: dict, images: np.ndarray, seed: int = 0
-) -> Evaluation:
+def evaluate(config: ModelConfig, params: dict, images: np.ndarray, seed: int = 0) -> Evaluation:
     """Measures the model on uint8 ``[N, H, W, C]`` images, N at least 1.
 
     ``figures`` has two sections, "deterministic" (decode(z_mean)) and "sampled" (decode of one
@@ -97,9 +95,7 @@ def evaluate(
     KL and -ELBO in nats per image, -ELBO also in bits per dimension, and the active units.
     """
     noise = np.asarray(noise_for(seed, len(images), config.latent_dim))
-    per_image, z_mean, pixels = stream(
-        functools.partial(_measure, config, params), images, noise
-    )
+    per_image, z_mean, pixels = stream(functools.partial(_measure, config, params), images, noise)
     rate = float(per_image["kl"].mean(dtype=np.float64))
     figures = {}
     for section, prefix in (("deterministic", ""), ("sampled", "sampled_")):

@@ -6,7 +6,7 @@ All effects of training are here; ``training`` has the arithmetic.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -40,6 +40,18 @@ class TrainingData:
     test: np.ndarray
     name: str
     fingerprint: str  # of the training split, validation images included
+
+    @classmethod
+    def split(
+        cls, name: str, train: np.ndarray, test: np.ndarray, validation_fraction: float
+    ) -> TrainingData:
+        """Holds out a share of the training split, always the same images of the same split."""
+        order = np.random.default_rng(0).permutation(len(train))
+        held_out = round(len(train) * validation_fraction)
+        digest = hashlib.sha256(f"{train.dtype} {train.shape}".encode())
+        digest.update(np.ascontiguousarray(train))
+        validation, rest = train[order[:held_out]], train[order[held_out:]]
+        return cls(rest, validation, test, name, digest.hexdigest())
 
     def record(self) -> dict[str, Any]:
         sizes = {s: len(getattr(self, s)) for s in ("train", "validation", "test")}
@@ -197,9 +209,7 @@ class _Pictures:
         self.images = data.test[: plots.COLUMNS * 4]
         self.drawn = time.monotonic()
         model = CVAE(config.model)
-        noise = evaluation.noise_for(
-            config.train.seed, plots.COLUMNS * 8, config.model.latent_dim
-        )
+        noise = evaluation.noise_for(config.train.seed, plots.COLUMNS * 8, config.model.latent_dim)
 
         @jax.jit
         def render(params, images):
@@ -216,9 +226,7 @@ class _Pictures:
         reconstructions, samples = self.render(params, self.images)
         plots.save(plots.loss_curves(rows), self.workdir / "loss_curves.png")
         plots.save(
-            plots.pairs(
-                self.images / 255.0, reconstructions, "Test images over reconstructions"
-            ),
+            plots.pairs(self.images / 255.0, reconstructions, "Test images over reconstructions"),
             self.workdir / "reconstructions.png",
         )
         plots.save(plots.grid(samples, "Samples from the prior"), self.workdir / "samples.png")

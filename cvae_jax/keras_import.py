@@ -55,9 +55,7 @@ def read_weights(path: str | Path) -> tuple[Weights, list[int]]:
         ) from error
 
 
-def to_params(
-    encoder: Weights, decoder: Weights, image_shape: list[int]
-) -> tuple[Config, dict]:
+def to_params(encoder: Weights, decoder: Weights, image_shape: list[int]) -> tuple[Config, dict]:
     """Our configuration and parameters of a Keras encoder and decoder."""
     filters = tuple(kernel.shape[-1] for kernel, _ in encoder if kernel.ndim == 4)
     height, width, channels = image_shape

@@ -70,9 +70,7 @@ def _gaussian(size: int, sigma: float) -> np.ndarray:
 def _sliding(weights: np.ndarray, size: int) -> np.ndarray:
     """The matrix that slides a window along ``size`` pixels: ``[size - len + 1, size]``."""
     if size < len(weights):
-        raise ValueError(
-            f"SSIM needs images of at least {len(weights)} pixels a side, not {size}"
-        )
+        raise ValueError(f"SSIM needs images of at least {len(weights)} pixels a side, not {size}")
     matrix = np.zeros((size - len(weights) + 1, size), np.float32)
     for i, row in enumerate(matrix):
         row[i : i + len(weights)] = weights

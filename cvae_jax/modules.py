@@ -42,6 +42,11 @@ def _kernel_and_bias(layer: nn.Module, *shape: int) -> tuple[Array, Array]:
     return kernel.astype(layer.dtype), bias.astype(layer.dtype)
 
 
+def _at_least_float32(x: Array) -> Array:
+    """Losses are never computed in bfloat16, whatever the network computes in."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 class Dense(nn.Module):
     """``[B, K] -> [B, features]``."""
 
@@ -95,7 +100,7 @@ class Encoder(nn.Module):
         x = nn.relu(Dense(self.config.dense_width, self.dtype, name="dense")(x))
         z_mean = Dense(self.config.latent_dim, self.dtype, name="z_mean")(x)
         z_log_var = Dense(self.config.latent_dim, self.dtype, name="z_log_var")(x)
-        return Posterior(z_mean.astype(jnp.float32), z_log_var.astype(jnp.float32))
+        return Posterior(_at_least_float32(z_mean), _at_least_float32(z_log_var))
 
 
 class Decoder(nn.Module):
@@ -116,11 +121,9 @@ class Decoder(nn.Module):
         x = nn.relu(Dense(h * w * filters[-1], self.dtype, name="dense")(x))
         x = x.reshape(x.shape[0], h, w, filters[-1])
         for i, (features, size) in enumerate(zip(filters[::-1], sizes[-2::-1], strict=True)):
-            x = nn.relu(
-                ConvTranspose(features, STRIDE, size, self.dtype, name=f"deconv_{i}")(x)
-            )
+            x = nn.relu(ConvTranspose(features, STRIDE, size, self.dtype, name=f"deconv_{i}")(x))
         x = ConvTranspose(self.config.channels, 1, sizes[0], self.dtype, name="output")(x)
-        return x.astype(jnp.float32)
+        return _at_least_float32(x)
 
 
 class CVAE(nn.Module):

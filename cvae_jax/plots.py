@@ -25,9 +25,7 @@ def grid(images: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:
     return figure
 
 
-def pairs(
-    originals: np.ndarray, decoded: np.ndarray, title: str, columns: int = COLUMNS
-) -> Figure:
+def pairs(originals: np.ndarray, decoded: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:
     """Each row of originals above the row of what they were decoded to; both ``[N, H, W, C]``."""
     originals, decoded = np.asarray(originals), np.asarray(decoded)
     rows = []

@@ -136,9 +136,7 @@ def train_step(
     noise = jax.random.normal(
         jax.random.fold_in(key, state.step), (len(images), config.model.latent_dim)
     )
-    metrics, gradient = loss_and_gradient(
-        config, state.params, images, noise, backend.chunk_size()
-    )
+    metrics, gradient = loss_and_gradient(config, state.params, images, noise, backend.chunk_size())
     updates, opt_state = optimizer(config.train, total_steps).update(
         gradient, state.opt_state, state.params
     )
