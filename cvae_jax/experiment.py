@@ -22,7 +22,7 @@ import numpy as np
 
 from cvae_jax import checkpoint, evaluation, plots, training
 from cvae_jax.config import Config
-from cvae_jax.errors import ConfigError
+from cvae_jax.errors import CheckpointError, ConfigError
 from cvae_jax.modules import CVAE, abstract_params
 from cvae_jax.progress import Progress
 
@@ -83,7 +83,10 @@ def train(
       TrainingError: the loss is not finite, or there is too little data.
       Interrupted: SIGINT or SIGTERM came; everything up to the last step is saved.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot make the workdir {workdir}: {error.strerror}") from error
     if fresh:
         checkpoint.clear(workdir)
     per_epoch = training.steps_per_epoch(config.train, len(data.train))
@@ -119,7 +122,7 @@ def train(
                 if at.step % per_epoch:
                     save(at.state, at.step, None, {})
                 raise Interrupted(received[0], at.step)
-    best = checkpoint.best(workdir)
+    best = checkpoint.find(workdir)
     params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
     pictures.draw(params, history.rows)
     return best

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+RELEASED = ROOT / "checkpoints" / "mnist"
 
 
 def shared_dir() -> Path:

@@ -1,0 +1,150 @@
+"""The codec from Python: what goes in, what comes out, what is refused."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import RELEASED, ROOT
+
+from cvae_jax import checkpoint, codec
+from cvae_jax.config import Config
+from cvae_jax.errors import CheckpointError, DataError
+from cvae_jax.modules import init_params
+
+RNG = np.random.default_rng(0)
+
+
+def make(**settings):
+    config = Config().replace(**settings)
+    params = init_params(config.model, jax.random.key(0))
+    return codec.Codec(config.model, params, {"config": config.to_dict(), "dataset": {}})
+
+
+@pytest.fixture(scope="module")
+def grey():
+    return make(height=9, width=8, latent_dim=5, filters=(4, 4), dense_width=8)
+
+
+def test_accepts_every_natural_shape_and_type(grey):
+    images = RNG.integers(0, 256, (3, 9, 8, 1), np.uint8)
+    z = grey.encode(images)
+    assert z.shape == (3, 5)
+    assert z.dtype == np.float32
+    for same in (images[..., 0], images / 255.0, (images / 255.0).astype(np.float32)):
+        np.testing.assert_allclose(grey.encode(same), z, atol=1e-5)
+    for one in (images[0], images[0, ..., 0]):
+        np.testing.assert_allclose(grey.encode(one), z[:1], atol=1e-5)
+    x = grey.decode(z)
+    assert x.shape == (3, 9, 8, 1)
+    assert x.dtype == np.float32
+    assert x.min() >= 0
+    assert x.max() <= 1
+    np.testing.assert_allclose(grey.decode(z[0]), x[:1], atol=1e-5)
+
+
+def test_colour_and_no_images_at_all(grey):
+    colour = make(height=8, width=8, channels=3, latent_dim=2, filters=(4,), dense_width=8)
+    assert colour.decode(colour.encode(RNG.random((2, 8, 8, 3)))).shape == (2, 8, 8, 3)
+    assert colour.encode(RNG.random((8, 8, 3))).shape == (1, 2)
+    assert grey.encode(np.zeros((0, 9, 8), np.uint8)).shape == (0, 5)
+    assert grey.decode(np.zeros((0, 5))).shape == (0, 9, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            np.zeros((2, 8, 8, 1), np.uint8),
+            r"expected images of 9x8, 1 channel: .*shape \[2, 8, 8, 1\]",
+        ),
+        (np.zeros((9, 8, 3), np.uint8), r"got shape \[9, 8, 3\]"),
+        (np.zeros(72, np.uint8), r"got shape \[72\]"),
+        (np.zeros((1, 9, 8), np.int64), "uint8 or float .* got int64"),
+        (np.full((1, 9, 8), np.nan), "no NaN"),
+        (np.full((1, 9, 8), 255.0), "values from 255 to 255"),
+        (np.full((1, 9, 8), -0.1, np.float32), "values from -0.1"),
+        ([["a"]], r"got shape \[1, 1\]"),
+    ],
+)
+def test_refuses_other_images(grey, images, message):
+    with pytest.raises(DataError, match=message):
+        grey.encode(images)
+
+
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (np.zeros((2, 4)), r"expected latents of shape \[N, 5\] or \[5\], got \[2, 4\]"),
+        (np.full((1, 5), np.inf), "NaN or infinity"),
+        (np.zeros((1, 5), complex), "got dtype complex128"),
+    ],
+)
+def test_refuses_other_latents(grey, z, message):
+    with pytest.raises(DataError, match=message):
+        grey.decode(z)
+
+
+def test_encoding_is_deterministic_and_independent_of_neighbours(grey):
+    images = RNG.integers(0, 256, (70, 9, 8), np.uint8)
+    together = grey.encode(images)
+    np.testing.assert_array_equal(together, grey.encode(images))
+    alone = np.concatenate([grey.encode(image) for image in images])
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    np.testing.assert_allclose(grey.encode(images[::-1])[::-1], together, atol=1e-5)
+    decoded = grey.decode(together)
+    np.testing.assert_allclose(
+        np.concatenate([grey.decode(z) for z in together]), decoded, atol=1e-5
+    )
+
+
+def test_sampling_needs_a_key_and_obeys_it(grey):
+    a, b, c = (grey.sample(jax.random.key(k), 4) for k in (0, 0, 1))
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+    image = RNG.integers(0, 256, (9, 8), np.uint8)
+    first, second = (grey.sample_posterior(jax.random.key(k), image) for k in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_functional_forms_are_what_the_codec_computes(grey):
+    images = RNG.integers(0, 256, (3, 9, 8, 1), np.uint8)
+    posterior = jax.jit(codec.encode, static_argnums=2)(grey.params, images, grey.model)
+    np.testing.assert_allclose(posterior.z_mean, grey.encode(images), atol=1e-5)
+    pixels = jax.jit(codec.decode, static_argnums=2)(grey.params, posterior.z_mean, grey.model)
+    np.testing.assert_allclose(pixels, grey.decode(posterior.z_mean), atol=1e-5)
+
+
+def test_many_batch_sizes_are_few_compilations():
+    c = make(height=4, width=4, latent_dim=2, filters=(2,), dense_width=3)
+    before = codec._decode._cache_size(), codec._encode_mean._cache_size()
+    for n in (*range(70), 1024, 1500, 2000):
+        z = c.encode(np.zeros((n, 4, 4), np.uint8))
+        c.decode(z)
+    after = codec._decode._cache_size(), codec._encode_mean._cache_size()
+    assert np.subtract(after, before).tolist() == [7, 7]  # 1, 2, 4, 8, 16, 32, 1024
+
+
+def test_load_finds_a_checkpoint_and_says_what_it_looked_for(grey, tmp_path):
+    checkpoint.save(tmp_path / "model", {"params": grey.params}, grey.record)
+    loaded = codec.load(tmp_path / "model")
+    image = RNG.integers(0, 256, (9, 8), np.uint8)
+    np.testing.assert_array_equal(loaded.encode(image), grey.encode(image))
+    with pytest.raises(CheckpointError, match="nowhere"):
+        codec.load(tmp_path / "nowhere")
+
+
+def test_importing_the_codec_brings_no_trainer_and_no_data_library():
+    code = (
+        "import sys, cvae_jax.codec; heavy = {'optax', 'tensorflow_datasets', 'tensorflow', "
+        "'cvae_jax.training', 'cvae_jax.data', 'sklearn', 'matplotlib', 'orbax'}; "
+        "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_released_checkpoint_works():
+    c = codec.load(RELEASED)
+    assert c.encode(np.zeros((2, 28, 28), np.uint8)).shape == (2, 16)
