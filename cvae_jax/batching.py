@@ -63,22 +63,27 @@ def stream(f: Callable, *arrays: np.ndarray) -> Any:
     dispatched before the results of the last are copied out.
     """
     n = len(arrays[0])
-    shapes = jax.eval_shape(f, *(jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for a in arrays))
-    out = jax.tree.map(lambda s: np.empty((n, *s.shape[1:]), s.dtype), shapes)
+    if n == 0:
+        one = (jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for a in arrays)
+        return jax.tree.map(lambda s: np.empty((0, *s.shape[1:]), s.dtype), jax.eval_shape(f, *one))
 
-    def collect(start, stop, result):
-        for whole, block in zip(jax.tree.leaves(out), jax.tree.leaves(result), strict=True):
-            whole[start:stop] = np.asarray(block)[: stop - start]
-
-    pending = None
-    for start, stop, size in blocks(n):
-        rows = (a[start:stop] for a in arrays)
+    def dispatch(start: int, stop: int, size: int) -> Any:
+        rows = [a[start:stop] for a in arrays]
         if stop - start < size:
-            rows = (np.concatenate([r, np.repeat(r[-1:], size - len(r), axis=0)]) for r in rows)
-        result = f(*rows)
+            rows = [np.concatenate([r, np.repeat(r[-1:], size - len(r), axis=0)]) for r in rows]
+        return f(*rows)
+
+    first, *rest = blocks(n)
+    if not rest:  # nothing to join: a single image is answered without any detour
+        return jax.tree.map(lambda block: np.array(np.asarray(block)[:n]), dispatch(*first))
+    out, pending = None, None
+    for block in (first, *rest, None):
+        result = block and dispatch(*block)
         if pending:
-            collect(*pending)
-        pending = start, stop, result
-    if pending:
-        collect(*pending)
+            (start, stop, _), done = pending
+            if out is None:
+                out = jax.tree.map(lambda d: np.empty((n, *d.shape[1:]), d.dtype), done)
+            for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(done), strict=True):
+                whole[start:stop] = np.asarray(part)[: stop - start]
+        pending = block, result
     return out

@@ -96,7 +96,6 @@ def train(
         _refuse_contradiction(checkpoint.read_config(latest), config, data, workdir)
         state = _restore(latest, state)
         say(f"going on from {latest}")
-    history = _History(workdir, after_step=int(state.step), tensorboard=tensorboard)
     pictures = _Pictures(config, data, workdir)
 
     def save(state: training.TrainState, step: int, score: float | None, results: dict) -> None:
@@ -104,7 +103,12 @@ def train(
         record = {**_record(config, data), "step": step, "results": results}
         checkpoint.save_step(workdir, step, items, record, score=score)
 
-    with _signals() as received, Progress(config.train, per_epoch, int(state.step)) as progress:
+    start = int(state.step)
+    with (
+        contextlib.closing(_History(workdir, start, tensorboard)) as history,
+        Progress(config.train, per_epoch, start) as progress,
+        _signals() as received,
+    ):
         for at in training.run(config, state, data.train):
             progress.step(at)
             if at.step % per_epoch == 0:
@@ -191,7 +195,10 @@ class _History:
         if self._writer:
             for name in row.keys() - {"step", "epoch"}:
                 self._writer.add_scalar(name, row[name], row["step"])
-            self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
 
 
 def _tensorboard_writer(workdir: Path) -> Any:

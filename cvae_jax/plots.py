@@ -36,7 +36,7 @@ def pairs(originals: np.ndarray, decoded: np.ndarray, title: str, columns: int =
 
 
 def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarray) -> Figure:
-    """Originals over reconstructions: a random-free first row, the worst, the best by ``errors``."""
+    """Originals over reconstructions: the first images, the worst and the best by ``errors``."""
     order = np.argsort(errors, kind="stable")
     choices = {
         "First images": np.arange(min(COLUMNS, len(errors))),
