@@ -72,11 +72,13 @@ def _matmul_backward(residuals, g):
     x, w = residuals
     rows, cols = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
     # XLA:CPU is slow at products that contract the first axis of both operands, so the
-    # narrower one is transposed beforehand; the barriers keep XLA from undoing that.
+    # narrower one is transposed beforehand; the barrier keeps XLA from undoing that.
     if rows.shape[1] <= cols.shape[1]:
         dw = lax.optimization_barrier(rows.T) @ cols
     else:
-        dw = lax.optimization_barrier(lax.optimization_barrier(cols.T) @ rows).T
+        product = lax.optimization_barrier(cols.T) @ rows
+        # XLA turns the next transposition into a product of the other order, good unless thin.
+        dw = (lax.optimization_barrier(product) if cols.shape[1] < 16 else product).T
     return g @ w.T, dw
 
 
@@ -149,4 +151,8 @@ def _padding(size: Size, kernel: Size, stride: int) -> Size:
 
 def _pad(x: Array, rows: tuple[int, int], cols: tuple[int, int]) -> Array:
     """Zeros around axes 1 and 2 of ``[N, H, W, C]``; a negative count cuts instead."""
-    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*cols, 0), (0, 0, 0)))
+    _, h, w, _ = x.shape
+    # lax.pad takes negative counts too, but XLA:CPU then fuses it with nothing.
+    x = x[:, max(-rows[0], 0) : h + min(rows[1], 0), max(-cols[0], 0) : w + min(cols[1], 0)]
+    low_high = [(max(low, 0), max(high, 0), 0) for low, high in (rows, cols)]
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *low_high, (0, 0, 0)))
