@@ -1,0 +1,185 @@
+"""Images to train on and to measure with, as uint8 arrays ``[N, H, W, C]`` in memory.
+
+A dataset is named by ``mnist``, ``digits``, a name of tensorflow-datasets
+(``fashion_mnist``, ``mnist:3.0.1``), or the path of a folder of IDX files, a folder of
+images, or an .npy or .npz file.  To add a kind of source, write a module here with a function
+that returns the images of a split, and name it in :func:`load`.
+
+Of this package's modules only these import data libraries (tensorflow-datasets, Pillow,
+scikit-learn), and only when they are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cvae_jax.data import arrays, digits, mnist, pictures, prepared, splits
+from cvae_jax.data.arrays import read_array, read_idx
+from cvae_jax.data.pictures import list_images, read_image
+from cvae_jax.errors import DataError
+
+__all__ = [
+    "Resolved",
+    "fingerprint",
+    "list_images",
+    "load",
+    "read_array",
+    "read_idx",
+    "read_image",
+    "resolve",
+    "split_validation",
+]
+
+
+class Resolved(NamedTuple):
+    """The dataset to use, and where nobody chose it, a line that says why it is this one."""
+
+    name: str
+    note: str | None
+
+
+def resolve(name: str | None, data_dir: str | Path | None = None) -> Resolved:
+    """What a run uses: the dataset that was named, or else MNIST, or else the digits.
+
+    Without a name, MNIST is fetched where it is not on disk; where that fails, ``digits`` is
+    the answer and ``note`` the reason.
+    """
+    if name is not None:
+        return Resolved(name, None)
+    try:
+        _mnist_folder(data_dir)
+    except DataError as error:
+        return Resolved("digits", f"using the embedded digits instead of MNIST: {error}")
+    return Resolved("mnist", None)
+
+
+def load(
+    name: str | Path,
+    split: str,
+    data_dir: str | Path | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> np.ndarray:
+    """Loads a dataset's images, always the same ones in the same order.
+
+    ``mnist`` and ``digits`` are always the datasets; of other names an existing path comes
+    before a dataset (write ``./mnist`` for a folder of that name).  Sources without
+    splits of their own are divided by a hash: one image in ten is for testing.
+
+    Args:
+      name: see this module's description.
+      split: ``train``, ``test`` or ``all``.
+      data_dir: where prepared datasets are looked for first, and downloads go; None is
+        TFDS's default: ``$TFDS_DATA_DIR``, or ``tensorflow_datasets`` in the home folder.
+      image_size: (height, width) to which a folder's images are stretched.
+      channels: 1 turns a folder's images into grey, 3 into RGB; None is 1 where all images
+        of the folder are grey, in whatever mode they are stored, and else 3.
+
+    Returns:
+      uint8 [N, H, W, C] with N > 0.
+
+    Raises:
+      DataError: no such dataset, or it is damaged, or its images are of other sizes.
+    """
+    if split not in splits.SPLITS:
+        raise DataError(f"no split {split!r}; expected one of {', '.join(splits.SPLITS)}")
+    images = _load(str(name), split, data_dir, image_size, channels)
+    if not len(images):
+        raise DataError(f"{name}: no images in the split {split!r}; try another, or all")
+    got = images.shape[1:]
+    wanted = (*(image_size or got[:2]), channels or got[2])
+    if got != wanted:
+        raise DataError(
+            f"{name}: images are {_by(got)}, not {_by(wanted)}; only image files are resized"
+        )
+    return images
+
+
+def _load(
+    name: str,
+    split: str,
+    data_dir: str | Path | None,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+) -> np.ndarray:
+    if name == "digits":
+        return digits.load(split)
+    if name == "mnist":
+        try:
+            folder = _mnist_folder(data_dir)
+        except DataError as error:
+            place = _places(data_dir)[0] / "mnist"
+            remedy = f"put its four *-ubyte.gz files into {place}, or use the dataset digits"
+            raise DataError(f"{error}; {remedy}") from error
+        if mnist.find([folder]):
+            return arrays.load_idx_folder(folder, split)
+        return prepared.load(folder, split, image_size, channels)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if any(arrays.idx_images(path, part) for part in arrays.IDX_STEMS):
+            return arrays.load_idx_folder(path, split)
+        return pictures.load_folder(path, split, image_size, channels)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return read_array(path, split)
+    if path.exists():
+        raise DataError(f"{path}: expected a folder, or an .npy or .npz file")
+    folder = prepared.find(name, _places(data_dir)) or prepared.prepare(name, _places(data_dir)[0])
+    return prepared.load(folder, split, image_size, channels)
+
+
+def _places(data_dir: str | Path | None) -> list[Path]:
+    """Where datasets are looked for; downloads go to the first."""
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    places = [default] if data_dir is None else [data_dir, default]
+    return [Path(place).expanduser() for place in places]
+
+
+def _mnist_folder(data_dir: str | Path | None) -> Path:
+    """The folder of MNIST's IDX files or of its prepared form; fetched where there is none."""
+    places = _places(data_dir)
+    # Both forms hold the same images, in another order; IDX is the quicker to read.
+    for place in places:
+        if found := mnist.find([place]) or prepared.find("mnist", [place]):
+            return found
+    try:
+        return mnist.fetch(places[0] / "mnist")
+    except DataError as error:
+        where = " or ".join(map(str, places))
+        raise DataError(f"MNIST is not in {where}, and could not be fetched: {error}") from error
+
+
+def fingerprint(images: np.ndarray) -> str:
+    """SHA-256, in hexadecimal, of an array's shape, type and bytes."""
+    digest = hashlib.sha256(f"{images.shape} {images.dtype.str} ".encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()
+
+
+def split_validation(
+    images: np.ndarray, count: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Carves ``count`` images out of the training split, always the same ones.
+
+    Returns:
+      (train, validation), each in the order of ``images``.
+
+    Raises:
+      DataError: nothing would be left to train on.
+    """
+    if not 0 <= count < len(images):
+        raise DataError(
+            f"cannot hold {count} of {len(images)} images for validation: some must be left "
+            "to train on"
+        )
+    held = splits.lowest_ranked(splits.numbers(len(images)), count, salt=b"%d " % seed)
+    return images[~held], images[held]
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

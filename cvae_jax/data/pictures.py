@@ -1,0 +1,172 @@
+"""Image files, and folders of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from cvae_jax.data import splits
+from cvae_jax.errors import DataError
+
+# What is opened, by content whatever the name: nothing else of Pillow's many decoders.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The image files below a folder, by suffix, in the order of their relative paths.
+
+    Hidden files and folders are left out; links to folders are not followed, and files that
+    are links are left out where they lead out of the folder.
+
+    Raises:
+      DataError: a folder cannot be read, or there is no image in it.
+    """
+    folder = Path(folder)
+    root = folder.resolve()
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: {error.strerror}") from error
+
+    found = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in SUFFIXES and (
+                not path.is_symlink() or path.resolve().is_relative_to(root)
+            ):
+                found.append(path)
+    if not found:
+        raise DataError(f"{folder}: no images in this folder ({' '.join(SUFFIXES)})")
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def read_image(
+    path: str | Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> np.ndarray:
+    """Reads one image file, upright as its EXIF orientation says; of several frames the first.
+
+    Args:
+      path: a PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file.
+      image_size: (height, width) to stretch it to; None keeps its own.
+      channels: 1 for grey (ITU-R 601 luma), 3 for RGB; None: 1 where all pixels are grey.
+
+    Returns:
+      uint8 [H, W, C].
+
+    Raises:
+      DataError: undecodable, damaged, larger than Pillow's limit, or with transparency.
+    """
+    return _decode(path, str(path), image_size, channels)
+
+
+def load_folder(
+    folder: Path, split: str, image_size: tuple[int, int] | None, channels: int | None
+) -> np.ndarray:
+    """uint8 [N, H, W, C]: the split's images of a folder.
+
+    A folder with subfolders ``train`` and ``test`` is split by them, any other by a hash of
+    the files' relative paths.  All images are read whatever the split: whether they agree in
+    size, and whether all are grey, must not depend on it.
+    """
+    paths = list_images(folder)
+    names = [path.relative_to(folder) for path in paths]
+    if {"train", "test"} <= {name.parts[0] for name in names if len(name.parts) > 1}:
+        chosen = np.array([split in ("all", name.parts[0]) for name in names])
+    else:
+        chosen = splits.member([os.fsencode(name.as_posix()) for name in names], split)
+    images = (read_image(path, image_size=image_size, channels=channels) for path in paths)
+    return stack(zip(map(str, paths), images, strict=True))[chosen]
+
+
+def stack(images: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
+    """uint8 [N, H, W, C] from at least one (name, image) pair, all of one height and width.
+
+    Where some images are grey and others RGB, all become RGB.
+    """
+    pixels: list[np.ndarray] = []
+    first = ""
+    for name, image in images:
+        first = first or name
+        pixels.append(image)
+        (h, w), (expected_h, expected_w) = image.shape[:2], pixels[0].shape[:2]
+        if (h, w) != (expected_h, expected_w):
+            raise DataError(
+                f"{name}: {h}x{w} (height x width), but {first} is {expected_h}x{expected_w}; "
+                "give a height and width to resize all images to"
+            )
+    shape = (*pixels[0].shape[:2], max(image.shape[2] for image in pixels))
+    return np.stack([np.broadcast_to(image, shape) for image in pixels])
+
+
+def decode(
+    data: bytes, name: str, image_size: tuple[int, int] | None, channels: int | None
+) -> np.ndarray:
+    """:func:`read_image` for an encoded image in memory; ``name`` is for the errors."""
+    return _decode(BytesIO(data), name, image_size, channels)
+
+
+def _decode(
+    file: str | Path | BytesIO,
+    name: str,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+) -> np.ndarray:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as opened:
+                image = _plain_mode(ImageOps.exif_transpose(opened), name)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(f"{name}: too large an image ({error})") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name}: not an image, or damaged ({', '.join(FORMATS)})") from error
+    except OSError as error:
+        raise DataError(f"{name}: {error.strerror or f'damaged image ({error})'}") from error
+    except (ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: damaged image ({reason})") from error
+    if channels is None:
+        channels = 1 if _is_grey(image) else 3
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image_size is not None and image.size != image_size[::-1]:
+        image = image.resize(image_size[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _plain_mode(image, name: str):
+    """The Pillow image in mode L or RGB."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(f"{name}: 32-bit pixels; save it with 8 or 16 bits per channel")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:
+            raise DataError(f"{name}: has transparent pixels; flatten it onto a background")
+    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+
+
+def _is_grey(image) -> bool:
+    if image.mode == "L":
+        return True
+    pixels = np.asarray(image)
+    return bool((pixels == pixels[..., :1]).all())
