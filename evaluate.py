@@ -30,7 +30,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data_dir", help="where prepared datasets are, and downloads go")
     parser.add_argument(
-        "--resize", action="store_true", help="bring a folder's images to the model's size"
+        "--resize",
+        action="store_true",
+        help="bring a folder's images to the model's size and colours",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the sampled reconstruction's noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
@@ -48,14 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     c = codec.load(args.ckpt)
     trained_on = c.record["dataset"]["name"]
     dataset = args.dataset or trained_on
-    h, w, _ = c.model.image_shape
-    images = data.load(
-        dataset, args.split, args.data_dir, image_size=(h, w) if args.resize else None
-    )
+    h, w, channels = c.model.image_shape
+    wanted = {"image_size": (h, w), "channels": channels} if args.resize else {}
+    images = data.load(dataset, args.split, args.data_dir, **wanted)
     if images.shape[1:] != c.model.image_shape:
         raise errors.DataError(
             f"the images of {dataset} are {'x'.join(map(str, images.shape[1:]))}, the model's "
-            f"{'x'.join(map(str, c.model.image_shape))}: --resize brings a folder's images to size"
+            f"{'x'.join(map(str, c.model.image_shape))}: --resize converts a folder's images"
         )
     result = evaluation.evaluate(c.model, c.params, images, args.seed)
     print(f"{args.ckpt}, trained on {trained_on}")

@@ -54,7 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                 type=int if several else type(field.default),
                 nargs="+" if several else None,
                 choices=field.metadata["choices"],
-                metavar=None if field.metadata["choices"] else type(field.default).__name__.upper(),
+                metavar=None if field.metadata["choices"] else "N",
                 help=field.metadata["help"],
             )
     return parser.parse_args(argv)
@@ -68,12 +68,6 @@ def configure(args: argparse.Namespace, dataset: str, image_shape: tuple[int, in
     if "filters" in given:
         given["filters"] = tuple(given["filters"])
     shape = dict(zip(("height", "width", "channels"), image_shape, strict=True))
-    for name in shape.keys() & given.keys():
-        if given[name] != shape[name]:
-            raise errors.ConfigError(
-                f"--{name} {given[name]} contradicts the images of {dataset}, "
-                f"which have {name} {shape[name]}"
-            )
     return PRESETS[preset].replace(**{**given, **shape})
 
 
@@ -83,9 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     dataset = data.resolve(args.dataset, args.data_dir)
     if dataset.note:
         print(dataset.note)
-    resize = (args.height, args.width) if args.height and args.width else None
+    if (args.height is None) != (args.width is None):
+        raise errors.ConfigError("--height and --width go together")
+    size = None if args.height is None else (args.height, args.width)
     full, test = (
-        data.load(dataset.name, split, args.data_dir, image_size=resize)
+        data.load(dataset.name, split, args.data_dir, image_size=size, channels=args.channels)
         for split in ("train", "test")
     )
     config = configure(args, dataset.name, full.shape[1:])

@@ -26,9 +26,9 @@ def _positive(config: Any, *names: str) -> None:
 class ModelConfig:
     """The architecture.  Height, width and channels are those of the images."""
 
-    height: int = _setting(28, "image height in pixels (train.py takes it from the data)")
-    width: int = _setting(28, "image width in pixels (train.py takes it from the data)")
-    channels: int = _setting(1, "image channels (train.py takes it from the data)")
+    height: int = _setting(28, "image height; without it the data's own (image files are resized)")
+    width: int = _setting(28, "image width, likewise; goes with height")
+    channels: int = _setting(1, "1 for grey, 3 for colour; without it the data's own")
     latent_dim: int = _setting(16, "numbers that an image is encoded to")
     filters: tuple[int, ...] = _setting(
         (32, 64), "filters of each stride-2 convolution; the decoder mirrors them"

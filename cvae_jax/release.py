@@ -1,0 +1,105 @@
+"""Turns a finished run into a released checkpoint with a model card.
+
+    python -m cvae_jax.release WORKDIR OUT [--data_dir DIR]
+
+OUT holds the parameters of the run's best step and no optimiser state, its configuration, the
+figures on the test split, a picture, and the card (README.md) that shows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+
+from cvae_jax import backend, checkpoint, codec, data, errors, evaluation, plots
+from cvae_jax.config import PRESETS, Config
+from cvae_jax.modules import abstract_params
+
+CARD = """# {title}
+
+A convolutional VAE of `cvae_jax`: {shape} images, {latent_dim} latent dimensions, {size:.1f} MB of
+float32 parameters. Trained on the training split of `{dataset}` ({train} images; {validation} more
+chose the best step; fingerprint `{fingerprint:.16}...`) at step {step}, with
+{versions}.
+
+Made by
+
+    python train.py --workdir WORKDIR --dataset {dataset} {flags}
+    python -m cvae_jax.release WORKDIR {out}
+
+## Measured on the {test} images of the test split
+
+    python evaluate.py --ckpt {out} --dataset {dataset}
+
+```
+{table}
+```
+
+![Originals over reconstructions](reconstructions.png)
+
+The test split took no part in training or in any choice.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m cvae_jax.release", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("workdir", help="of a finished run of train.py")
+    parser.add_argument("out", type=Path, help="directory of the new checkpoint")
+    parser.add_argument("--data_dir", help="where the run's dataset is")
+    args = parser.parse_args(argv)
+    backend.use_compilation_cache()
+    best = codec.load(args.workdir)
+    dataset = best.record["dataset"]
+    images = data.load(dataset["name"], "test", args.data_dir)
+    result = evaluation.evaluate(best.model, best.params, images)
+    record = {**best.record, "test": result.figures}
+    checkpoint.save(args.out, {"params": best.params}, record)
+    plots.save(
+        plots.worst_and_best(
+            images / 255.0, result.reconstructions / 255.0, result.per_image["mse"]
+        ),
+        args.out / "reconstructions.png",
+    )
+    (args.out / "README.md").write_text(card(args.out, record))
+    print(f"{args.out}: released; its model card is {args.out / 'README.md'}")
+    return 0
+
+
+def card(out: Path, record: dict) -> str:
+    """The model card of a release's record, as Markdown."""
+    config, dataset = Config.from_dict(record["config"]), record["dataset"]
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config.model)))
+    return CARD.format(
+        title=out.name,
+        out=out,
+        shape="x".join(map(str, config.model.image_shape)),
+        latent_dim=config.model.latent_dim,
+        size=4 * parameters / 1e6,
+        dataset=dataset["name"],
+        fingerprint=dataset["fingerprint"],
+        **dataset["images"],
+        step=record["step"],
+        versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        flags=_flags(config),
+        table=evaluation.table(record["test"]),
+    )
+
+
+def _flags(config: Config) -> str:
+    """The preset that a configuration is, or every setting of its own."""
+    shape = dict(zip(("height", "width", "channels"), config.model.image_shape, strict=True))
+    for name, preset in PRESETS.items():
+        if preset.replace(**shape) == config:
+            return f"--preset {name}"
+    settings = {**config.to_dict()["model"], **config.to_dict()["train"]}
+    settings["filters"] = " ".join(map(str, config.model.filters))
+    return " ".join(f"--{name} {value}" for name, value in settings.items())
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(main))
