@@ -684,7 +684,7 @@ def mirror(monkeypatch):
     files = {name: gzip.compress(idx(array)) for name, array in arrays.items()}
     with Server(("127.0.0.1", 0), Handler) as server:
         server.files = files
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         checks = {
             name: (len(files[name]), hashlib.sha256(files[name]).hexdigest())
             for name in mnist.FILES
