@@ -66,6 +66,18 @@ def stopped(whole, tmp_path):
     return workdir
 
 
+def test_validation_images_are_carved_from_train_and_always_the_same():
+    numbers = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
+    one, two = (experiment.TrainingData.split("n", numbers, numbers[:3], 0.2) for _ in "ab")
+    assert len(one.validation) == 20
+    assert sorted([*one.train.ravel(), *one.validation.ravel()]) == list(range(100))
+    np.testing.assert_array_equal(one.validation, two.validation)
+    changed = numbers.copy()
+    changed[50] += 1
+    other = experiment.TrainingData.split("n", changed, numbers[:3], 0.2)
+    assert one.fingerprint == two.fingerprint != other.fingerprint
+
+
 def test_leaves_what_it_promises(whole):
     steps = checkpoint.steps(whole)
     assert [step.name for step in steps][-3:] == ["00000016", "00000020", "00000024"]

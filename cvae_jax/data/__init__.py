@@ -11,7 +11,6 @@ scikit-learn), and only when they are used.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -25,14 +24,12 @@ from cvae_jax.errors import DataError
 
 __all__ = [
     "Resolved",
-    "fingerprint",
     "list_images",
     "load",
     "read_array",
     "read_idx",
     "read_image",
     "resolve",
-    "split_validation",
 ]
 
 
@@ -152,33 +149,6 @@ def _mnist_folder(data_dir: str | Path | None) -> Path:
     except DataError as error:
         where = " or ".join(map(str, places))
         raise DataError(f"MNIST is not in {where}, and could not be fetched: {error}") from error
-
-
-def fingerprint(images: np.ndarray) -> str:
-    """SHA-256, in hexadecimal, of an array's shape, type and bytes."""
-    digest = hashlib.sha256(f"{images.shape} {images.dtype.str} ".encode())
-    digest.update(np.ascontiguousarray(images).data)
-    return digest.hexdigest()
-
-
-def split_validation(
-    images: np.ndarray, count: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Carves ``count`` images out of the training split, always the same ones.
-
-    Returns:
-      (train, validation), each in the order of ``images``.
-
-    Raises:
-      DataError: nothing would be left to train on.
-    """
-    if not 0 <= count < len(images):
-        raise DataError(
-            f"cannot hold {count} of {len(images)} images for validation: some must be left "
-            "to train on"
-        )
-    held = splits.lowest_ranked(splits.numbers(len(images)), count, salt=b"%d " % seed)
-    return images[~held], images[held]
 
 
 def _by(shape: tuple[int, ...]) -> str:
