@@ -91,9 +91,10 @@ def main(argv: list[str] | None = None) -> int:
     images = experiment.TrainingData.split(
         dataset.name, full, test, config.train.validation_fraction
     )
+    del full  # the split has copied it
     print(
         f"{dataset.name}: {len(images.train)} training, {len(images.validation)} validation, "
-        f"{len(test)} test images of {'x'.join(map(str, full.shape[1:]))}"
+        f"{len(test)} test images of {'x'.join(map(str, test.shape[1:]))}"
     )
     try:
         best = experiment.train(
