@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from cvae_jax import backend, data, errors
+from cvae_jax import errors
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -39,24 +39,36 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--figure", type=Path, metavar="FILE", help="draw originals over reconstructions there"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not 0 <= args.seed < 2**32:
+        parser.error(f"--seed must be from 0 to 4294967295, not {args.seed}")
+    if args.figure and args.figure.suffix not in (".png", ".pdf", ".svg"):
+        parser.error(f"--figure {args.figure}: expected a name that ends in .png, .pdf or .svg")
+    for path in filter(None, (args.json, args.figure)):
+        if not path.parent.is_dir():
+            parser.error(f"{path}: there is no folder {path.parent}")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    backend.use_compilation_cache()
-    from cvae_jax import codec, evaluation, plots  # slow to import: after the arguments
+    # Slow to import: after the arguments.
+    from cvae_jax import backend, codec, data, evaluation, plots
 
+    backend.use_compilation_cache()
     c = codec.load(args.ckpt)
     trained_on = c.record["dataset"]["name"]
     dataset = args.dataset or trained_on
     h, w, channels = c.model.image_shape
-    wanted = {"image_size": (h, w), "channels": channels} if args.resize else {}
+    # What the checkpoint was trained on may have been resized for it.
+    convert = args.resize or not args.dataset
+    wanted = {"image_size": (h, w), "channels": channels} if convert else {}
     images = data.load(dataset, args.split, args.data_dir, **wanted)
     if images.shape[1:] != c.model.image_shape:
+        remedy = "; --resize converts them" if Path(dataset).is_dir() else ""
         raise errors.DataError(
             f"the images of {dataset} are {'x'.join(map(str, images.shape[1:]))}, the model's "
-            f"{'x'.join(map(str, c.model.image_shape))}: --resize converts a folder's images"
+            f"{'x'.join(map(str, c.model.image_shape))}{remedy}"
         )
     result = evaluation.evaluate(c.model, c.params, images, args.seed)
     print(f"{args.ckpt}, trained on {trained_on}")
@@ -67,9 +79,9 @@ def main(argv: list[str] | None = None) -> int:
             "checkpoint": {"dataset": c.record["dataset"], "config": c.record["config"]},
             "dataset": {"name": dataset, "split": args.split, "images": len(images)},
             "seed": args.seed,
-            "figures": result.figures,
+            "figures": evaluation.to_json(result.figures),
         }
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+        args.json.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     if args.figure:
         plots.save(
             plots.worst_and_best(

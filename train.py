@@ -9,16 +9,32 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
-from cvae_jax import backend, data, errors
+from cvae_jax import errors
 from cvae_jax.config import PRESETS, Config, ModelConfig, TrainConfig
 
 SECTIONS = {"model": ModelConfig, "training": TrainConfig}
 
 
+def presets() -> str:
+    """What each preset sets that another does not, for --help."""
+    rows = {name: {**c.to_dict()["model"], **c.to_dict()["train"]} for name, c in PRESETS.items()}
+    fields = [f for f in rows["seed"] if len({str(row[f]) for row in rows.values()}) > 1]
+    lines = ["presets:", f"  {'':10}" + "".join(f"{field:>16}" for field in fields)]
+    for name, row in rows.items():
+        lines.append(f"  {name:10}" + "".join(f"{row[field]!s:>16}" for field in fields))
+    shared = {k: v for k, v in rows["seed"].items() if k not in fields}
+    return (
+        "\n".join(lines) + f"\nin all of them: {', '.join(f'{k} {v}' for k, v in shared.items())}"
+    )
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=presets(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run = parser.add_argument_group("run")
     run.add_argument(
@@ -27,7 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     run.add_argument(
         "--preset",
         choices=PRESETS,
-        help="settings to start from; flags below override single ones "
+        help="settings to start from, see below; the flags here override single ones "
         "(without it: default, or digits for that small dataset)",
     )
     run.add_argument(
@@ -42,52 +58,62 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     source.add_argument(
         "--dataset",
         help="mnist, digits, a TFDS name, an IDX directory, an image folder, or an .npy/.npz file "
-        "(without it: mnist if it is here or can be fetched, else digits)",
+        "(without it: the workdir's, or mnist if it is here or can be fetched, else digits)",
     )
     source.add_argument("--data_dir", help="where prepared datasets are, and downloads go")
     for title, section in SECTIONS.items():
         group = parser.add_argument_group(title)
         for field in dataclasses.fields(section):
             several = isinstance(field.default, tuple)
+            kind = int if several else type(field.default)
+            choices = field.metadata["choices"]
             group.add_argument(
                 f"--{field.name}",
-                type=int if several else type(field.default),
+                type=kind,
                 nargs="+" if several else None,
-                choices=field.metadata["choices"],
-                metavar=None if field.metadata["choices"] else "N",
+                choices=choices,
+                metavar=None if choices else kind.__name__.upper(),
                 help=field.metadata["help"],
             )
     return parser.parse_args(argv)
 
 
-def configure(args: argparse.Namespace, dataset: str, image_shape: tuple[int, int, int]) -> Config:
-    """The preset with the flags given on top, for images of this shape."""
-    preset = args.preset or ("digits" if dataset == "digits" else "default")
+def given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line names."""
     names = [f.name for section in SECTIONS.values() for f in dataclasses.fields(section)]
-    given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
-    if "filters" in given:
-        given["filters"] = tuple(given["filters"])
+    settings = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+    if "filters" in settings:
+        settings["filters"] = tuple(settings["filters"])
+    return settings
+
+
+def configure(args: argparse.Namespace, dataset: str, image_shape: tuple[int, int, int]) -> Config:
+    """The preset with the given settings on top, for images of this shape."""
+    preset = args.preset or ("digits" if dataset == "digits" else "default")
     shape = dict(zip(("height", "width", "channels"), image_shape, strict=True))
-    return PRESETS[preset].replace(**{**given, **shape})
+    return PRESETS[preset].replace(**{**given(args), **shape})
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    backend.use_compilation_cache()
-    dataset = data.resolve(args.dataset, args.data_dir)
-    if dataset.note:
-        print(dataset.note)
     if (args.height is None) != (args.width is None):
         raise errors.ConfigError("--height and --width go together")
+    Config().replace(**given(args))  # refuses impossible settings before any data is fetched
+
+    # Slow to import: after the arguments.
+    from cvae_jax import backend, codec, data, evaluation, experiment
+
+    backend.use_compilation_cache()
+    recorded = None if args.fresh else experiment.recorded_dataset(args.workdir)
+    dataset = data.resolve(args.dataset or recorded, args.data_dir)
+    if dataset.note:
+        print(dataset.note)
     size = None if args.height is None else (args.height, args.width)
     full, test = (
         data.load(dataset.name, split, args.data_dir, image_size=size, channels=args.channels)
         for split in ("train", "test")
     )
     config = configure(args, dataset.name, full.shape[1:])
-
-    from cvae_jax import codec, evaluation, experiment  # slow to import: after the arguments
-
     images = experiment.TrainingData.split(
         dataset.name, full, test, config.train.validation_fraction
     )

@@ -22,10 +22,10 @@ def chunk_size() -> int:
 
 
 def epoch_is_one_dispatch() -> bool:
-    """Whether an epoch runs as one ``lax.scan`` or as a Python loop over steps.
+    """Whether an epoch runs as one compiled loop or as a Python loop over steps.
 
-    One dispatch keeps an accelerator busy.  On CPU a step takes far longer than its dispatch,
-    scan measured no faster, and a loop can show progress and stop between steps.
+    One dispatch keeps an accelerator busy.  On CPU a step takes a thousand times longer than its
+    dispatch, and a Python loop can show progress and stop between steps.
     """
     return not on_cpu()
 
@@ -38,14 +38,14 @@ def use_compilation_cache() -> None:
     """
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = base / "cvae_jax" / "xla"
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = base / "cvae_jax" / "xla"
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         if cache.stat().st_uid != os.getuid():
             return
         cache.chmod(0o700)
-    except OSError:
+    except (OSError, RuntimeError):
         return  # no home, or a read-only one: compile every time
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

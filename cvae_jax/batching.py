@@ -41,15 +41,17 @@ def chunked(f: Callable) -> Callable:
 def blocks(n: int) -> Iterator[tuple[int, int, int]]:
     """``(start, stop, size)`` of each block: rows start..stop, filled up to ``size`` rows.
 
-    Sizes are the largest block, one chunk, or below that a power of two, so that however
-    many lengths are seen, a function is compiled for a handful of sizes.
+    Sizes are powers of two (a power of two of chunks, from one chunk on), so that however many
+    lengths are seen, a function is compiled for a handful of sizes.
     """
     chunk = backend.chunk_size()
     start = 0
     while start < n:
         left = n - start
-        size = next((s for s in (chunk * CHUNKS_PER_BLOCK, chunk) if s <= left), None)
-        size = size or 1 << (left - 1).bit_length()
+        if left < chunk:
+            size = 1 << (left - 1).bit_length()
+        else:
+            size = chunk * min(1 << (left // chunk).bit_length() - 1, CHUNKS_PER_BLOCK)
         stop = min(start + size, n)
         yield start, stop, size
         start = stop
@@ -75,7 +77,10 @@ def stream(f: Callable, *arrays: np.ndarray) -> Any:
 
     first, *rest = blocks(n)
     if not rest:  # nothing to join: a single image is answered without any detour
-        return jax.tree.map(lambda block: np.array(np.asarray(block)[:n]), dispatch(*first))
+        # Waiting first: np.asarray of an array that is not ready waits 50 us too long.
+        return jax.tree.map(
+            lambda block: np.array(np.asarray(block.block_until_ready())[:n]), dispatch(*first)
+        )
     out, pending = None, None
     for block in (first, *rest, None):
         result = block and dispatch(*block)

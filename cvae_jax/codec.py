@@ -32,10 +32,21 @@ from cvae_jax.modules import Decoder, Encoder, Posterior, abstract_params
 DEFAULT_MODEL = ModelConfig()
 
 
-def encode(params: dict, images: Array, model: ModelConfig = DEFAULT_MODEL) -> Posterior:
-    """Posterior of each image: ``[B, H, W, C]`` in [0, 1], or uint8 -> two ``[B, D]``."""
+def encode(params: dict, images: Array, model: ModelConfig = DEFAULT_MODEL) -> Array:
+    """Latents, the posterior's means: ``[B, H, W, C]``, uint8 or in [0, 1], -> ``[B, D]``."""
+    return posterior(params, images, model).z_mean
+
+
+def posterior(params: dict, images: Array, model: ModelConfig = DEFAULT_MODEL) -> Posterior:
+    """Means and log-variances of the latents: ``[B, H, W, C]`` as for ``encode`` -> two ``[B, D]``.
+
+    Raises:
+      DataError: integers other than uint8, whose scale is not known.
+    """
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255
+    elif not jnp.issubdtype(images.dtype, jnp.floating):
+        raise DataError(f"expected images as uint8 or float in [0, 1], got {images.dtype}")
     return Encoder(model).apply({"params": params["encoder"]}, images)
 
 
@@ -44,7 +55,7 @@ def decode(params: dict, z: Array, model: ModelConfig = DEFAULT_MODEL) -> Array:
     return jax.nn.sigmoid(Decoder(model).apply({"params": params["decoder"]}, z))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codec:
     """A trained model, ready for use; make one with ``load``."""
 
@@ -57,11 +68,11 @@ class Codec:
 
     @functools.cached_property
     def _posterior(self) -> Callable[[Array], Posterior]:
-        return jax.jit(chunked(lambda images: encode(self.params, images, self.model)))
+        return jax.jit(chunked(lambda images: posterior(self.params, images, self.model)))
 
     @functools.cached_property
     def _z_mean(self) -> Callable[[Array], Array]:
-        return jax.jit(chunked(lambda images: encode(self.params, images, self.model).z_mean))
+        return jax.jit(chunked(lambda images: encode(self.params, images, self.model)))
 
     @functools.cached_property
     def _pixels(self) -> Callable[[Array], Array]:
@@ -88,7 +99,10 @@ class Codec:
         Raises:
           DataError: another shape or dtype, or a value that is not finite.
         """
-        z = np.asarray(z)
+        try:
+            z = np.asarray(z)
+        except ValueError as error:
+            raise DataError(f"expected an array of latents ({error})") from error
         if z.ndim == 1:
             z = z[None]
         d = self.model.latent_dim
@@ -96,7 +110,8 @@ class Codec:
             raise DataError(f"expected latents of shape [N, {d}] or [{d}], got {list(z.shape)}")
         if z.dtype.kind not in "fiu":
             raise DataError(f"expected latents as numbers, got dtype {z.dtype}")
-        z = z.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # infinity is refused next
+            z = z.astype(np.float32, copy=False)
         if not np.isfinite(z).all():
             raise DataError("latents hold NaN or infinity; expected finite numbers")
         return stream(self._pixels, z)
@@ -112,8 +127,11 @@ class Codec:
         return np.asarray(posterior.sample(noise))
 
     def _images(self, images: Any) -> np.ndarray:
-        """Checked and brought to ``[N, H, W, C]``, uint8 or float32."""
-        images = np.asarray(images)
+        """Checked and brought to ``[N, H, W, C]``; not copied, however many they are."""
+        try:
+            images = np.asarray(images)
+        except ValueError as error:
+            raise DataError(f"expected an array of images, all of one size ({error})") from error
         h, w, c = self.model.image_shape
         expected = f"expected images of {h}x{w}, {c} channel{'s' * (c > 1)}: "
         expected += f"[N, {h}, {w}, {c}] or [{h}, {w}, {c}]"
@@ -135,7 +153,7 @@ class Codec:
                 "float images must lie in [0, 1] and hold no NaN; "
                 f"got values from {images.min():g} to {images.max():g}"
             )
-        return images.astype(np.float32, copy=False)
+        return images
 
 
 def load(path: str | Path) -> Codec:

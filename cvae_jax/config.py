@@ -6,6 +6,7 @@ A field's ``help`` is its text in ``train.py --help``: each field below is a fla
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,9 +79,9 @@ class TrainConfig:
     seed: int = _setting(0, "the one source of all randomness")
 
     def __post_init__(self):
-        _positive(self, "epochs", "batch_size", "learning_rate")
+        _positive(self, "epochs", "batch_size", "learning_rate", "validation_fraction")
         for name, low, high in (
-            ("beta", 0, float("inf")),
+            ("beta", 0, math.inf),
             ("average_decay", 0, 1),
             ("validation_fraction", 0, 1),
         ):

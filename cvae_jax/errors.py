@@ -31,24 +31,6 @@ class CheckpointError(CvaeError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
-class FormatError(CvaeError):
-    """A compressed file that is damaged, truncated or not one of ours."""
-
-    exit_code = 3
-
-
-class VersionError(FormatError):
-    """A compressed file that needs a newer version of this program."""
-
-    exit_code = 4
-
-
-class ModelMismatchError(CvaeError):
-    """A compressed file that was made with another checkpoint."""
-
-    exit_code = 5
-
-
 class TrainingError(CvaeError):
     """A run that cannot start or go on."""
 

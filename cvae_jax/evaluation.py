@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -15,8 +16,8 @@ from cvae_jax.batching import chunked, stream
 from cvae_jax.config import Config, ModelConfig
 from cvae_jax.modules import CVAE
 
-SSIM_WINDOWS = {"ssim": "gaussian", "ssim_uniform": "uniform"}
-SMALLEST_FOR_SSIM = 11
+# Figure -> window, and the smallest image that it fits into.
+SSIM_WINDOWS = {"ssim": ("gaussian", 11), "ssim_uniform": ("uniform", 7)}
 # Name in `figures` -> (label, digits after the point), in the order of the table.
 LABELS = {
     "mse": ("MSE", 5),
@@ -51,8 +52,8 @@ def _negative_elbo(config: Config, params: dict, images: Array, noise: Array) ->
     def per_image(images, noise):
         x = images.astype(jnp.float32) / 255
         output = CVAE(config.model).apply({"params": params}, x, noise)
-        distortion = losses.RECONSTRUCTIONS[config.train.reconstruction](output.logits, x)
-        return distortion + config.train.beta * losses.kl(output.posterior)
+        loss = losses.per_image(output, x, config.train.reconstruction, config.train.beta)
+        return loss["loss"]
 
     return chunked(per_image)(images, noise)
 
@@ -77,8 +78,8 @@ def _measure(config: ModelConfig, params: dict, images: Array, noise: Array) -> 
             pixels = jax.nn.sigmoid(logits)
             out[f"{name}bce"] = losses.bce(logits, x)
             out[f"{name}mse"] = metrics.mse(pixels, x)
-            if min(config.height, config.width) >= SMALLEST_FOR_SSIM:
-                for figure, window in SSIM_WINDOWS.items():
+            for figure, (window, smallest) in SSIM_WINDOWS.items():
+                if min(config.height, config.width) >= smallest:
                     out[f"{name}{figure}"] = metrics.ssim(pixels, x, window)
         pixels = jnp.round(jax.nn.sigmoid(deterministic.logits) * 255).astype(jnp.uint8)
         return out, deterministic.posterior.z_mean, pixels
@@ -91,7 +92,7 @@ def evaluate(config: ModelConfig, params: dict, images: np.ndarray, seed: int = 
 
     ``figures`` has two sections, "deterministic" (decode(z_mean)) and "sampled" (decode of one
     posterior sample per image, noise from ``seed``).  MSE, PSNR in dB (``psnr_of_mean_mse`` and
-    ``mean_psnr``, the mean of each image's own), SSIM (absent for images under 11 pixels), BCE,
+    ``mean_psnr``, the mean of each image's own), SSIM (absent where the window does not fit), BCE,
     KL and -ELBO in nats per image, -ELBO also in bits per dimension, and the active units.
     """
     noise = np.asarray(noise_for(seed, len(images), config.latent_dim))
@@ -124,7 +125,17 @@ def table(figures: dict[str, dict[str, float]]) -> str:
     lines = [f"{'':34}" + "".join(f"{s:>15}" for s in sections)]
     for name, (label, digits) in LABELS.items():
         cells = [figures[s].get(name) for s in sections]
-        if any(cell is not None for cell in cells):
+        if name in SSIM_WINDOWS and cells[0] is None:
+            lines.append(f"{label:34}{'image too small':>15}")
+        elif any(cell is not None for cell in cells):
             shown = ["" if cell is None else f"{cell:.{digits}f}" for cell in cells]
             lines.append(f"{label:34}" + "".join(f"{cell:>15}" for cell in shown))
     return "\n".join(lines)
+
+
+def to_json(figures: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """The figures as JSON can hold them: an infinite PSNR becomes null."""
+    return {
+        section: {name: value if math.isfinite(value) else None for name, value in row.items()}
+        for section, row in figures.items()
+    }

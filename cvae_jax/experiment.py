@@ -22,7 +22,7 @@ import numpy as np
 
 from cvae_jax import checkpoint, evaluation, plots, training
 from cvae_jax.config import Config
-from cvae_jax.errors import CheckpointError, ConfigError
+from cvae_jax.errors import CheckpointError, ConfigError, TrainingError
 from cvae_jax.modules import CVAE, abstract_params
 from cvae_jax.progress import Progress
 
@@ -45,9 +45,15 @@ class TrainingData:
     def split(
         cls, name: str, train: np.ndarray, test: np.ndarray, validation_fraction: float
     ) -> TrainingData:
-        """Holds out a share of the training split, always the same images of the same split."""
+        """Holds out a share of the training split, always the same images of the same split.
+
+        Raises:
+          TrainingError: nothing is left to train on.
+        """
+        if len(train) < 2:
+            raise TrainingError(f"{name}: fewer than 2 training images")
         order = np.random.default_rng(0).permutation(len(train))
-        held_out = round(len(train) * validation_fraction)
+        held_out = min(max(1, round(len(train) * validation_fraction)), len(train) - 1)
         digest = hashlib.sha256(f"{train.dtype} {train.shape}".encode())
         digest.update(np.ascontiguousarray(train))
         validation, rest = train[order[:held_out]], train[order[held_out:]]
@@ -83,32 +89,59 @@ def train(
       TrainingError: the loss is not finite, or there is too little data.
       Interrupted: SIGINT or SIGTERM came; everything up to the last step is saved.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot make the workdir {workdir}: {error.strerror}") from error
-    if fresh:
-        checkpoint.clear(workdir)
     per_epoch = training.steps_per_epoch(config.train, len(data.train))
-    state = training.init_state(config, config.train.epochs * per_epoch)
-    latest = checkpoint.latest_valid(workdir, lambda message: say(f"warning: {message}"))
-    if latest:
-        _refuse_contradiction(checkpoint.read_config(latest), config, data, workdir)
-        state = _restore(latest, state)
-        say(f"going on from {latest}")
-    pictures = _Pictures(config, data, workdir)
+    with _writing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(workdir))
+        writer = stack.enter_context(_event_writer(workdir)) if tensorboard else None
+        state = training.init_state(config, config.train.epochs * per_epoch)
+        if fresh:
+            checkpoint.clear(workdir)
+        latest = checkpoint.latest_valid(workdir, lambda message: say(f"warning: {message}"))
+        if latest:
+            _refuse_contradiction(checkpoint.read_config(latest), config, data, workdir)
+            state = _restore(latest, state)
+            say(f"going on from {latest}")
+        history = _History(workdir, int(state.step), writer)
+        pictures = _Pictures(config, data, workdir)
+        _run(config, data, workdir, state, history, pictures)
+        best = checkpoint.find(workdir)
+        params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
+        pictures.draw(params, history.rows)
+    return best
 
-    def save(state: training.TrainState, step: int, score: float | None, results: dict) -> None:
+
+def recorded_dataset(workdir: Path) -> str | None:
+    """The name of the dataset of the run that ``workdir`` holds, if it holds one."""
+    latest = checkpoint.latest_valid(workdir, lambda message: None)
+    return checkpoint.read_config(latest)["dataset"]["name"] if latest else None
+
+
+def _run(
+    config: Config,
+    data: TrainingData,
+    workdir: Path,
+    state: training.TrainState,
+    history: _History,
+    pictures: _Pictures,
+) -> None:
+    per_epoch = training.steps_per_epoch(config.train, len(data.train))
+
+    def save(state: training.TrainState, step: int, validation_loss: float | None) -> None:
+        # The last update may have diverged although the losses before it were finite.
+        kept = jax.device_get((state.params, state.average))
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept)):
+            raise TrainingError(
+                f"the parameters are no longer finite at step {step}; the last checkpoint is "
+                "kept: start anew with a lower --learning_rate"
+            )
         items = {"params": state.average, "optimizer": state._replace(average={})._asdict()}
-        record = {**_record(config, data), "step": step, "results": results}
-        checkpoint.save_step(workdir, step, items, record, score=score)
+        record = {**_record(config, data), "results": {"validation_loss": validation_loss}}
+        checkpoint.save_step(workdir, step, items, record, score=validation_loss)
 
     start = int(state.step)
-    with (
-        contextlib.closing(_History(workdir, start, tensorboard)) as history,
-        Progress(config.train, per_epoch, start) as progress,
-        _signals() as received,
-    ):
+    with Progress(config.train, per_epoch, start) as progress, _signals() as received:
         for at in training.run(config, state, data.train):
             progress.step(at)
             if at.step % per_epoch == 0:
@@ -116,20 +149,21 @@ def train(
                 loss = evaluation.validation_loss(config, at.state.average, data.validation)
                 row |= {"validation_loss": loss}
                 row |= {"images_per_second": round(progress.images_per_second, 1)}
+                if not np.isfinite(loss):
+                    raise TrainingError(
+                        f"the validation loss became {loss} at step {at.step}; the last "
+                        "checkpoint is kept: start anew with a lower --learning_rate"
+                    )
                 history.append({"step": at.step, "epoch": at.step // per_epoch, **row})
-                save(at.state, at.step, loss, {"validation_loss": loss})
+                save(at.state, at.step, loss)
                 progress.epoch(at.step // per_epoch, row)
                 pictures.draw(
                     at.state.average, history.rows, at_least_every=SECONDS_BETWEEN_PICTURES
                 )
             if received:
                 if at.step % per_epoch:
-                    save(at.state, at.step, None, {})
+                    save(at.state, at.step, None)
                 raise Interrupted(received[0], at.step)
-    best = checkpoint.find(workdir)
-    params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
-    pictures.draw(params, history.rows)
-    return best
 
 
 def _record(config: Config, data: TrainingData) -> dict[str, Any]:
@@ -174,7 +208,7 @@ def _restore(path: Path, like: training.TrainState) -> training.TrainState:
 class _History:
     """``metrics.jsonl``: one row per finished epoch, of the steps that the state has seen."""
 
-    def __init__(self, workdir: Path, after_step: int, tensorboard: bool):
+    def __init__(self, workdir: Path, after_step: int, writer: Any | None):
         self.path = workdir / METRICS
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         self.rows = []
@@ -183,30 +217,57 @@ class _History:
                 row = json.loads(line)
                 if row["step"] <= after_step:
                     self.rows.append(row)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        os.replace(temporary, self.path)
-        self._writer = _tensorboard_writer(workdir) if tensorboard else None
+        with _writing(self.path):
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+            os.replace(temporary, self.path)
+        self._writer = writer
 
     def append(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        with self.path.open("a") as file:
+        with _writing(self.path), self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         if self._writer:
             for name in row.keys() - {"step", "epoch"}:
                 self._writer.add_scalar(name, row[name], row["step"])
 
-    def close(self) -> None:
-        if self._writer:
-            self._writer.close()
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Names the file where the disk is full, or the folder is not to be written."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _tensorboard_writer(workdir: Path) -> Any:
+@contextlib.contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    """Refuses a second run in the same workdir while the first one lives."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with _writing(workdir):
+        file = (workdir / ".lock").open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another run is using {workdir}: wait for it, or choose another --workdir"
+            ) from error
+        yield
+
+
+def _event_writer(workdir: Path) -> Any:
+    """TensorBoard's, a context manager."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise ConfigError(
-            "--tensorboard needs the package tensorboardX: pip install 'cvae_jax[tensorboard]'"
+            "--tensorboard needs the package tensorboardX: pip install -e '.[tensorboard]'"
         ) from error
     return SummaryWriter(str(workdir / "tensorboard"))
 
@@ -234,12 +295,16 @@ class _Pictures:
             return
         self.drawn = time.monotonic()
         reconstructions, samples = self.render(params, self.images)
-        plots.save(plots.loss_curves(rows), self.workdir / "loss_curves.png")
-        plots.save(
-            plots.pairs(self.images / 255.0, reconstructions, "Test images over reconstructions"),
-            self.workdir / "reconstructions.png",
-        )
-        plots.save(plots.grid(samples, "Samples from the prior"), self.workdir / "samples.png")
+        title = "Test images over reconstructions"
+        figures = {
+            "loss_curves": plots.loss_curves(rows),
+            "reconstructions": plots.pairs(self.images / 255.0, reconstructions, title),
+            "samples": plots.grid(samples, "Samples from the prior"),
+        }
+        for name, figure in figures.items():
+            path = self.workdir / f"{name}.png"
+            with _writing(path):
+                plots.save(figure, path)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def read_weights(path: str | Path) -> tuple[Weights, list[int]]:
         import h5py
     except ImportError as error:
         raise CheckpointError(
-            "reading Keras weights needs h5py: pip install 'cvae_jax[keras]'"
+            "reading Keras weights needs h5py: pip install -e '.[keras]'"
         ) from error
     try:
         with h5py.File(path) as file:

@@ -35,14 +35,19 @@ def kl(posterior: Posterior) -> Array:
     return 0.5 * jnp.sum(z_mean**2 + jnp.exp(z_log_var) - 1 - z_log_var, axis=1)
 
 
+def per_image(
+    output: VAEOutput, images: Array, reconstruction: str = "bce", beta: float = 1.0
+) -> dict[str, Array]:
+    """The loss of each image and what it is made of, ``[B]`` each."""
+    distortion = RECONSTRUCTIONS[reconstruction](output.logits, images)
+    rate = kl(output.posterior)
+    return {"loss": distortion + beta * rate, reconstruction: distortion, "kl": rate}
+
+
 def elbo(
     output: VAEOutput, images: Array, reconstruction: str = "bce", beta: float = 1.0
 ) -> tuple[Array, dict[str, Array]]:
-    """The loss, a mean over the batch, and what it is made of: ``(scalar, metrics)``.
-
-    Every metric is a mean over the batch too, so that chunks of a batch can be averaged.
-    """
-    distortion = jnp.mean(RECONSTRUCTIONS[reconstruction](output.logits, images))
-    rate = jnp.mean(kl(output.posterior))
-    loss = distortion + beta * rate
-    return loss, {"loss": loss, reconstruction: distortion, "kl": rate}
+    """The training loss and its parts, means over the batch: ``(scalar, metrics)``."""
+    terms = per_image(output, images, reconstruction, beta)
+    metrics = {name: jnp.mean(values) for name, values in terms.items()}
+    return metrics["loss"], metrics

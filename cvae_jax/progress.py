@@ -8,7 +8,7 @@ import time
 from tqdm import tqdm
 
 from cvae_jax.config import TrainConfig
-from cvae_jax.training import Progress as Dispatch
+from cvae_jax.training import Dispatch
 
 
 class Progress:

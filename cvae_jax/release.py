@@ -55,9 +55,14 @@ def main(argv: list[str] | None = None) -> int:
     backend.use_compilation_cache()
     best = codec.load(args.workdir)
     dataset = best.record["dataset"]
-    images = data.load(dataset["name"], "test", args.data_dir)
+    if "images" not in dataset:
+        raise errors.CheckpointError(f"{args.workdir}: not of a run of train.py")
+    if args.out.exists():
+        raise errors.CheckpointError(f"{args.out} exists already: remove it")
+    h, w, channels = best.model.image_shape
+    images = data.load(dataset["name"], "test", args.data_dir, image_size=(h, w), channels=channels)
     result = evaluation.evaluate(best.model, best.params, images)
-    record = {**best.record, "test": result.figures}
+    record = {**best.record, "test": evaluation.to_json(result.figures)}
     checkpoint.save(args.out, {"params": best.params}, record)
     plots.save(
         plots.worst_and_best(
@@ -65,12 +70,13 @@ def main(argv: list[str] | None = None) -> int:
         ),
         args.out / "reconstructions.png",
     )
-    (args.out / "README.md").write_text(card(args.out, record))
+    text = card(args.out, record, evaluation.table(result.figures))
+    (args.out / "README.md").write_text(text)
     print(f"{args.out}: released; its model card is {args.out / 'README.md'}")
     return 0
 
 
-def card(out: Path, record: dict) -> str:
+def card(out: Path, record: dict, table: str) -> str:
     """The model card of a release's record, as Markdown."""
     config, dataset = Config.from_dict(record["config"]), record["dataset"]
     parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config.model)))
@@ -86,7 +92,7 @@ def card(out: Path, record: dict) -> str:
         step=record["step"],
         versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         flags=_flags(config),
-        table=evaluation.table(record["test"]),
+        table=table,
     )
 
 

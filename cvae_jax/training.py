@@ -34,7 +34,7 @@ class TrainState(NamedTuple):
     sums: Metrics  # of each metric over the steps of the current epoch
 
 
-class Progress(NamedTuple):
+class Dispatch(NamedTuple):
     """What the loop reports after a step (an epoch, where an epoch is one dispatch)."""
 
     state: TrainState
@@ -43,7 +43,16 @@ class Progress(NamedTuple):
 
 
 def steps_per_epoch(config: TrainConfig, images: int) -> int:
-    """Whole batches only; what is left over takes its turn in another epoch's order."""
+    """Whole batches only; what is left over takes its turn in another epoch's order.
+
+    Raises:
+      TrainingError: there are fewer images than one batch.
+    """
+    if images < config.batch_size:
+        raise TrainingError(
+            f"{images} training images do not fill one batch of {config.batch_size}: "
+            "use a smaller --batch_size"
+        )
     return images // config.batch_size
 
 
@@ -167,7 +176,7 @@ def make_advance(config: Config, total_steps: int) -> Callable:
     return jax.jit(to_end_of_epoch if whole else step, donate_argnums=0)
 
 
-def run(config: Config, state: TrainState, images: np.ndarray) -> Iterator[Progress]:
+def run(config: Config, state: TrainState, images: np.ndarray) -> Iterator[Dispatch]:
     """Trains from ``state`` to the end of the configured epochs, yielding after every dispatch.
 
     images: uint8 ``[N, H, W, C]``.  A yielded state is valid until the loop is advanced.
@@ -176,11 +185,6 @@ def run(config: Config, state: TrainState, images: np.ndarray) -> Iterator[Progr
       TrainingError: the loss is not finite, or there are fewer images than one batch.
     """
     per_epoch = steps_per_epoch(config.train, len(images))
-    if per_epoch == 0:
-        raise TrainingError(
-            f"{len(images)} training images do not fill one batch of {config.train.batch_size}: "
-            "use a smaller --batch_size"
-        )
     total_steps = config.train.epochs * per_epoch
     advance = make_advance(config, total_steps)
     data, key = jax.device_put((images, jax.random.key(config.train.seed)))
@@ -196,7 +200,7 @@ def run(config: Config, state: TrainState, images: np.ndarray) -> Iterator[Progr
         # Reading these metrics would wait for the step; the ones before are there already.  At
         # the end of an epoch they are read all the same: no diverged state is to be kept.
         ready = metrics if previous is None or step % per_epoch == 0 else previous
-        yield Progress(state, step, _read(ready, step))
+        yield Dispatch(state, step, _read(ready, step))
         previous = metrics
 
 

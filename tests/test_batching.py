@@ -28,7 +28,7 @@ def test_blocks_cover_every_row_once_in_few_sizes():
             stop = end
             sizes.add(size)
         assert stop == n
-    assert sizes == {1, 2, 4, 8, 16, 32, 1024}
+    assert sizes == {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
 
 
 def test_memory_is_bounded_by_blocks():

@@ -72,7 +72,7 @@ def test_a_persons_own_images(tmp_path):
         (["evaluate.py", "--ckpt", "nowhere"], ["nowhere"]),
         (["train.py", "--workdir", "{tmp}", "--dataset", "./nothing.npy"], ["nothing.npy"]),
         (["train.py", "--workdir", "{tmp}", "--dataset", "digits", "--beta", "-1"], ["beta", "-1"]),
-        (["train.py", "--workdir", "{tmp}/file/x", "--dataset", "digits"], ["cannot make"]),
+        (["train.py", "--workdir", "{tmp}/file/x", "--dataset", "digits"], ["cannot write"]),
     ],
 )  # fmt: skip
 def test_errors_are_one_line(arguments, words, tmp_path):

@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from cvae_jax import checkpoint, experiment
 from cvae_jax.config import Config
-from cvae_jax.errors import CheckpointError, ConfigError
+from cvae_jax.errors import CheckpointError, ConfigError, TrainingError
 
 CONFIG = Config().replace(
     height=12, width=12, latent_dim=2, filters=(2,), dense_width=4, epochs=6, batch_size=8
@@ -106,7 +106,7 @@ def test_goes_on_exactly(whole, stopped):
     assert_same_run(stopped, whole)
 
 
-@pytest.mark.parametrize("damage", ["flip", "half-copied", "empty"])
+@pytest.mark.parametrize("damage", ["flip", "empty"])
 def test_a_damaged_newest_checkpoint_is_passed_over(whole, stopped, damage):
     newest = checkpoint.steps(stopped)[-1]
     file = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
@@ -114,8 +114,6 @@ def test_a_damaged_newest_checkpoint_is_passed_over(whole, stopped, damage):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
-    elif damage == "half-copied":
-        shutil.rmtree(newest / "optimizer")
     else:
         (newest.parent / "00000099").mkdir()
     _, said = run(stopped)
@@ -140,10 +138,39 @@ def test_fresh_starts_anew(stopped):
     assert len(stored(stopped)[2]) == 1
 
 
+def test_fresh_deletes_nothing_for_a_run_that_cannot_start(stopped):
+    before = checkpoint.steps(stopped)
+    with pytest.raises(TrainingError, match="do not fill one batch of 100"):
+        run(stopped, CONFIG.replace(batch_size=100, schedule="cosine"), fresh=True)
+    assert checkpoint.steps(stopped) == before
+
+
 def test_an_unusable_workdir_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"cannot make the workdir .*file/run: Not a dir"):
+    with pytest.raises(CheckpointError, match=r"cannot write .*file/run: Not a dir"):
         run(tmp_path / "file" / "run")
+
+
+def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
+    with (
+        experiment._alone(tmp_path),
+        pytest.raises(ConfigError, match="another run is using"),
+    ):
+        run(tmp_path)
+    run(tmp_path, CONFIG.replace(epochs=1))
+
+
+def test_parameters_that_diverge_in_the_last_update_are_never_saved(tmp_path):
+    """One step an epoch: its loss is finite, what it leads to is not."""
+    with pytest.raises(TrainingError, match="the last checkpoint is kept"):
+        run(tmp_path, CONFIG.replace(batch_size=36, learning_rate=1e30))
+    assert checkpoint.steps(tmp_path) == []
+    assert (tmp_path / experiment.METRICS).read_text() == ""
+
+
+def test_the_workdirs_dataset_is_known(whole, tmp_path):
+    assert experiment.recorded_dataset(whole) == "squares"
+    assert experiment.recorded_dataset(tmp_path) is None
 
 
 def test_tensorboard_events_hold_the_metrics(tmp_path):

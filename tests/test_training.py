@@ -42,7 +42,7 @@ def equal(a, b):
     return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 5, 7, 20])
+@pytest.mark.parametrize("chunk", [1, 7])
 def test_chunked_gradient_is_the_whole_batchs(chunk):
     params = init_params(CONFIG.model, jax.random.key(0))
     noise = jax.random.normal(jax.random.key(1), (20, 3))
@@ -118,7 +118,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
 
 def test_fewer_images_than_a_batch_is_an_error():
     with pytest.raises(TrainingError, match="35 training images do not fill one batch of 36"):
-        states(CONFIG.replace(batch_size=36), state=start())
+        training.steps_per_epoch(CONFIG.replace(batch_size=36).train, 35)
 
 
 def test_cosine_schedule_warms_up_and_ends_at_zero():

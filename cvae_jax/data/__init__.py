@@ -84,6 +84,8 @@ def load(
     Raises:
       DataError: no such dataset, or it is damaged, or its images are of other sizes.
     """
+    if not str(name):
+        raise DataError("the name of the dataset is empty; expected one, or a path")
     if split not in splits.SPLITS:
         raise DataError(f"no split {split!r}; expected one of {', '.join(splits.SPLITS)}")
     images = _load(str(name), split, data_dir, image_size, channels)
@@ -117,7 +119,7 @@ def _load(
         if mnist.find([folder]):
             return arrays.load_idx_folder(folder, split)
         return prepared.load(folder, split, image_size, channels)
-    path = Path(name).expanduser()
+    path = _home(name)
     if path.is_dir():
         if any(arrays.idx_images(path, part) for part in arrays.IDX_STEMS):
             return arrays.load_idx_folder(path, split)
@@ -134,7 +136,15 @@ def _places(data_dir: str | Path | None) -> list[Path]:
     """Where datasets are looked for; downloads go to the first."""
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     places = [default] if data_dir is None else [data_dir, default]
-    return [Path(place).expanduser() for place in places]
+    return [_home(place) for place in places]
+
+
+def _home(path: str | Path) -> Path:
+    """The path with ``~`` written out."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: {str(error).rstrip('.').lower()}") from error
 
 
 def _mnist_folder(data_dir: str | Path | None) -> Path:

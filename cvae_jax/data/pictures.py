@@ -127,6 +127,8 @@ def _decode(
 ) -> np.ndarray:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if channels not in (None, 1, 3):
+        raise DataError(f"{name}: image files give 1 or 3 channels, not {channels}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

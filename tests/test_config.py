@@ -1,0 +1,37 @@
+"""Settings are checked, survive JSON, and change by name."""
+
+import json
+
+import pytest
+
+from cvae_jax.config import PRESETS, Config
+from cvae_jax.errors import ConfigError
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_survives_json(preset):
+    assert Config.from_dict(json.loads(json.dumps(preset.to_dict()))) == preset
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"latent_dim": 0}, "latent_dim must be positive, not 0"),
+        ({"filters": ()}, "filters must be one or more positive numbers"),
+        ({"beta": -1.0}, "beta must be at least 0"),
+        ({"average_decay": 1.0}, r"average_decay must be at least 0 and below 1, not 1\.0"),
+        ({"validation_fraction": 0.0}, "validation_fraction must be positive"),
+        ({"schedule": "linear"}, "schedule must be one of constant, cosine, not linear"),
+        ({"seed": -1}, "seed must be from 0"),
+    ],
+)
+def test_refuses_what_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Config().replace(**settings)
+
+
+def test_refuses_a_stored_configuration_of_another_version():
+    stored = Config().to_dict()
+    stored["train"]["later_field"] = 1
+    with pytest.raises(ConfigError, match="later_field"):
+        Config.from_dict(stored)
