@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     from cvae_jax import backend, codec, data, evaluation, plots
 
     backend.use_compilation_cache()
+    backend.dispatch_inline()
     c = codec.load(args.ckpt)
     trained_on = c.record["dataset"]["name"]
     dataset = args.dataset or trained_on

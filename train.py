@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     from cvae_jax import backend, codec, data, evaluation, experiment
 
     backend.use_compilation_cache()
+    backend.dispatch_inline()
     recorded = None if args.fresh else experiment.recorded_dataset(args.workdir)
     dataset = data.resolve(args.dataset or recorded, args.data_dir)
     if dataset.note:

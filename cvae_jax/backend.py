@@ -30,6 +30,15 @@ def epoch_is_one_dispatch() -> bool:
     return not on_cpu()
 
 
+def dispatch_inline() -> None:
+    """Makes JAX run CPU computations in the thread that calls them.
+
+    Handing them to another thread, JAX's default, takes longer than encoding an image does.
+    Without effect once JAX has started, and on accelerators.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled functions between runs, in the user's cache directory.
 

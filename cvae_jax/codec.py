@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cvae_jax import checkpoint
+from cvae_jax import backend, checkpoint
 from cvae_jax.batching import chunked, stream
 from cvae_jax.config import Config, ModelConfig
 from cvae_jax.errors import DataError
@@ -162,6 +162,7 @@ def load(path: str | Path) -> Codec:
     Raises:
       CheckpointError: nothing usable is there; the message says what was looked for.
     """
+    backend.dispatch_inline()
     found = checkpoint.find(path)
     record = checkpoint.read_config(found)
     model = Config.from_dict(record["config"]).model
