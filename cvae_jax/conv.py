@@ -4,8 +4,8 @@ Why this module exists.  XLA's CPU backend runs the gradient of a strided
 convolution, and a transposed convolution in both directions, as a *dilated*
 convolution in a naive loop: with ``nn.Conv`` and ``nn.ConvTranspose`` the
 default model trains at about 260 images/s on two cores, with this module at
-well over 2,000 (``python -m benchmarks.throughput`` measures both).  On
-accelerators it costs nothing that we could measure.
+well over 2,000 (``python -m benchmarks.throughput`` measures both).  It has not been
+measured on an accelerator.
 
 How.  A convolution is ``unfold`` (gather every window, "im2col") and one matrix
 product; a transposed convolution is one matrix product and ``fold`` (add every
