@@ -5,6 +5,7 @@ A *checkpoint* is a directory::
     params/         a pytree of arrays per subfolder, written by Orbax
     optimizer/
     config.json     configuration, versions, dataset, metrics: whatever the caller records
+    tables.bin      and other files of their own format, where a caller attaches them
     manifest.json   size and SHA-256 of every file above (`cvae_jax.manifest`)
 
 A *workdir* holds the checkpoints of one run as ``steps/00001234/``; a *released* checkpoint is
@@ -183,6 +184,31 @@ def read_config(path: StrPath) -> dict[str, Any]:
     manifest.verify(path, {CONFIG})
     with _reported(f"read {path / CONFIG}"):
         return json.loads((path / CONFIG).read_text(encoding="utf-8"))
+
+
+def attach(path: StrPath, name: str, data: bytes) -> None:
+    """Adds a file to a checkpoint, or replaces it; under the manifest like all the rest.
+
+    Raises:
+      CheckpointError: the checkpoint is damaged, or cannot be written.
+    """
+    path = _absolute(path)
+    with _reported(f"write {path / name}"):
+        manifest.replace(path, name, data)
+
+
+def attached(path: StrPath, name: str) -> bytes | None:
+    """The file that `attach` added, or None.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    path = _absolute(path)
+    if name not in manifest.read(path):
+        return None
+    manifest.verify(path, {name})
+    with _reported(f"read {path / name}"):
+        return (path / name).read_bytes()
 
 
 def restore(path: StrPath, items: Mapping[str, PyTree]) -> dict[str, PyTree]:

@@ -140,6 +140,18 @@ PRESETS: dict[str, Config] = {
     "default": Config().replace(epochs=15, average_decay=0.998, **_COSINE),
     # For scikit-learn's digits: 1,500 images make 23 steps an epoch, so many epochs.
     "digits": Config().replace(epochs=80, batch_size=64, average_decay=0.99, **_COSINE),
+    # What made checkpoints/mnist-hq: squared error, many latents, and a light KL term, so that
+    # the posterior, and with it the quantiser's unit, is fine.
+    "hq": Config().replace(
+        latent_dim=160,
+        dense_width=352,
+        reconstruction="mse",
+        beta=0.005,
+        epochs=60,
+        learning_rate=3e-3,
+        schedule="cosine",
+        average_decay=0.999,
+    ),
     # What made checkpoints/mnist.
     "release": Config().replace(epochs=60, average_decay=0.999, **_COSINE),
 }

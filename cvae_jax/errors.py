@@ -31,6 +31,24 @@ class CheckpointError(CvaeError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
+class FormatError(CvaeError):
+    """A compressed file that is damaged, or not one of ours."""
+
+    exit_code = 3
+
+
+class VersionError(FormatError):
+    """A compressed file of a newer format than this program reads."""
+
+    exit_code = 4
+
+
+class ModelMismatchError(CvaeError):
+    """A compressed file of another model than the one at hand."""
+
+    exit_code = 5
+
+
 class TrainingError(CvaeError):
     """A run that cannot start or go on."""
 

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cvae_jax import checkpoint, evaluation, plots, training
+from cvae_jax import calibration, checkpoint, evaluation, plots, training
 from cvae_jax.config import Config
 from cvae_jax.errors import CheckpointError, ConfigError, TrainingError
 from cvae_jax.modules import CVAE, abstract_params
@@ -83,6 +83,8 @@ def train(
 ) -> Path:
     """Trains, or goes on with the run that ``workdir`` holds; returns the best checkpoint.
 
+    That one gets its coding tables too.
+
     Raises:
       ConfigError: the workdir holds a run of another configuration or other data.
       CheckpointError: the workdir cannot be written.
@@ -108,6 +110,7 @@ def train(
         _run(config, data, workdir, state, history, pictures)
         best = checkpoint.find(workdir)
         params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
+        calibration.calibrate(best, data.train)
         pictures.draw(params, history.rows)
     return best
 

@@ -28,10 +28,25 @@ def seal(folder: Path) -> None:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-    text = json.dumps({"format": _FORMAT, "files": files}, indent=2) + "\n"
-    (folder / NAME).write_text(text, encoding="utf-8", newline="\n")
+    _write(folder, files)
     for path in (folder, *folder.rglob("*")):
         sync(path)
+
+
+def replace(folder: Path, name: str, data: bytes) -> None:
+    """Puts a file into a sealed folder, in place of what may have its name.
+
+    A kill on the way leaves a folder that is intact, with the file or without it.
+
+    Raises:
+      CheckpointError: the manifest is damaged.
+      OSError: the disk is full, or failing.
+    """
+    files = read(folder)
+    if files.pop(name, None):
+        _write(folder, files)
+    _write_atomically(folder / name, data)
+    _write(folder, {**files, name: _fingerprint(folder / name)})
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
@@ -78,6 +93,19 @@ def verify(folder: Path, names: Container[str] | None = None) -> None:
             raise _damaged(folder, f"{name} cannot be read ({error.strerror})") from error
         if not intact:
             raise _damaged(folder, f"{name} is not what was saved")
+
+
+def _write(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    text = json.dumps({"format": _FORMAT, "files": files}, indent=2) + "\n"
+    _write_atomically(folder / NAME, text.encode())
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     dataset = best.record["dataset"]
     if "images" not in dataset:
         raise errors.CheckpointError(f"{args.workdir}: not of a run of train.py")
+    best.coding_tables  # noqa: B018, refuses a run that was stopped before
     if args.out.exists():
         raise errors.CheckpointError(f"{args.out} exists already: remove it")
     h, w, channels = best.model.image_shape
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     result = evaluation.evaluate(best.model, best.params, images)
     record = {**best.record, "test": evaluation.to_json(result.figures)}
     checkpoint.save(args.out, {"params": best.params}, record)
+    checkpoint.attach(args.out, codec.TABLES, best.coding_tables.to_bytes())
     plots.save(
         plots.worst_and_best(
             images / 255.0, result.reconstructions / 255.0, result.per_image["mse"]

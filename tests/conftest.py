@@ -1,9 +1,12 @@
-"""Where the tests find data that is not part of the repository."""
+"""Where the tests find data that is not part of the repository, and what several of them use."""
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from cvae_jax.entropy import REACH, TOTAL, Tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist"
@@ -19,3 +22,31 @@ def shared_dir() -> Path:
 
 def seed_dir() -> Path:
     return shared_dir() / "seed"
+
+
+def synthetic_tables(components: int, latent_dim: int, seed: int = 0) -> Tables:
+    """Coding tables of no model: normal laws with means and widths drawn at random."""
+    rng = np.random.default_rng(seed)
+    points = (np.arange(2 * REACH + 1) - REACH) / 16
+    normal = np.cumsum(np.exp(-0.5 * points**2))
+    shape = np.floor((normal - normal[0]) / (normal[-1] - normal[0]) * 2**28)
+    weights = rng.multinomial(TOTAL - components, np.full(components, 1 / components)) + 1
+    tables = Tables(
+        unit=np.full(latent_dim, 0.01, np.float32),
+        slope=1e-6,
+        weights=weights.astype(np.uint32),
+        means=rng.integers(-1500, 1500, (components, latent_dim)).astype(np.int32),
+        widths=rng.integers(16 * 50, 16 * 900, (components, latent_dim)).astype(np.uint32),
+        shape=(shape + np.arange(len(shape))).astype(np.uint32),
+    )
+    tables.validate()
+    return tables
+
+
+def typical_symbols(tables: Tables, step: int, n: int, seed: int = 0) -> np.ndarray:
+    """Symbols that are distributed about as the tables say, int32 [n, D]."""
+    rng = np.random.default_rng(seed)
+    k = rng.choice(tables.components, n, p=tables.weights / TOTAL)
+    spread = tables.widths[k] / 16
+    units = tables.means[k] + rng.normal(size=(n, tables.latent_dim)) * spread
+    return np.rint(units / step).astype(np.int32)

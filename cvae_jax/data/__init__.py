@@ -19,11 +19,14 @@ import numpy as np
 
 from cvae_jax.data import arrays, digits, mnist, pictures, prepared, splits
 from cvae_jax.data.arrays import read_array, read_idx
-from cvae_jax.data.pictures import list_images, read_image
+from cvae_jax.data.pictures import SUFFIXES, WRITABLE, encode_image, list_images, read_image
 from cvae_jax.errors import DataError
 
 __all__ = [
+    "SUFFIXES",
+    "WRITABLE",
     "Resolved",
+    "encode_image",
     "list_images",
     "load",
     "read_array",

@@ -73,6 +73,29 @@ def read_image(
     return _decode(path, str(path), image_size, channels)
 
 
+# What is written, always without loss.
+WRITABLE = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
+
+
+def encode_image(image: np.ndarray, suffix: str = ".png") -> bytes:
+    """The bytes of an image file, lossless: uint8 ``[H, W, C]`` with 1 or 3 channels.
+
+    Raises:
+      DataError: a suffix that is not in WRITABLE, or another number of channels.
+    """
+    from PIL import Image
+
+    if suffix.lower() not in WRITABLE:
+        raise DataError(f"images are written as {', '.join(WRITABLE)}, not {suffix or 'that'}")
+    if image.shape[2] not in (1, 3):
+        raise DataError(f"image files hold 1 or 3 channels, not {image.shape[2]}; write .npy")
+    file = BytesIO()
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    # Options of WebP and PNG; the other formats ignore them.
+    picture.save(file, WRITABLE[suffix.lower()], lossless=True, optimize=True)
+    return file.getvalue()
+
+
 def load_folder(
     folder: Path, split: str, image_size: tuple[int, int] | None, channels: int | None
 ) -> np.ndarray:

@@ -1,0 +1,3 @@
+from cvae_jax.cli import run
+
+run()

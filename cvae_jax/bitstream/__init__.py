@@ -1,0 +1,42 @@
+"""The file format: archives of many images, and single images, as ``docs/FORMAT.md`` specifies.
+
+Knows no model: it moves symbols, names, labels and digests.
+"""
+
+from __future__ import annotations
+
+from cvae_jax.bitstream import records, single
+from cvae_jax.bitstream.archive import CHUNK_IMAGES, Reader, Writer
+from cvae_jax.bitstream.records import MAX_CHUNK, MAX_NAME, VERSION, Chunk, Header, Identity
+from cvae_jax.bitstream.salvage import Salvage, lost, salvage
+from cvae_jax.errors import FormatError
+
+__all__ = [
+    "CHUNK_IMAGES",
+    "MAX_CHUNK",
+    "MAX_NAME",
+    "VERSION",
+    "Chunk",
+    "Header",
+    "Identity",
+    "Reader",
+    "Salvage",
+    "Writer",
+    "is_archive",
+    "lost",
+    "salvage",
+    "single",
+]
+
+
+def is_archive(data: bytes) -> bool:
+    """Whether a file that starts so is an archive.
+
+    Raises:
+      FormatError: it is neither an archive nor a single image.
+    """
+    if data[: len(single.MAGIC)] == single.MAGIC:
+        return False
+    if data[: len(records.MAGIC)] == records.MAGIC:
+        return True
+    raise FormatError(f"neither an archive nor an image of cvae: it starts with {data[:8].hex()}")

@@ -1,0 +1,229 @@
+"""The records of the format, packed and unpacked: header, section, chunk.
+
+Everything that is read is checked against fixed limits before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from typing import NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from cvae_jax import entropy
+from cvae_jax.entropy import Tables
+from cvae_jax.errors import FormatError, ModelMismatchError, VersionError
+
+MAGIC = b"\x89CVAE\r\n\x1a"
+VERSION = 1
+MAX_CHUNK = 8192  # images
+MAX_NAME = 1024  # bytes of UTF-8
+MODEL, CHUNK, INDEX = b"MODL", b"CHNK", b"INDX"  # tags of sections
+
+_HEADER = struct.Struct("<8sBB3HII16s16sI")
+_HAS_MODEL = 1
+_SECTION = struct.Struct("<4sI")
+_CRC = struct.Struct("<I")
+_CHUNK = struct.Struct("<QIHBIII")
+_HAS_NAMES, _HAS_LABELS = 1, 2
+
+HEADER_SIZE = _HEADER.size
+CRC_SIZE = _CRC.size
+SECTION_ROOM = _SECTION.size + CRC_SIZE  # of a section around its body
+
+
+class Identity(NamedTuple):
+    """Whose symbols these are: both digests must be the model's."""
+
+    model: bytes  # 16 bytes, of the decoder's parameters
+    tables: bytes  # 16 bytes, of the coding tables
+
+    @property
+    def short(self) -> bytes:
+        """3 bytes that stand for both in a single image's file."""
+        return hashlib.sha256(self.model + self.tables).digest()[:3]
+
+    def require(self, other: Identity, whose: str = "the checkpoint's") -> None:
+        """Raises ModelMismatchError unless ``other`` is the same."""
+        for name in ("model", "tables"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                raise ModelMismatchError(
+                    f"compressed with {name} {ours.hex()}, but {whose} are {theirs.hex()}; "
+                    "give the checkpoint that compressed it"
+                )
+
+
+class Header(NamedTuple):
+    image_shape: tuple[int, int, int]
+    latent_dim: int
+    identity: Identity
+
+
+class Chunk(NamedTuple):
+    """A chunk as it is stored, its bytes checked, its symbols not yet decoded."""
+
+    first: int  # number of its first image in the archive
+    count: int
+    step: int  # of the quantiser, in units of the tables
+    symbol_crc: int
+    names: list[str] | None
+    labels: np.ndarray | None  # uint32 [count]
+    stream: bytes
+    names_size: int = 0  # as stored
+    labels_size: int = 0
+
+    def symbols(self, tables: Tables) -> np.ndarray:
+        """The images' symbols, int32 ``[count, D]``.
+
+        Raises:
+          FormatError: they are not what was compressed.
+        """
+        try:
+            symbols = entropy.decode(self.stream, self.count, tables.book(self.step))
+        except FormatError as error:
+            raise FormatError(f"{self._where}: {error}") from error
+        if crc32c(symbol_bytes(symbols)) != self.symbol_crc:
+            raise FormatError(f"{self._where}: its symbols are not those that were compressed")
+        return symbols
+
+    @property
+    def _where(self) -> str:
+        return f"chunk of images {self.first} to {self.first + self.count - 1}"
+
+
+# Header
+
+
+def pack_header(header: Header, has_model: bool) -> bytes:
+    packed = _HEADER.pack(
+        *(MAGIC, VERSION, _HAS_MODEL * has_model, *header.image_shape),
+        *(header.latent_dim, 0, *header.identity, 0),
+    )[:-CRC_SIZE]
+    return packed + pack_crc(packed)
+
+
+def unpack_header(data: bytes) -> tuple[Header, bool]:
+    """The header, and whether a model is embedded."""
+    if len(data) < HEADER_SIZE:
+        raise FormatError(f"truncated: its header has {len(data)} of {HEADER_SIZE} bytes")
+    magic, version, flags, h, w, c, latent_dim, reserved, model, tables, crc = _HEADER.unpack(data)
+    if magic != MAGIC:
+        raise FormatError(f"no cvae archive: it starts with {magic.hex()}, not {MAGIC.hex()}")
+    if version != VERSION:
+        raise VersionError(f"format version {version}, this program reads {VERSION}: update it")
+    if crc32c(data[:-CRC_SIZE]) != crc:
+        raise FormatError("header: damaged (its check does not match)")
+    if flags & ~_HAS_MODEL or reserved:
+        raise VersionError("header: it uses features that this program does not know: update it")
+    return Header((h, w, c), latent_dim, Identity(model, tables)), bool(flags & _HAS_MODEL)
+
+
+# Sections
+
+
+def pack_section(tag: bytes, body: bytes) -> bytes:
+    section = _SECTION.pack(tag, len(body)) + body
+    return section + pack_crc(section)
+
+
+def section_length(data: bytes) -> int:
+    """Bytes of the whole section that starts with these 8, if nothing is damaged."""
+    return _SECTION.unpack(data)[1] + SECTION_ROOM
+
+
+def unpack_section(data: bytes, tag: bytes) -> bytes:
+    """The body of a section, its check and its length verified."""
+    name = tag.decode()
+    if len(data) < SECTION_ROOM:
+        raise FormatError(f"{name} section: of {len(data)} bytes, too short")
+    found, length = _SECTION.unpack_from(data)
+    if pack_crc(data[:-CRC_SIZE]) != data[-CRC_SIZE:]:
+        raise FormatError(f"{name} section: damaged (its check does not match)")
+    if found != tag or length != len(data) - SECTION_ROOM:
+        raise FormatError(f"{name} section: not where it should be")
+    return data[_SECTION.size : -CRC_SIZE]
+
+
+# Chunks
+
+
+def pack_chunk(chunk: Chunk) -> bytes:
+    names = b"" if chunk.names is None else _pack_names(chunk.names)
+    labels = b"" if chunk.labels is None else zlib.compress(chunk.labels.astype("<u4"), 9)
+    flags = _HAS_NAMES * (chunk.names is not None) | _HAS_LABELS * (chunk.labels is not None)
+    head = _CHUNK.pack(
+        *(chunk.first, chunk.count, chunk.step, flags),
+        *(chunk.symbol_crc, len(names), len(labels)),
+    )
+    return head + names + labels + chunk.stream
+
+
+def _pack_names(names: list[str]) -> bytes:
+    for name in names:
+        if not name or "\0" in name or len(name.encode()) > MAX_NAME:
+            raise FormatError(f"cannot store the name {name[:40]!r}: empty, with NUL, or too long")
+    return zlib.compress("\0".join(names).encode(), 9)
+
+
+def unpack_chunk(body: bytes) -> Chunk:
+    if len(body) < _CHUNK.size:
+        raise FormatError("shorter than its header")
+    first, count, step, flags, symbol_crc, names_size, labels_size = _CHUNK.unpack_from(body)
+    start = _CHUNK.size + names_size
+    if not 1 <= count <= MAX_CHUNK or step < 1 or start + labels_size > len(body):
+        raise FormatError("a header that cannot be")
+    if flags & ~(_HAS_NAMES | _HAS_LABELS):
+        raise VersionError("it uses features that this program does not know: update it")
+    if (names_size and not flags & _HAS_NAMES) or (labels_size and not flags & _HAS_LABELS):
+        raise FormatError("a header that cannot be")
+    names = labels = None
+    if flags & _HAS_NAMES:
+        names = _unpack_names(body[_CHUNK.size : start], count)
+    if flags & _HAS_LABELS:
+        unpacked = _inflate(body[start : start + labels_size], 4 * count, "labels")
+        if len(unpacked) != 4 * count:
+            raise FormatError(f"labels: {len(unpacked)} bytes for {count} images")
+        labels = np.frombuffer(unpacked, "<u4").astype(np.uint32)
+    stream = body[start + labels_size :]
+    return Chunk(*(first, count, step, symbol_crc, names, labels, stream, names_size, labels_size))
+
+
+def _unpack_names(data: bytes, count: int) -> list[str]:
+    try:
+        names = _inflate(data, count * (MAX_NAME + 1), "names").decode().split("\0")
+    except UnicodeDecodeError as error:
+        raise FormatError("names: not UTF-8") from error
+    if len(names) != count or not all(names):
+        raise FormatError(f"names: {len(names)} of them for {count} images, or an empty one")
+    return names
+
+
+def _inflate(data: bytes, limit: int, what: str) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        out = inflater.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise FormatError(f"{what}: damaged ({error})") from error
+    if len(out) > limit or not inflater.eof or inflater.unused_data:
+        raise FormatError(f"{what}: longer or shorter than they can be")
+    return out
+
+
+# Checks
+
+
+def pack_crc(data: bytes) -> bytes:
+    return _CRC.pack(crc32c(data))
+
+
+def crc32c(data: bytes) -> int:
+    return google_crc32c.value(data)
+
+
+def symbol_bytes(symbols: np.ndarray) -> bytes:
+    """The symbols as their check sees them."""
+    return symbols.astype("<i4").tobytes()

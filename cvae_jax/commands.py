@@ -1,0 +1,421 @@
+"""What each subcommand of ``cvae`` does: read, call the codec, write, and say what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import lzma
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from cvae_jax import (
+    archive,
+    bitstream,
+    calibration,
+    codec,
+    data,
+    embedded,
+    files,
+    inputs,
+    metrics,
+    quantize,
+)
+from cvae_jax.codec import Codec
+from cvae_jax.errors import CheckpointError, ConfigError, CvaeError, DataError
+
+SUFFIX = ".cvae"
+RELEASED = (
+    Path(__file__).resolve().parent.parent / "checkpoints" / "mnist",
+    Path(sys.prefix) / "share" / "cvae_jax" / "checkpoints" / "mnist",
+)
+SAMPLE = 1000  # images that other formats are tried on
+
+
+class Report(NamedTuple):
+    figures: dict[str, Any]  # for --json
+    lines: list[str]  # for people
+    status: int = 0
+
+
+def compress(args: Namespace) -> Report:
+    output = _compressed_name(args)
+    paths = [Path(name) for name in args.inputs if name != "-"]
+    if output:
+        files.check_free(output, force=args.force, inputs=paths)
+    c = codec.load(args.ckpt or _released())
+    found = inputs.read(
+        args.inputs,
+        c.model.image_shape,
+        resize=args.resize,
+        grayscale=args.grayscale,
+        stdin=sys.stdin.buffer,
+    )
+    images = found.images
+    quality = quantize.DEFAULT_QUALITY if args.quality is None else args.quality
+    target = {"target_bytes": args.target_bytes, "target_psnr": args.target_psnr}
+    if set(target.values()) != {None}:
+        quality = c.find_quality(images, effort=args.effort, **target)
+    one = found.single and not args.embed_model and not args.labels
+    names = None if args.no_names or one else found.names
+    if names:
+        files.check_names(names)  # what could not be unpacked is not packed
+    with _progress(len(images), "compress") as progress:
+        content = c.compress(
+            images[0] if one else images,
+            quality,
+            args.effort,
+            names=names,
+            labels=_read_labels(args.labels) if args.labels else None,
+            embed_model=args.embed_model,
+            progress=progress,
+        )
+    if output:
+        with files.whole(output, force=args.force, inputs=found.paths) as file:
+            file.write(content)
+    else:
+        _to_stdout(content)
+
+    mse = np.mean((c.decompress(content).astype(np.float32) - images) ** 2, dtype=np.float64)
+    png = _bytes_as(".png", images)
+    each = len(content) / len(images)
+    figures = {
+        "output": str(output or "-"),
+        "images": len(images),
+        "bytes": len(content),
+        "bytes_per_image": each,
+        "ratio_to_raw": images[0].size / each,
+        "ratio_to_png": png / each if png else None,
+        "psnr": _finite(metrics.psnr(mse / 255**2)),
+        "quality": quality,
+        "effort": args.effort,
+    }
+    lines = [
+        f"{figures['output']}: {len(images)} image{'s' * (len(images) != 1)}, "
+        f"{len(content)} bytes, {each:.2f} per image, PSNR {_db(figures['psnr'])}",
+        f"{figures['ratio_to_raw']:.1f} times smaller than raw"
+        + (f", {png / each:.1f} times smaller than PNG" if png else ""),
+    ]
+    if args.verbose:
+        lines.append(f"quality {quality:g}, effort {args.effort}, step {quantize.step(quality)}")
+        lines.append(f"model {c.identity.model.hex()}, tables {c.identity.tables.hex()}")
+    return Report(figures, lines)
+
+
+def decompress(args: Namespace) -> Report:
+    content = _read(args.input)
+    is_archive = bitstream.is_archive(content)
+    output = _decompressed_name(args, is_archive)
+    write = _writer(output, args.force, [Path(args.input)])
+    if args.labels:
+        files.check_free(Path(args.labels), force=args.force)
+    lost: list[tuple[int, int]] = []
+    faults: list[str] = []
+    names: list[str] | None = None
+    labels = None
+    if is_archive and args.keep_going:
+        found = archive.recover(_codec_for(args, content), content)
+        images, lost, faults = found.images, found.lost, found.faults
+        names = [
+            name or f"{number:06d}" for name, number in zip(found.names, found.numbers, strict=True)
+        ]
+        if args.labels:
+            raise ConfigError("--labels and --keep-going do not go together")
+    elif is_archive:
+        c = _codec_for(args, content)
+        with archive.Archive(c, io.BytesIO(content)) as opened:
+            names, labels = opened.names(), opened.labels()
+            with _progress(len(opened), "decompress") as progress:
+                images = opened.read(progress=progress)
+    else:
+        images = _codec_for(args, content).decompress(content)
+    if args.labels and labels is None:
+        raise DataError(f"{args.input} holds no labels")
+    write(images, names)
+    if args.labels:
+        with files.whole(Path(args.labels), force=args.force) as file:
+            np.save(file, labels)
+    lines = [f"{output or '-'}: {len(images)} image{'s' * (len(images) != 1)}"]
+    lines += [f"fault: {fault}" for fault in faults]
+    lines += [f"lost: images {first} to {last}" for first, last in lost]
+    figures = {"output": str(output or "-"), "images": len(images), "faults": faults, "lost": lost}
+    return Report(figures, lines, status=3 if faults or lost else 0)
+
+
+def info(args: Namespace) -> Report:
+    content = _read(args.input)
+    if not bitstream.is_archive(content):
+        c = _codec_for(args, content)
+        images = c.decompress(content)
+        around = bitstream.single.ROOM
+        spent = {"header": around - 4, "checks": 4, "streams": len(content) - around}
+        figures = {"file": args.input, "kind": "single image", "images": 1}
+        step = bitstream.single.decode(content, c.coding_tables, c.identity)[1]
+        qualities = [round(quantize.quality(step), 1)]
+        opened = None
+    else:
+        reader = bitstream.Reader(io.BytesIO(content))
+        c = _codec_for(args, content)
+        opened = archive.Archive(c, io.BytesIO(content))
+        images = opened.read(range(min(len(opened), SAMPLE)))
+        spent = reader.ledger()
+        chunks = [reader.chunk(k) for k in range(len(reader.entries))]
+        qualities = sorted({round(quantize.quality(chunk.step), 1) for chunk in chunks})
+        figures = {"file": args.input, "kind": "archive", "images": len(reader)}
+        figures |= {"chunks": len(chunks), "format_version": bitstream.VERSION}
+    count = figures["images"]
+    model_bytes = spent.get("model") or len(
+        embedded.pack(c.model, c.params, c.coding_tables, "float16")
+    )
+    # What every further image costs; the rest is there once.
+    fixed = model_bytes + spent["header"] + spent.get("index", 0)
+    each = (len(content) - fixed + model_bytes * (not spent.get("model"))) / max(count, 1)
+    others = _other_formats(images) if len(images) else {}
+    figures |= {
+        "bytes": len(content),
+        "bytes_per_image": len(content) / max(count, 1),
+        "qualities": qualities,
+        "image_shape": list(c.model.image_shape),
+        "model": c.identity.model.hex(),
+        "tables": c.identity.tables.hex(),
+        "bytes_by_use": spent,
+        "model_bytes": model_bytes,
+        "break_even": {
+            name: {"bytes_per_image": size, "images": int(fixed // (size - each)) + 1}
+            if size > each
+            else {"bytes_per_image": size, "images": None}
+            for name, size in others.items()
+        },
+    }
+    shape = "x".join(map(str, c.model.image_shape))
+    lines = [
+        f"{args.input}: {figures['kind']}, {count} image{'s' * (count != 1)} of {shape}, "
+        f"quality {', '.join(f'{q:g}' for q in qualities) or '-'}",
+        f"model {figures['model']}",
+        f"tables {figures['tables']}",
+        f"{'':10}{'bytes':>12}{'per image':>12}",
+        *(
+            f"{use:10}{size:>12}{size / max(count, 1):>12.3f}"
+            for use, size in [*spent.items(), ("total", len(content))]
+            if size
+        ),
+    ]
+    if others:
+        kept = "embedded" if spent.get("model") else "as --embed-model would store it"
+        lines.append(
+            f"With its model ({model_bytes} bytes, {kept}), smaller than the decoded images as"
+        )
+        for name, row in figures["break_even"].items():
+            since = f"from {row['images']} images on" if row["images"] else "never"
+            lines.append(f"  {name}, {row['bytes_per_image']:.1f} bytes per image: {since}")
+    return Report(figures, lines)
+
+
+def verify(args: Namespace) -> Report:
+    results, lines, status = [], [], 0
+    for name in args.inputs:
+        try:
+            content = _read(name)
+            count = len(_codec_for(args, content).decompress(content))
+        except CvaeError as error:
+            results.append({"file": name, "intact": False, "error": str(error)})
+            lines.append(f"{name}: {error}")
+            status = max(status, error.exit_code)
+        else:
+            results.append({"file": name, "intact": True, "images": count})
+            lines.append(f"{name}: intact, {count} image{'s' * (count != 1)}")
+    return Report({"files": results}, lines, status)
+
+
+def concat(args: Namespace) -> Report:
+    output = Path(args.output)
+    # Reading is done before the output takes its name, so that it may be one of the inputs.
+    files.check_free(output, force=args.force)
+    with contextlib.ExitStack() as stack:
+        readers = [
+            bitstream.Reader(stack.enter_context(Path(name).open("rb"))) for name in args.inputs
+        ]
+        file = stack.enter_context(files.whole(output, force=args.force))
+        writer = bitstream.Writer(file, readers[0].header, readers[0].model())
+        for reader in readers:
+            writer.copy(reader)
+        writer.finish()
+        count = sum(map(len, readers))
+    figures = {"output": str(output), "images": count, "bytes": output.stat().st_size}
+    return Report(figures, [f"{output}: {count} images, {figures['bytes']} bytes"])
+
+
+def calibrate(args: Namespace) -> Report:
+    from cvae_jax.experiment import TrainingData  # imports the optimiser
+
+    c = codec.load(args.checkpoint)
+    if c.tables is not None and not args.force:
+        raise ConfigError(
+            f"{args.checkpoint} has coding tables; -f replaces them, and what was compressed with "
+            "them can then no longer be decompressed"
+        )
+    h, w, channels = c.model.image_shape
+    dataset = args.dataset or c.record["dataset"]["name"]
+    full = data.load(dataset, "train", args.data_dir, image_size=(h, w), channels=channels)
+    fraction = c.record["config"]["train"]["validation_fraction"]
+    images = TrainingData.split(dataset, full, full[:0], fraction).train
+    tables = calibration.calibrate(args.checkpoint, images)
+    figures = {
+        "checkpoint": args.checkpoint,
+        "images": len(images),
+        "components": tables.components,
+        "tables": tables.digest[:16].hex(),
+    }
+    return Report(
+        figures,
+        [
+            f"{args.checkpoint}: tables {figures['tables']} of {tables.components} components "
+            f"from {len(images)} images of {dataset}"
+        ],
+    )
+
+
+# Models
+
+
+def _released() -> Path:
+    for path in RELEASED:
+        if path.is_dir():
+            return path
+    raise CheckpointError(f"the released checkpoint is not at {RELEASED[0]}; name one with --ckpt")
+
+
+def _codec_for(args: Namespace, content: bytes) -> Codec:
+    """The codec that is to decode this file."""
+    if args.ckpt:
+        return codec.load(args.ckpt)
+    if bitstream.is_archive(content):
+        with contextlib.suppress(CvaeError):  # damage is reported where the file is read
+            reader = bitstream.Reader(io.BytesIO(content))
+            if reader.has_model:
+                return codec.from_archive(reader)
+    return codec.load(_released())
+
+
+# Files
+
+
+def _read(name: str) -> bytes:
+    return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+
+
+def _compressed_name(args: Namespace) -> Path | None:
+    """None: standard output."""
+    if args.output == "-" or (args.output is None and args.inputs[0] == "-"):
+        return None
+    if args.output:
+        return Path(args.output)
+    first = Path(args.inputs[0])
+    return first.with_name(first.name + SUFFIX) if first.is_dir() else first.with_suffix(SUFFIX)
+
+
+def _decompressed_name(args: Namespace, is_archive: bool) -> Path | None:
+    """None: standard output."""
+    if args.output == "-" or (args.output is None and args.input == "-"):
+        return None
+    if args.output:
+        return Path(args.output)
+    return Path(args.input).with_suffix("" if is_archive else ".png")
+
+
+def _writer(output: Path | None, force: bool, sources: list[Path]) -> Callable:
+    """``write(images, names)``; what it would refuse is refused now, before the work."""
+    suffix = output.suffix.lower() if output else ""
+    if output and suffix != ".npy" and suffix not in data.WRITABLE:
+        files.check_folder(output, force=force)
+    elif output:
+        files.check_free(output, force=force, inputs=sources)
+
+    def write(images: np.ndarray, names: list[str] | None) -> None:
+        if output is None or suffix:
+            if suffix in data.WRITABLE or (output is None and len(images) == 1 and not names):
+                if len(images) != 1:
+                    raise ConfigError(
+                        f"{output}: cannot hold {len(images)} images; name a folder or an .npy file"
+                    )
+                content = data.encode_image(images[0], suffix or ".png")
+            else:
+                file = io.BytesIO()
+                np.save(file, images)
+                content = file.getvalue()
+            if output is None:
+                _to_stdout(content)
+                return
+            with files.whole(output, force=force, inputs=sources) as target:
+                target.write(content)
+        else:
+            chosen = _file_names(names or [f"{i:06d}" for i in range(len(images))])
+            files.extract(output, chosen, lambda i: data.encode_image(images[i]), force=force)
+
+    return write
+
+
+def _file_names(names: list[str]) -> list[str]:
+    """The images' names as those of PNG files: another image suffix goes, if none collide."""
+    files.check_names(names)
+    short = [
+        str(Path(name).with_suffix("")) if Path(name).suffix.lower() in data.SUFFIXES else name
+        for name in names
+    ]
+    if len({name.casefold() for name in short}) < len(short):
+        short = names
+    return [f"{name}.png" for name in short]
+
+
+def _to_stdout(content: bytes) -> None:
+    if sys.stdout.isatty():
+        raise ConfigError("not writing a file to a terminal; give -o or redirect")
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def _read_labels(name: str) -> np.ndarray:
+    if name.endswith(".npy"):
+        try:
+            return np.load(name, allow_pickle=False)
+        except ValueError as error:
+            raise DataError(f"{name}: no array of labels ({error})") from error
+    return data.read_idx(name)
+
+
+# Figures
+
+
+def _bytes_as(suffix: str, images: np.ndarray) -> float | None:
+    """Mean bytes of an image as a file of its own, over the first SAMPLE images."""
+    if images.shape[3] not in (1, 3):
+        return None
+    return float(np.mean([len(data.encode_image(image, suffix)) for image in images[:SAMPLE]]))
+
+
+def _other_formats(images: np.ndarray) -> dict[str, float]:
+    """Bytes per image of lossless formats."""
+    sizes = {"PNG": _bytes_as(".png", images), "WebP": _bytes_as(".webp", images)}
+    sizes["xz"] = len(lzma.compress(images.tobytes(), preset=9)) / len(images)
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _db(psnr: float | None) -> str:
+    return "infinite" if psnr is None else f"{psnr:.2f} dB"
+
+
+@contextlib.contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    with tqdm(
+        total=total, desc=what, unit="image", delay=1, disable=not sys.stderr.isatty()
+    ) as bar:
+        yield lambda n: bar.update(n) and None

@@ -1,0 +1,138 @@
+"""Latents to integer symbols and back, and the calibration of the tables that code them.
+
+A latent is measured in units, 1/256 of its dimension's mean posterior standard deviation: the
+model's own statement of how finely it is worth knowing.  A quantiser step is a whole number of
+units, the same for all dimensions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from cvae_jax.entropy import REACH, SUBUNIT, TOTAL, Tables
+from cvae_jax.errors import ConfigError
+
+UNITS_PER_SIGMA = 256
+COARSEST = 4096  # units: 16 sigma, at quality 0
+QUALITIES_PER_HALVING = 18
+DEFAULT_QUALITY = 50
+
+MAX_COMPONENTS = 256
+IMAGES_PER_COMPONENT = 100
+_POINTS_PER_SIGMA = 16  # of the shape
+_SMALLEST_SPREAD = 0.1  # sigma; the finest step is a third of one
+_PRIOR_IMAGES = 3  # how many images' worth a component trusts the overall spread
+
+
+def step(quality: float) -> int:
+    """The quantiser's step in units: from 4096 at quality 0 to 87 at quality 100.
+
+    Raises:
+      ConfigError: a quality outside 0 to 100.
+    """
+    if not 0 <= quality <= 100:
+        raise ConfigError(f"quality must be from 0 to 100, not {quality}")
+    return round(COARSEST * 2 ** (-quality / QUALITIES_PER_HALVING))
+
+
+def quality(step: int) -> float:
+    """The quality that gives this step."""
+    return QUALITIES_PER_HALVING * float(np.log2(COARSEST / step))
+
+
+def quantize(z: np.ndarray, tables: Tables, step: int) -> np.ndarray:
+    """Nearest symbols: float32 ``[N, D]`` -> int32 ``[N, D]``."""
+    symbols = np.rint(z.astype(np.float64) / (tables.unit.astype(np.float64) * step))
+    return np.clip(symbols, -(2**31), 2**31 - 1).astype(np.int32)
+
+
+def dequantize(symbols: np.ndarray, tables: Tables, step: int) -> np.ndarray:
+    """The latents that symbols stand for: int32 ``[N, D]`` -> float32 ``[N, D]``."""
+    return (symbols * (tables.unit.astype(np.float64) * step)).astype(np.float32)
+
+
+def calibrate(z_mean: np.ndarray, sigma: np.ndarray) -> Tables:
+    """Tables for latents like these.
+
+    z_mean: ``[N, D]`` of training images; sigma: ``[D]``, the mean posterior standard deviation.
+    A mixture of diagonal Gaussians is fitted (EM, Dempster et al. 1977; at the end each image
+    belongs to one component, as in the coder), its parameters become integers, and the shape
+    that all of its dimensions share is what the residuals look like.  The slope is left at 1.
+    """
+    unit = (sigma / UNITS_PER_SIGMA).astype(np.float32)
+    x = z_mean.astype(np.float64) / (unit.astype(np.float64) * UNITS_PER_SIGMA)
+    components = max(1, min(MAX_COMPONENTS, len(x) // IMAGES_PER_COMPONENT))
+    weights, means, spreads = _fit(x, components)
+
+    widths = np.rint(spreads * (UNITS_PER_SIGMA * SUBUNIT / _POINTS_PER_SIGMA))
+    tables = Tables(
+        unit=unit,
+        slope=1.0,
+        weights=_frequencies(weights),
+        means=np.rint(means * UNITS_PER_SIGMA).astype(np.int32),
+        widths=np.maximum(widths, 1).astype(np.uint32),
+        shape=_shape(np.zeros(2 * REACH)),
+    )
+    # Only now that the tables say to which component an image goes, what is left of it.
+    component = tables.assign(quantize(z_mean, tables, 1), 1)
+    residuals = (x - means[component]) / spreads[component]
+    inside = np.clip((residuals + REACH / _POINTS_PER_SIGMA) * _POINTS_PER_SIGMA, 0, 2 * REACH - 1)
+    counts = np.bincount(inside.astype(np.int64).ravel(), minlength=2 * REACH)
+    tables = dataclasses.replace(tables, shape=_shape(counts.astype(np.float64)))
+    tables.validate()
+    return tables
+
+
+def _fit(x: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights ``[K]``, means and standard deviations ``[K, D]`` of a mixture for ``[N, D]``."""
+    overall = x.var(0)
+    start = np.random.default_rng(0).permutation(len(x))[:components]
+    means, variances = x[start], np.tile(overall + _SMALLEST_SPREAD**2, (components, 1))
+    weights = np.full(components, 1 / components)
+    soft, hard = 30, 10
+    for iteration in range(soft + hard):
+        counts, sums, squares = 0, 0, 0
+        for rows in np.array_split(x, -(-len(x) // 8192)):
+            log_p = (
+                rows @ (means / variances).T
+                - 0.5 * (rows**2 @ (1 / variances).T)
+                - 0.5 * (means**2 / variances + np.log(variances)).sum(1)
+                + np.log(weights)
+            )
+            if iteration < soft:
+                share = np.exp(log_p - log_p.max(1, keepdims=True))
+                share /= share.sum(1, keepdims=True)
+            else:
+                share = (log_p == log_p.max(1, keepdims=True)).astype(np.float64)
+            counts = counts + share.sum(0)
+            sums = sums + share.T @ rows
+            squares = squares + share.T @ rows**2
+        counts = np.maximum(counts, 1e-3)
+        weights = counts / counts.sum()
+        means = sums / counts[:, None]
+        variances = np.maximum(squares / counts[:, None] - means**2, 0)
+        # As if a few more images had been seen, as spread as images are overall.
+        variances = (counts[:, None] * variances + _PRIOR_IMAGES * overall) / (
+            counts[:, None] + _PRIOR_IMAGES
+        )
+        variances += _SMALLEST_SPREAD**2
+    return weights, means, np.sqrt(variances)
+
+
+def _frequencies(weights: np.ndarray) -> np.ndarray:
+    """Integers of at least 1 in proportion to the weights, sum TOTAL."""
+    frequencies = np.floor(weights / weights.sum() * (TOTAL - len(weights))).astype(np.int64) + 1
+    frequencies[frequencies.argmax()] += TOTAL - frequencies.sum()
+    return frequencies.astype(np.uint32)
+
+
+def _shape(counts: np.ndarray) -> np.ndarray:
+    """A strictly increasing cumulative curve of these counts, a thin normal law mixed in."""
+    points = (np.arange(2 * REACH) - REACH + 0.5) / _POINTS_PER_SIGMA
+    normal = np.exp(-0.5 * points**2)
+    density = counts / max(counts.sum(), 1) + 0.01 * normal / normal.sum() + 1e-9
+    density = density + density[::-1]  # latents have no preferred sign
+    cumulative = np.concatenate([[0], np.cumsum(density / density.sum())])
+    return (np.rint(cumulative * (1 << 29)) + np.arange(2 * REACH + 1)).astype(np.uint32)
