@@ -287,7 +287,8 @@ def _released() -> Path:
     for path in RELEASED:
         if path.is_dir():
             return path
-    raise CheckpointError(f"the released checkpoint is not at {RELEASED[0]}; name one with --ckpt")
+    places = " or ".join(map(str, RELEASED))
+    raise CheckpointError(f"no released checkpoint at {places}; name a checkpoint with --ckpt")
 
 
 def _codec_for(args: Namespace, content: bytes) -> Codec:
@@ -331,6 +332,8 @@ def _decompressed_name(args: Namespace, is_archive: bool) -> Path | None:
 def _writer(output: Path | None, force: bool, sources: list[Path]) -> Callable:
     """``write(images, names)``; what it would refuse is refused now, before the work."""
     suffix = output.suffix.lower() if output else ""
+    if suffix in data.SUFFIXES and suffix not in data.WRITABLE:
+        raise ConfigError(f"{output}: images are written as {' '.join(data.WRITABLE)}")
     if output and suffix != ".npy" and suffix not in data.WRITABLE:
         files.check_folder(output, force=force)
     elif output:

@@ -42,7 +42,8 @@ def pack(model: ModelConfig, params: dict, tables: Tables, dtype: str) -> bytes:
 
     if dtype not in DTYPES:
         raise ConfigError(f"a model is embedded as {' or '.join(DTYPES)}, not {dtype}")
-    arrays = {name: np.asarray(a).astype(dtype) for name, a in _named(params["decoder"]).items()}
+    with np.errstate(over="ignore"):  # infinity is refused next
+        arrays = {n: np.asarray(a).astype(dtype) for n, a in _named(params["decoder"]).items()}
     if not all(np.isfinite(a).all() for a in arrays.values()):
         raise ConfigError("the decoder's parameters do not fit float16: embed it as float32")
     arrays[_TABLES] = np.frombuffer(tables.to_bytes(), np.uint8)

@@ -303,9 +303,11 @@ def _grouped(component: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, in
 
 
 def encode_one(symbols: np.ndarray, book: Book) -> bytes:
-    """The shortest bytes that one image's int32 ``[D]`` symbols can have."""
-    symbols = symbols[None]
-    component = book.tables.assign(symbols, book.step)
+    """The shortest bytes that one image's int32 ``[D]`` symbols can have in their component."""
+    return _encode_one(symbols[None], book.tables.assign(symbols[None], book.step), book)
+
+
+def _encode_one(symbols: np.ndarray, component: np.ndarray, book: Book) -> bytes:
     rows, index = book.index(symbols, component)
     events = [(_sums(book.tables.weights), int(component[0]))]
     events += [(book.sums(r), i) for r, i in zip(rows[0], index[0], strict=True)]
@@ -348,10 +350,10 @@ def decode_one(data: bytes, book: Book) -> np.ndarray:
     rows = np.arange(tables.latent_dim)[None] + book.row(component, 0)
     index = np.array([[take(book.sums(r)) for r in rows[0]]])
     escape = np.arange(257) * (TOTAL // 256)
-    symbols = _resolve(index, rows, book, lambda: take(escape))[0]
-    if encode_one(symbols, book) != data:
+    symbols = _resolve(index, rows, book, lambda: take(escape))
+    if _encode_one(symbols, np.array([component]), book) != data:
         raise FormatError("a payload that no encoder writes")
-    return symbols
+    return symbols[0]
 
 
 def _sums(frequencies: np.ndarray) -> np.ndarray:

@@ -407,3 +407,25 @@ def test_golden_files_of_version_1_decode():
     symbols, step = single.decode(image, tables, reader.header.identity)
     assert np.array_equal(symbols, expected[0])
     assert step == 300
+
+
+def test_the_worked_example_of_the_specification_is_the_golden_files():
+    text = (ROOT / "docs" / "FORMAT.md").read_text()
+
+    def block(name):
+        return text.split(f"<!-- {name} -->\n```\n")[1].split("\n```")[0]
+
+    image = (GOLDEN / "v1_single.cvae").read_bytes()
+    assert bytes.fromhex(block("single")) == image
+    lines = block("archive").splitlines()
+    dump = bytes.fromhex("".join(line.split("  ", 1)[1] for line in lines))
+    assert dump == (GOLDEN / "v1_archive.cvae").read_bytes()
+    assert [int(line[:4], 16) for line in lines] == list(range(0, len(dump), 16))
+    tables = Tables.from_bytes((GOLDEN / "v1_tables.bin").read_bytes())
+    book = tables.book(300)
+    row = book.row(1, 1)
+    assert block("sums").split() == [str(s) for s in book.sums(row)]
+    assert (book.first[row], book.count[row]) == (-5, 12)
+    assert np.load(GOLDEN / "v1_symbols.npy")[0].tolist() == [3, 0, -2]
+    entries = Reader(io.BytesIO(dump)).entries
+    assert [entry.offset for entry in entries] == [0x4F, 0xA7]

@@ -53,8 +53,17 @@ class Writer:
         names: Sequence[str] | None = None,
         labels: Sequence[int] | None = None,
     ) -> None:
-        """Appends images: int32 ``[N, D]`` symbols, and N names and labels where given."""
+        """Appends images: int32 ``[N, D]`` symbols, and N names and labels where given.
+
+        Raises:
+          FormatError: a name or a label that cannot be stored.
+        """
         book = tables.book(step)
+        if labels is not None:
+            labels = np.asarray(labels)
+            low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
+            if labels.dtype.kind not in "iu" or not 0 <= low <= high < 1 << 32:
+                raise FormatError("labels must be whole numbers from 0 to 4294967295")
         for start in range(0, len(symbols), CHUNK_IMAGES):
             part = slice(start, min(start + CHUNK_IMAGES, len(symbols)))
             stream = entropy.encode(symbols[part], book)
@@ -65,7 +74,7 @@ class Writer:
                     step=step,
                     symbol_crc=records.crc32c(records.symbol_bytes(symbols[part])),
                     names=None if names is None else list(names[part]),
-                    labels=None if labels is None else np.asarray(labels[part], np.uint32),
+                    labels=None if labels is None else labels[part].astype(np.uint32),
                     stream=stream,
                 )
             )
