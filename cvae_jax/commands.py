@@ -27,7 +27,7 @@ from cvae_jax import (
     quantize,
 )
 from cvae_jax.codec import Codec
-from cvae_jax.errors import CheckpointError, ConfigError, CvaeError, DataError
+from cvae_jax.errors import CheckpointError, ConfigError, CvaeError, DataError, FormatError
 
 SUFFIX = ".cvae"
 RELEASED = (
@@ -237,9 +237,13 @@ def concat(args: Namespace) -> Report:
     # Reading is done before the output takes its name, so that it may be one of the inputs.
     files.check_free(output, force=args.force)
     with contextlib.ExitStack() as stack:
-        readers = [
-            bitstream.Reader(stack.enter_context(Path(name).open("rb"))) for name in args.inputs
-        ]
+        readers = []
+        for name in args.inputs:
+            opened = stack.enter_context(Path(name).open("rb"))
+            try:
+                readers.append(bitstream.Reader(opened))
+            except FormatError as error:
+                raise type(error)(f"{name}: {error}") from error
         file = stack.enter_context(files.whole(output, force=args.force))
         writer = bitstream.Writer(file, readers[0].header, readers[0].model())
         for reader in readers:

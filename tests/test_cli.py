@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,7 +211,7 @@ def test_joining(cvae, folder, tmp_path):
         assert opened.names()[4:] == ["digit_1.png", "digit_2.png"] * 2
         assert len(opened) == 8
     (tmp_path / "b.cvae").write_bytes(b"")
-    refuses(cvae, 3, "truncated", argv=["concat", "a.cvae", "b.cvae", "-o", "x.cvae"])
+    refuses(cvae, 3, "b.cvae: truncated", argv=["concat", "a.cvae", "b.cvae", "-o", "x.cvae"])
     assert not (tmp_path / "x.cvae").exists()
 
 
@@ -250,5 +251,6 @@ def test_pipes_and_the_console_script(folder, tmp_path):
     )
     assert wrong.returncode == 3
     assert wrong.stderr.startswith(b"error: neither")
-    version = subprocess.run(["cvae", "-V"], capture_output=True, check=True)
+    script = Path(sys.executable).parent / "cvae"
+    version = subprocess.run([script, "-V"], capture_output=True, check=True)
     assert version.stdout.startswith(b"cvae_jax ")
