@@ -202,7 +202,7 @@ class Codec:
             z_mean = stream(self._z_mean, images[rows])
             out[rows] = quantize.quantize(z_mean, tables, step)
             if effort:
-                out[rows] = self._refiner.refine(images[rows], out[rows], z_mean, step, effort)
+                out[rows] = self._refiner.refine(images[rows], out[rows], step, effort)
             progress(len(z_mean))
         return out, step
 

@@ -20,6 +20,8 @@ from cvae_jax.entropy import Book, Tables
 from cvae_jax.quantize import DEFAULT_QUALITY, dequantize, quantize, step
 
 SWEEPS = 3  # over the dimensions, for each quadratic model
+MOVABLE = 32  # dimensions that a round may change
+PROBES = 64  # images that the curvature is first measured on
 BLOCK = 2048  # images whose quadratic models are in memory at once
 
 Decode = Callable[[Array], Array]  # [B, D] -> [B, H, W, C] in [0, 1]
@@ -31,21 +33,30 @@ class Refiner:
     def __init__(self, decode: Decode, tables: Tables):
         self._tables = tables
 
+        def error(images: Array, z: Array) -> Array:
+            target = images / 255.0 if images.dtype == jnp.uint8 else images
+            return (decode(z) - target).reshape(len(z), -1)
+
         def errors(images: Array, z: Array) -> Array:
-            return jnp.sum((decode(z) - _unit_range(images)) ** 2, axis=(1, 2, 3))
+            return jnp.sum(error(images, z) ** 2, axis=1)
 
-        def model(images: Array, z: Array, move: Array) -> tuple[Array, Array, Array]:
-            def flat(z: Array) -> Array:
-                return decode(z).reshape(len(z), -1)
+        def slopes(images: Array, z: Array) -> Array:
+            return jax.grad(lambda z: jnp.sum(errors(images, z)))(z)
 
-            at = flat(z)
-            error = at - _unit_range(images).reshape(at.shape)
+        def model(images: Array, z: Array, move: Array, which: Array) -> tuple[Array, Array]:
+            at = error(images, z)
+
             # Differences over the whole step, not derivatives: the step is what may be taken.
-            change = lax.map(lambda d: flat(z + move * d), jnp.eye(z.shape[1])) - at
-            gradient = jnp.einsum("dbp,bp->bd", change, error)
-            return gradient, jnp.einsum("dbp,ebp->bde", change, change)
+            def change(column: Array) -> Array:
+                one = jax.nn.one_hot(column, z.shape[1], dtype=z.dtype)
+                return error(images, z + move * one) - at
+
+            changes = lax.map(change, which.T)
+            gradient = jnp.einsum("mbp,bp->bm", changes, at)
+            return gradient, jnp.einsum("mbp,nbp->bmn", changes, changes)
 
         self._errors = jax.jit(chunked(errors))
+        self._slopes = jax.jit(chunked(slopes))
         self._model = jax.jit(chunked(model))
 
     def squared_errors(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:
@@ -53,42 +64,57 @@ class Refiner:
         return stream(self._errors, images, dequantize(symbols, self._tables, step))
 
     def quadratic_model(
-        self, images: np.ndarray, symbols: np.ndarray, step: int, toward: np.ndarray
+        self,
+        images: np.ndarray,
+        symbols: np.ndarray,
+        step: int,
+        toward: np.ndarray,
+        which: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``g [N, D], G [N, D, D]``: the squared error changes by ``2 g.m + m.G.m`` with moves m.
+        """``g [N, M], G [N, M, M]``: moves m change the squared error by ``2 g.m + m.G.m``.
 
-        toward: 1 or -1, ``[N, D]``, the side on which a move of 1 was measured.
+        which: int32 ``[N, M]``, the dimensions that are moved; toward: 1 or -1, ``[N, D]``, the
+        side on which a move of 1 was measured.
         """
-        z = dequantize(symbols, self._tables, step)
-        move = dequantize(toward, self._tables, step)
-        gradient, curvature = stream(self._model, images, z, move)
-        return gradient * toward, curvature * (toward[:, :, None] * toward[:, None, :])
+        z, move = (dequantize(s, self._tables, step) for s in (symbols, toward))
+        gradient, curvature = stream(self._model, images, z, move, which)
+        sign = np.take_along_axis(toward, which, 1)
+        return gradient * sign, curvature * (sign[:, :, None] * sign[:, None, :])
 
-    def refine(
-        self, images: np.ndarray, symbols: np.ndarray, z_mean: np.ndarray, step: int, rounds: int
-    ) -> np.ndarray:
+    def refine(self, images: np.ndarray, symbols: np.ndarray, step: int, rounds: int) -> np.ndarray:
         """Symbols of a lower squared error + slope * bits than the given int32 ``[N, D]``.
 
-        images: ``[N, H, W, C]``, uint8 or in [0, 1]; z_mean: ``[N, D]``, what the symbols were
-        rounded from.  Images that a round cannot improve are left out of the next.
+        images: ``[N, H, W, C]``, uint8 or in [0, 1].  Images that a round cannot improve are
+        left out of the next.
         """
         book, slope = self._tables.book(step), self._tables.slope * step**2
+        unit = self._tables.unit.astype(np.float64) * step
         best = symbols.copy()
+        typical = self._typical_curvature(images[:PROBES], symbols[:PROBES], step)
         for start in range(0, len(images), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(images)))
             before = self._cost(images[rows], best[rows], book, slope)
             for _ in range(rounds):
-                now = dequantize(best[rows], self._tables, step)
-                toward = np.where(z_mean[rows] < now, -1, 1).astype(np.int32)
-                gradient, curvature = self.quadratic_model(images[rows], best[rows], step, toward)
-                moved = _descend(best[rows], gradient, curvature, book, slope)
-                after = self._cost(images[rows], moved, book, slope)
+                now, pictures = best[rows], images[rows]
+                gradient = (
+                    unit / 2 * stream(self._slopes, pictures, dequantize(now, self._tables, step))
+                )
+                which, toward = _promising(now, gradient, typical, book, slope)
+                model = self.quadratic_model(pictures, now, step, toward, which)
+                moved = _descend(now, which, *model, book, slope)
+                after = self._cost(pictures, moved, book, slope)
                 better = after < before
                 rows, before = rows[better], after[better]
                 best[rows] = moved[better]
                 if not len(rows):
                     break
         return best
+
+    def _typical_curvature(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:
+        """Mean of the diagonal of G over some images, ``[D]``."""
+        every = np.tile(np.arange(symbols.shape[1], dtype=np.int32), (len(symbols), 1))
+        model = self.quadratic_model(images, symbols, step, np.ones_like(symbols), every)
+        return np.diagonal(model[1], axis1=1, axis2=2).mean(0)
 
     def _cost(
         self, images: np.ndarray, symbols: np.ndarray, book: Book, slope: float
@@ -111,30 +137,53 @@ def slope_per_step(decode: Decode, images: np.ndarray, z_mean: np.ndarray, table
     return float((distortion[1] - distortion[0]) / (rate[0] - rate[1]) / middle**2)
 
 
-def _unit_range(images: Array) -> Array:
-    return images / 255.0 if images.dtype == jnp.uint8 else images
+def _promising(
+    symbols: np.ndarray, gradient: np.ndarray, curvature: np.ndarray, book: Book, slope: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The dimensions whose best single move promises most, ``[N, M]``, and its side, ``[N, D]``."""
+    rows, _ = book.index(symbols, book.tables.assign(symbols, book.step))
+    gains = np.stack(
+        [
+            2 * move * gradient + curvature + slope * _price(book, rows, symbols, move)
+            for move in (-1, 1)
+        ]
+    )
+    toward = np.where(gains[0] < gains[1], -1, 1).astype(np.int32)
+    order = np.argsort(gains.min(0), axis=1, kind="stable")
+    return order[:, :MOVABLE].astype(np.int32), toward
+
+
+def _price(book: Book, rows: np.ndarray, symbols: np.ndarray, move: np.ndarray | int) -> np.ndarray:
+    """Bits that moving each symbol costs; infinite where that leaves its row."""
+    index = symbols - book.first[rows]
+    last = book.count[rows] - 1
+    start = book.start[rows]
+    now = book.prices[start + np.clip(index, 0, last)]
+    then = book.prices[start + np.clip(index + move, 0, last)]
+    return np.where((index + move >= 0) & (index + move <= last), then - now, np.inf)
 
 
 def _descend(
-    symbols: np.ndarray, gradient: np.ndarray, curvature: np.ndarray, book: Book, slope: float
+    symbols: np.ndarray,
+    which: np.ndarray,
+    gradient: np.ndarray,
+    curvature: np.ndarray,
+    book: Book,
+    slope: float,
 ) -> np.ndarray:
     """Coordinate descent over single steps up and down, all images at once."""
     symbols, gradient = symbols.copy(), gradient.copy()
     rows, _ = book.index(symbols, book.tables.assign(symbols, book.step))
-    first, count, start = book.first[rows], book.count[rows], book.start[rows]
     everyone = np.arange(len(symbols))
     for _ in range(SWEEPS):
-        for d in range(symbols.shape[1]):
-            index = symbols[:, d] - first[:, d]
-            best_change, best_move = np.zeros(len(symbols)), np.zeros(len(symbols), np.int32)
-            bits = book.prices[start[:, d] + np.clip(index, 0, count[:, d])]
+        for m in range(which.shape[1]):
+            d = which[:, m]
+            change, best = np.zeros(len(symbols)), np.zeros(len(symbols), np.int32)
             for move in (-1, 1):
-                moved = index + move
-                inside = (moved >= 0) & (moved < count[:, d])
-                rate = book.prices[start[:, d] + np.where(inside, moved, 0)] - bits
-                change = 2 * move * gradient[:, d] + curvature[:, d, d] + slope * rate
-                better = inside & (change < best_change)
-                best_change[better], best_move[better] = change[better], move
-            symbols[:, d] += best_move
-            gradient += curvature[everyone, d] * best_move[:, None]
+                price = _price(book, rows[everyone, d], symbols[everyone, d], move)
+                moved = 2 * move * gradient[:, m] + curvature[:, m, m] + slope * price
+                better = moved < change
+                change[better], best[better] = moved[better], move
+            symbols[everyone, d] += best
+            gradient += curvature[:, m] * best[:, None]
     return symbols
