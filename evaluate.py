@@ -1,4 +1,7 @@
-"""Measures a checkpoint:  python evaluate.py --ckpt checkpoints/mnist"""
+"""Measures a checkpoint:  python evaluate.py --ckpt checkpoints/mnist
+
+With --rate-distortion: its files, at every quality, against those of every other codec.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cvae_jax import errors
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cvae_jax.codec import Codec
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -15,7 +24,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--ckpt",
         required=True,
-        help="a workdir of train.py (its best step), a step inside it, or a released checkpoint",
+        nargs="+",
+        help="a workdir of train.py (its best step), a step inside it, or a released checkpoint; "
+        "several with --rate-distortion",
     )
     parser.add_argument(
         "--dataset",
@@ -34,6 +45,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="bring a folder's images to the model's size and colours",
     )
+    parser.add_argument(
+        "--rate-distortion",
+        action="store_true",
+        help="sweep the qualities, and JPEG, WebP, AVIF, JPEG XL, JPEG 2000, PNG and others on the "
+        "same images; writes tables and pictures to --out",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder of the study (default: results)"
+    )
+    parser.add_argument("--name", help="the study's name there (default: the dataset's)")
     parser.add_argument("--seed", type=int, default=0, help="of the sampled reconstruction's noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument(
@@ -44,6 +65,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"--seed must be from 0 to 4294967295, not {args.seed}")
     if args.figure and args.figure.suffix not in (".png", ".pdf", ".svg"):
         parser.error(f"--figure {args.figure}: expected a name that ends in .png, .pdf or .svg")
+    if len(args.ckpt) > 1 and not args.rate_distortion:
+        parser.error("several --ckpt go with --rate-distortion")
     for path in filter(None, (args.json, args.figure)):
         if not path.parent.is_dir():
             parser.error(f"{path}: there is no folder {path.parent}")
@@ -53,26 +76,46 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # Slow to import: after the arguments.
-    from cvae_jax import backend, codec, data, evaluation, plots
+    from cvae_jax import backend, codec
 
     backend.use_compilation_cache()
     backend.dispatch_inline()
-    c = codec.load(args.ckpt)
-    trained_on = c.record["dataset"]["name"]
-    dataset = args.dataset or trained_on
+    codecs = {Path(path).resolve().name: codec.load(path) for path in args.ckpt}
+    return (
+        rate_distortion(args, codecs) if args.rate_distortion else measure(args, *codecs.values())
+    )
+
+
+def dataset_of(args: argparse.Namespace, c: Codec) -> str:
+    return args.dataset or c.record["dataset"]["name"]
+
+
+def load(args: argparse.Namespace, c: Codec, split: str) -> np.ndarray:
+    """The split's images, uint8 ``[N, H, W, C]``, as the model wants them."""
+    from cvae_jax import data
+
+    dataset = dataset_of(args, c)
     h, w, channels = c.model.image_shape
     # What the checkpoint was trained on may have been resized for it.
     convert = args.resize or not args.dataset
     wanted = {"image_size": (h, w), "channels": channels} if convert else {}
-    images = data.load(dataset, args.split, args.data_dir, **wanted)
+    images = data.load(dataset, split, args.data_dir, **wanted)
     if images.shape[1:] != c.model.image_shape:
         remedy = "; --resize converts them" if Path(dataset).is_dir() else ""
         raise errors.DataError(
             f"the images of {dataset} are {'x'.join(map(str, images.shape[1:]))}, the model's "
             f"{'x'.join(map(str, c.model.image_shape))}{remedy}"
         )
+    return images
+
+
+def measure(args: argparse.Namespace, c: Codec) -> int:
+    """The figures of one checkpoint."""
+    from cvae_jax import evaluation, plots
+
+    images, dataset = load(args, c, args.split), dataset_of(args, c)
     result = evaluation.evaluate(c.model, c.params, images, args.seed)
-    print(f"{args.ckpt}, trained on {trained_on}")
+    print(f"{args.ckpt[0]}, trained on {c.record['dataset']['name']}")
     print(f"{dataset}, {args.split} split, {len(images)} images")
     print(evaluation.table(result.figures))
     if args.json:
@@ -90,6 +133,29 @@ def main(argv: list[str] | None = None) -> int:
             ),
             args.figure,
         )
+    return 0
+
+
+def rate_distortion(args: argparse.Namespace, codecs: dict[str, Codec]) -> int:
+    """The study of the checkpoints' files against other codecs'."""
+    from cvae_jax import report, study
+
+    first = next(iter(codecs.values()))
+    images, training = (load(args, first, split) for split in (args.split, "train"))
+    for name, c in codecs.items():
+        if c.model.image_shape != first.model.image_shape:
+            raise errors.ConfigError(f"{name} is for images of another size than the first")
+        c.coding_tables  # noqa: B018, refuses a checkpoint without them before the work
+    dataset = dataset_of(args, first)
+    name = args.name or Path(dataset).stem
+    command = f"python evaluate.py --ckpt {' '.join(args.ckpt)} --rate-distortion"
+    command += f" --dataset {args.dataset}" * bool(args.dataset)
+    command += f" --name {args.name}" * bool(args.name)
+    print(f"{dataset}, {args.split} split, {len(images)} images", flush=True)
+    found = study.run(codecs, images, training, lambda line: print(line, flush=True))
+    print(report.summary(found.report))
+    for path in report.write(found, codecs, images, args.out, name, command):
+        print(path)
     return 0
 
 

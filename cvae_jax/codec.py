@@ -171,7 +171,7 @@ class Codec:
             raise ConfigError("a single image has no names, labels or embedded model")
         symbols, step = self.symbols(images, quality, effort, progress)
         if alone:
-            return bitstream.single.encode(symbols[0], step, self.coding_tables, self.identity)
+            return self.pack_single(symbols[0], step)
         for what, given in (("names", names), ("labels", labels)):
             if given is not None and len(given) != len(symbols):
                 raise DataError(f"{len(given)} {what} for {len(symbols)} images")
@@ -205,6 +205,10 @@ class Codec:
                 out[rows] = self._refiner.refine(images[rows], out[rows], step, effort)
             progress(len(z_mean))
         return out, step
+
+    def pack_single(self, symbols: np.ndarray, step: int) -> bytes:
+        """The file of one image: its int32 ``[D]`` symbols, of this step."""
+        return bitstream.single.encode(symbols, step, self.coding_tables, self.identity)
 
     def find_quality(
         self,

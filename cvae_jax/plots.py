@@ -21,7 +21,7 @@ def save(figure: Figure, path: str | Path) -> None:
 def grid(images: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:
     """Images ``[N, H, W, C]`` in [0, 1], ``columns`` to a row."""
     figure = Figure(figsize=(8, 0.55 * -(-len(images) // columns) + 0.4))
-    _show(figure.add_subplot(), _tile(np.asarray(images), columns), title)
+    show(figure.add_subplot(), tile(np.asarray(images), columns), title)
     return figure
 
 
@@ -47,9 +47,9 @@ def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarra
     for i, (title, chosen) in enumerate(choices.items()):
         both = np.concatenate([_filled(a[chosen], COLUMNS) for a in (originals, decoded)])
         low, high = errors[chosen].min(), errors[chosen].max()
-        _show(
+        show(
             figure.add_subplot(3, 1, i + 1),
-            _tile(both, COLUMNS),
+            tile(both, COLUMNS),
             f"{title}, MSE {low:.4f} to {high:.4f}",
         )
     return figure
@@ -88,7 +88,7 @@ def _filled(images: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([images, np.ones((missing, *images.shape[1:]), images.dtype)])
 
 
-def _tile(images: np.ndarray, columns: int) -> np.ndarray:
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
     """``[N, H, W, C]`` -> one image of rows of ``columns``, a pixel of white between them."""
     images = _filled(images, -(-len(images) // columns) * columns)
     n, h, w, c = images.shape
@@ -97,7 +97,7 @@ def _tile(images: np.ndarray, columns: int) -> np.ndarray:
     return tiled.reshape(n // columns * (h + 1), columns * (w + 1), c)
 
 
-def _show(axes: Any, image: np.ndarray, title: str) -> None:
+def show(axes: Any, image: np.ndarray, title: str) -> None:
     grey = image.shape[-1] not in (3, 4)
     axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1)
     axes.set_title(title, fontsize=9)
