@@ -26,7 +26,7 @@ PRECISION = 24
 TOTAL = 1 << PRECISION  # every table's frequencies add up to this
 SUBUNIT = 256  # widths are in this fraction of a unit
 REACH = 128  # points of the shape on each side of its centre
-MAX_SYMBOLS = 1 << 22  # of all tables of a step together: bounds memory
+MAX_SYMBOLS = 1 << 20  # of all tables of a step together, or as many as 256 a table: bounds memory
 _PIECE = 1 << 17
 _HEADER = struct.Struct("<4sHHId")
 _MAGIC = b"CVTB"
@@ -152,7 +152,7 @@ class Book:
         self.count = (means + reach + low) // step - self.first + 1
         size = self.count + 2
         self.start = np.concatenate([[0], np.cumsum(size)])
-        if self.start[-1] > MAX_SYMBOLS:
+        if self.start[-1] > max(MAX_SYMBOLS, 256 * len(means)):
             raise FormatError(f"a quantiser step of {step} units is too fine for these tables")
 
         # In pieces: the 64-bit temporaries must not outgrow the tables.

@@ -134,7 +134,9 @@ def slope_per_step(decode: Decode, images: np.ndarray, z_mean: np.ndarray, table
         symbols = quantize(z_mean, tables, at)
         rate.append(tables.book(at).bits(symbols).sum())
         distortion.append(refiner.squared_errors(images, symbols, at).sum(dtype=np.float64))
-    return float((distortion[1] - distortion[0]) / (rate[0] - rate[1]) / middle**2)
+    saved, error = rate[0] - rate[1], distortion[1] - distortion[0]
+    # A model that hardly uses its latents has no curve: then bits are worth next to nothing.
+    return float(error / saved / middle**2) if error > 0 and saved > 0 else 1e-12
 
 
 def _promising(

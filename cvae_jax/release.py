@@ -16,6 +16,7 @@ import jax
 
 from cvae_jax import backend, checkpoint, codec, data, errors, evaluation, plots
 from cvae_jax.config import PRESETS, Config
+from cvae_jax.entropy import Tables
 from cvae_jax.modules import abstract_params
 
 CARD = """# {title}
@@ -40,7 +41,9 @@ Made by
 
 ![Originals over reconstructions](reconstructions.png)
 
-The test split took no part in training or in any choice.
+The test split took no part in training or in any choice. `tables.bin` ({tables_size} kB, digest
+`{tables:.16}...`) is what files are coded with: {components} components, calibrated on the training
+images.
 """
 
 
@@ -72,13 +75,13 @@ def main(argv: list[str] | None = None) -> int:
         ),
         args.out / "reconstructions.png",
     )
-    text = card(args.out, record, evaluation.table(result.figures))
+    text = card(args.out, record, best.coding_tables, evaluation.table(result.figures))
     (args.out / "README.md").write_text(text)
     print(f"{args.out}: released; its model card is {args.out / 'README.md'}")
     return 0
 
 
-def card(out: Path, record: dict, table: str) -> str:
+def card(out: Path, record: dict, tables: Tables, table: str) -> str:
     """The model card of a release's record, as Markdown."""
     config, dataset = Config.from_dict(record["config"]), record["dataset"]
     parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config.model)))
@@ -94,6 +97,9 @@ def card(out: Path, record: dict, table: str) -> str:
         step=record["step"],
         versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         flags=_flags(config),
+        tables=tables.digest.hex(),
+        tables_size=round(len(tables.to_bytes()) / 1000),
+        components=tables.components,
         table=table,
     )
 

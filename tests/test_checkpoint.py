@@ -471,3 +471,41 @@ class TestKill:
             step = newest
         checkpoint.save_step(tmp_path, step + 1, {"params": params_of(0)}, {})
         assert not list((tmp_path / "steps").glob(".*"))
+
+
+class TestAttachedFiles:
+    def test_they_join_the_checkpoint_and_its_manifest(self, saved):
+        assert checkpoint.attached(saved, "tables.bin") is None
+        for content in (b"first", b"second, longer"):
+            checkpoint.attach(saved, "tables.bin", content)
+            assert checkpoint.attached(saved, "tables.bin") == content
+            assert checkpoint.find(saved) == saved
+        assert_identical(
+            checkpoint.restore(saved, jax.eval_shape(lambda: items_of(0))), items_of(0)
+        )
+        (saved / "tables.bin").write_bytes(b"second, longes")
+        assert "tables.bin is not what was saved" in failure(checkpoint.find, saved)
+        assert "tables.bin" in failure(checkpoint.attached, saved, "tables.bin")
+
+    def test_a_kill_at_any_point_leaves_a_whole_checkpoint(self, saved, monkeypatch):
+        """With the new file, or with none: never with the manifest of another."""
+        from cvae_jax import manifest
+
+        checkpoint.attach(saved, "tables.bin", b"old")
+        done, real = [], manifest._write_atomically
+        for survived in range(3):
+
+            def write(path, data, survived=survived):
+                if len(done) == survived:
+                    raise KeyboardInterrupt
+                done.append(path)
+                real(path, data)
+
+            done.clear()
+            monkeypatch.setattr(manifest, "_write_atomically", write)
+            with pytest.raises(KeyboardInterrupt):
+                checkpoint.attach(saved, "tables.bin", b"new")
+            monkeypatch.setattr(manifest, "_write_atomically", real)
+            assert checkpoint.find(saved) == saved
+            assert checkpoint.attached(saved, "tables.bin") == (b"old" if survived == 0 else None)
+            checkpoint.attach(saved, "tables.bin", b"old")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from cvae_jax import checkpoint, experiment
+from cvae_jax import calibration, checkpoint, codec, experiment
 from cvae_jax.config import Config
 from cvae_jax.errors import CheckpointError, ConfigError, TrainingError
 
@@ -240,3 +240,19 @@ def test_a_loss_gone_wrong_is_one_line_and_keeps_the_checkpoints(command, tmp_pa
     assert process.returncode == 1
     assert re.search(r"^error: the loss became (nan|inf) at about step", output, re.MULTILINE)
     assert "Traceback" not in output
+
+
+def test_a_finished_run_can_write_files(whole):
+    c = codec.load(whole)
+    assert c.tables.latent_dim == 2
+    decoded = c.decompress(c.compress(DATA.test))
+    symbols, step = c.symbols(DATA.test)
+    assert np.array_equal(decoded, c.pixels(symbols, step))
+
+
+def test_calibrating_anew_gives_the_same_tables(whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    before = codec.load(workdir).tables
+    assert calibration.calibrate(workdir, DATA.train).digest == before.digest
+    assert codec.load(workdir).tables.digest == before.digest
