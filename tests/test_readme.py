@@ -17,6 +17,6 @@ def test_every_link_and_module_exists():
     for target in re.findall(r"\]\(([^)]+)\)", TEXT):
         assert (ROOT / target).exists(), target
     layout = TEXT.split("## How the code is laid out")[1]
-    named = set(re.findall(r"^\s*(?:cvae_jax/)?(\w+\.py|data/) ", layout, re.MULTILINE))
+    named = set(re.findall(r"^\s*(?:cvae_jax/)?(\w+\.py|data/|bitstream/) ", layout, re.MULTILINE))
     there = {p.name for p in (ROOT / "cvae_jax").glob("*.py") if not p.name.startswith("__")}
-    assert there | {"data/"} <= named | {"train.py"}
+    assert there | {"data/", "bitstream/"} <= named | {"train.py"}
