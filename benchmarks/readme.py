@@ -58,7 +58,10 @@ def time_to_quality() -> str:
 
 def compression() -> str:
     measured = json.loads(COMPRESSION.read_text())
-    lines = ["| quality | effort | bytes per image | MSE | PSNR, dB |", "|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| quality | effort | bytes per image | MSE | PSNR, dB |",
+        "|---:|---:|---:|---:|---:|",
+    ]
     for row in [*measured["curve"], *measured["searched"]]:
         psnr = -10 * math.log10(row["mse"])
         lines.append(
