@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import lzma
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -20,9 +19,9 @@ from cvae_jax import (
     calibration,
     codec,
     data,
-    embedded,
     files,
     inputs,
+    ledger,
     metrics,
     quantize,
 )
@@ -34,7 +33,6 @@ RELEASED = (
     Path(__file__).resolve().parent.parent / "checkpoints" / "mnist",
     Path(sys.prefix) / "share" / "cvae_jax" / "checkpoints" / "mnist",
 )
-SAMPLE = 1000  # images that other formats are tried on
 
 
 class Report(NamedTuple):
@@ -82,7 +80,7 @@ def compress(args: Namespace) -> Report:
         _to_stdout(content)
 
     mse = np.mean((c.decompress(content).astype(np.float32) - images) ** 2, dtype=np.float64)
-    png = _bytes_as(".png", images)
+    png = ledger.bytes_as(".png", images)
     each = len(content) / len(images)
     figures = {
         "output": str(output or "-"),
@@ -149,71 +147,9 @@ def decompress(args: Namespace) -> Report:
 
 def info(args: Namespace) -> Report:
     content = _read(args.input)
-    if not bitstream.is_archive(content):
-        c = _codec_for(args, content)
-        images = c.decompress(content)
-        around = bitstream.single.ROOM
-        spent = {"header": around - 4, "checks": 4, "streams": len(content) - around}
-        figures = {"file": args.input, "kind": "single image", "images": 1}
-        step = bitstream.single.decode(content, c.coding_tables, c.identity)[1]
-        qualities = [round(quantize.quality(step), 1)]
-        opened = None
-    else:
-        reader = bitstream.Reader(io.BytesIO(content))
-        c = _codec_for(args, content)
-        opened = archive.Archive(c, io.BytesIO(content))
-        images = opened.read(range(min(len(opened), SAMPLE)))
-        spent = reader.ledger()
-        chunks = [reader.chunk(k) for k in range(len(reader.entries))]
-        qualities = sorted({round(quantize.quality(chunk.step), 1) for chunk in chunks})
-        figures = {"file": args.input, "kind": "archive", "images": len(reader)}
-        figures |= {"chunks": len(chunks), "format_version": bitstream.VERSION}
-    count = figures["images"]
-    model_bytes = spent.get("model") or len(
-        embedded.pack(c.model, c.params, c.coding_tables, "float16")
-    )
-    # What every further image costs; the rest is there once.
-    fixed = model_bytes + spent["header"] + spent.get("index", 0)
-    each = (len(content) - fixed + model_bytes * (not spent.get("model"))) / max(count, 1)
-    others = _other_formats(images) if len(images) else {}
-    figures |= {
-        "bytes": len(content),
-        "bytes_per_image": len(content) / max(count, 1),
-        "qualities": qualities,
-        "image_shape": list(c.model.image_shape),
-        "model": c.identity.model.hex(),
-        "tables": c.identity.tables.hex(),
-        "bytes_by_use": spent,
-        "model_bytes": model_bytes,
-        "break_even": {
-            name: {"bytes_per_image": size, "images": int(fixed // (size - each)) + 1}
-            if size > each
-            else {"bytes_per_image": size, "images": None}
-            for name, size in others.items()
-        },
-    }
-    shape = "x".join(map(str, c.model.image_shape))
-    lines = [
-        f"{args.input}: {figures['kind']}, {count} image{'s' * (count != 1)} of {shape}, "
-        f"quality {', '.join(f'{q:g}' for q in qualities) or '-'}",
-        f"model {figures['model']}",
-        f"tables {figures['tables']}",
-        f"{'':10}{'bytes':>12}{'per image':>12}",
-        *(
-            f"{use:10}{size:>12}{size / max(count, 1):>12.3f}"
-            for use, size in [*spent.items(), ("total", len(content))]
-            if size
-        ),
-    ]
-    if others:
-        kept = "embedded" if spent.get("model") else "as --embed-model would store it"
-        lines.append(
-            f"With its model ({model_bytes} bytes, {kept}), smaller than the decoded images as"
-        )
-        for name, row in figures["break_even"].items():
-            since = f"from {row['images']} images on" if row["images"] else "never"
-            lines.append(f"  {name}, {row['bytes_per_image']:.1f} bytes per image: {since}")
-    return Report(figures, lines)
+    c = _codec_for(args, content)
+    account = ledger.account(content, c)
+    return Report({"file": args.input, **account.to_dict()}, [f"{args.input}: {account.text()}"])
 
 
 def verify(args: Namespace) -> Report:
@@ -396,20 +332,6 @@ def _read_labels(name: str) -> np.ndarray:
 
 
 # Figures
-
-
-def _bytes_as(suffix: str, images: np.ndarray) -> float | None:
-    """Mean bytes of an image as a file of its own, over the first SAMPLE images."""
-    if images.shape[3] not in (1, 3):
-        return None
-    return float(np.mean([len(data.encode_image(image, suffix)) for image in images[:SAMPLE]]))
-
-
-def _other_formats(images: np.ndarray) -> dict[str, float]:
-    """Bytes per image of lossless formats."""
-    sizes = {"PNG": _bytes_as(".png", images), "WebP": _bytes_as(".webp", images)}
-    sizes["xz"] = len(lzma.compress(images.tobytes(), preset=9)) / len(images)
-    return {name: size for name, size in sizes.items() if size is not None}
 
 
 def _finite(value: Any) -> float | None:
