@@ -12,11 +12,13 @@ import re
 from pathlib import Path
 
 from benchmarks import throughput
+from cvae_jax import report
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist" / "config.json"
 ORIGINAL = ROOT / "results" / "original.json"  # evaluate.py --json, of the imported Keras weights
 THROUGHPUT = ROOT / "results" / "throughput.json"
+STUDY = ROOT / "results" / "mnist.json"  # evaluate.py --rate-distortion
 COMPRESSION = ROOT / "results" / "compression.json"
 TIME_TO_QUALITY = ROOT / "results" / "time_to_quality.json"
 
@@ -80,6 +82,31 @@ def compression() -> str:
     return "\n".join(lines)
 
 
+def lead() -> str:
+    study = json.loads(STUDY.read_text())
+    found, fine = (study["comparisons"][name] for name in ("mnist", "mnist-hq"))
+    rate = fine["bjontegaard"]["together"][-1]
+    high, low = rate["mse_range"]
+    own, together = found["smallest_own_file"], found["smallest_together"]
+    return (
+        f"On MNIST's {study['images']:,} test images, an archive takes "
+        f"**{found['default']['bytes_per_image']:.1f} bytes per image** at an MSE of "
+        f"{found['default']['mse']:.4f}. The smallest files of another codec that are as good take "
+        f"{own['bytes_per_image']:.0f} bytes each ({own['codec']}), or "
+        f"{together['bytes_per_image']:.0f} with all images in one ({together['codec']}): "
+        f"**{found['archive_times_smaller_than_own_files']:.0f} and "
+        f"{found['archive_times_smaller_than_together']:.1f} times as many**. For fidelity there "
+        "is `checkpoints/mnist-hq`, whose archives are "
+        f"**{-rate['bd_rate_percent']:.0f} % smaller** "
+        f"than the best of the others' at the same MSE ({high:.4f} to {low:.4f}, BD-rate, effort "
+        f"{rate['effort']})."
+    )
+
+
+def study() -> str:
+    return report.summary(json.loads(STUDY.read_text()))
+
+
 def filled(text: str) -> str:
     """The README with every table as the files have it now."""
     tables = {
@@ -87,6 +114,8 @@ def filled(text: str) -> str:
         "throughput": throughput.markdown(json.loads(THROUGHPUT.read_text())),
         "time-to-quality": time_to_quality(),
         "compression": compression(),
+        "lead": lead(),
+        "study": study(),
     }
     for name, table in tables.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"

@@ -1,0 +1,44 @@
+"""Cuts grey 32x32 patches from the photographs that scikit-image ships:
+
+    python examples/patches.py patches.npz
+
+Training patches overlap by half and are mirrored; test patches, from two other photographs, do
+not overlap.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import skimage
+
+from cvae_jax import data
+
+TRAIN = (
+    "astronaut.png",
+    "chelsea.png",
+    "coins.png",
+    "moon.png",
+    "rocket.jpg",
+    "motorcycle_left.png",
+)
+TEST = ("camera.png", "coffee.png")
+SIZE = 32
+
+
+def patches(photograph: str, stride: int) -> np.ndarray:
+    """uint8 [N, 32, 32]."""
+    image = data.read_image(Path(skimage.__file__).parent / "data" / photograph, channels=1)
+    windows = np.lib.stride_tricks.sliding_window_view(image[..., 0], (SIZE, SIZE))
+    return windows[::stride, ::stride].reshape(-1, SIZE, SIZE)
+
+
+def main(path: str) -> None:
+    train = np.concatenate([patches(name, SIZE // 2) for name in TRAIN])
+    test = np.concatenate([patches(name, SIZE) for name in TEST])
+    np.savez_compressed(path, x_train=np.concatenate([train, train[:, :, ::-1]]), x_test=test)
+    print(f"{path}: {2 * len(train)} training and {len(test)} test patches")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
