@@ -22,11 +22,11 @@ from cvae_jax.errors import ConfigError
 
 # Values of each codec's own dial, from as small as it goes to nearly lossless.
 JPEG = (1, 5, 10, 20, 35, 50, 65, 80)
-WEBP = (0, 5, 10, 20, 40, 60, 80)
-AVIF = (3, 8, 10, 12, 15, 20, 30, 45)
-JPEG_XL = (25, 15, 10, 6, 4, 2, 1)
+WEBP = (0, 5, 10, 20, 40, 80)
+AVIF = (3, 8, 12, 18, 30)
+JPEG_XL = (25, 15, 10, 6, 3, 1)
 JPEG_2000 = (20, 22, 24, 26, 28, 31)
-AVIF_SPEED = 4
+AVIF_SPEED = 2  # of 0 to 10; takes twice as long as 4, which needs more bytes
 
 
 class Setting(NamedTuple):

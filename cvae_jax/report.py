@@ -107,11 +107,16 @@ def summary(report: dict[str, Any]) -> str:
             for delta in deltas:
                 high, low = delta["mse_range"]
                 effort = f" with effort {delta['effort']}" if delta["effort"] else ""
-                lines.append(
-                    f"  - {figures.NAMES[regime]}{effort}, MSE {high:.4f} to {low:.4f}: BD-rate "
-                    f"{delta['bd_rate_percent']:+.1f} %, BD-PSNR {delta['bd_psnr_db']:+.2f} dB, "
-                    "against the best of the other codecs at every rate"
+                line = (
+                    f"  - {figures.NAMES[regime]}{effort}, against the best of the other codecs at "
+                    f"every rate: BD-rate {delta['bd_rate_percent']:+.1f} % "
+                    f"(MSE {high:.4f} to {low:.4f})"
                 )
+                if "bd_psnr_db" in delta:
+                    fewest, most = delta["bytes_range"]
+                    line += f", BD-PSNR {delta['bd_psnr_db']:+.2f} dB"
+                    line += f" ({fewest:.0f} to {most:.0f} bytes)"
+                lines.append(line)
     return "\n".join(lines)
 
 

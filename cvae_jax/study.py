@@ -22,9 +22,9 @@ from cvae_jax.codec import Codec
 
 OWN, PAYLOAD, TOGETHER = "own file", "payload", "together"
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-SEARCHED = (15, 35, 55, 75, 95)  # qualities that are also tried with a search
+SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
 EFFORT = 1
-SINGLES = 1000  # images of which the slow codecs, and this one, make files of their own
+SINGLES = 1000  # images, evenly spread, of which the slow codecs and this one make own files
 SHOWN = 12  # images that are kept as each setting decodes them, for pictures
 SSIM_SIZE = 11
 
@@ -132,11 +132,15 @@ def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np
             times = {"encode": encode, "decode": decode, "kind": "ours"}
             yield _row(name, setting, TOGETHER, len(content), images, decoded, **times)
             if not effort:
-                symbols, step = codec.symbols(images[:SINGLES], quality)
+                symbols, step = codec.symbols(_some(images), quality)
                 sizes = sum(len(codec.pack_single(one, step)) for one in symbols)
-                some = images[:SINGLES], decoded[:SINGLES]
                 times = {"encode": None, "decode": None, "kind": "ours"}
-                yield _row(name, setting, OWN, sizes, *some, **times)
+                yield _row(name, setting, OWN, sizes, _some(images), _some(decoded), **times)
+
+
+def _some(images: np.ndarray) -> np.ndarray:
+    """About SINGLES of the images, spread over all of them: a test set's start may be easier."""
+    return images[:: max(1, len(images) // SINGLES)]
 
 
 def _principal_components(
@@ -155,7 +159,7 @@ def _classical(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
     whole = classical.sheet(images)
     for setting in classical.settings(images.shape[3]):
         kind = "lossless" if setting.lossless else "lossy"
-        alone = images[:SINGLES] if setting.slow else images
+        alone = _some(images) if setting.slow else images
         files, encode = _timed(lambda s=setting, x=alone: [s.encode(image) for image in x])
         decoded, decode = _timed(lambda s=setting, f=files: np.stack([s.decode(x) for x in f]))
         times = {"encode": encode, "decode": decode, "kind": kind}
@@ -225,8 +229,9 @@ LEAST_OVERLAP = 0.5  # dB, below which a delta says nothing
 def bjontegaard(rows: Sequence[Row], name: str, regime: str, searched: bool) -> Row | None:
     """BD-rate in % and BD-PSNR in dB against the best of the classical codecs at every rate.
 
-    Over the part of MSE_RANGE that both curves cover, which is stated; None where there is none.
-    (G. Bjøntegaard, VCEG-M33, with the monotone interpolation that is usual today.)
+    BD-rate over the part of MSE_RANGE that both curves cover, BD-PSNR over the bytes that both
+    cover; the ranges are stated, and None returned where they hardly meet.  (G. Bjøntegaard,
+    VCEG-M33, with the monotone interpolation that is usual today.)
     """
     import bjontegaard as bd
 
@@ -242,14 +247,20 @@ def bjontegaard(rows: Sequence[Row], name: str, regime: str, searched: bool) -> 
     high = min(ends[1], anchor[-1][1], test[-1][1])
     if high - low < LEAST_OVERLAP:
         return None
-    (rate_a, psnr_a), (rate_t, psnr_t) = (_clipped(c, low, high) for c in (anchor, test))
+    clipped = (x for curve in (anchor, test) for x in _clipped(curve, low, high))
     options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
-    return {
+    found = {
         "effort": EFFORT if searched else 0,
         "mse_range": [10 ** (-low / 10), 10 ** (-high / 10)],
-        "bd_rate_percent": float(bd.bd_rate(rate_a, psnr_a, rate_t, psnr_t, **options)),
-        "bd_psnr_db": float(bd.bd_psnr(rate_a, psnr_a, rate_t, psnr_t, **options)),
+        "bd_rate_percent": float(bd.bd_rate(*clipped, **options)),
     }
+    # At equal bytes, other parts of the curves face each other, and possibly none.
+    fewest, most = max(anchor[0][0], test[0][0]), min(anchor[-1][0], test[-1][0])
+    if fewest < most:
+        whole = (np.array(x) for curve in (anchor, test) for x in zip(*curve, strict=True))
+        found["bytes_range"] = [fewest, most]
+        found["bd_psnr_db"] = float(bd.bd_psnr(*whole, **options))
+    return found
 
 
 def _envelope(rows: Sequence[Row]) -> list[tuple[float, float]]:
