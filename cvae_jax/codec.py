@@ -228,18 +228,18 @@ class Codec:
         """
         if (target_bytes is None) == (target_psnr is None):
             raise ConfigError("give one of target_bytes and target_psnr")
-        images = self._images(images)
-        if not len(images):
+        arranged = self._images(images)
+        if not len(arranged):
             raise DataError("no images to find a quality for")
-        levels = images if images.dtype == np.uint8 else np.rint(images * 255)
+        levels = arranged if arranged.dtype == np.uint8 else np.rint(arranged * 255)
 
         def fine_enough(quality: int) -> bool:
-            decoded = self.pixels(*self.symbols(images, quality, effort))
+            decoded = self.pixels(*self.symbols(arranged, quality, effort))
             mse = np.mean((decoded.astype(np.float32) - levels) ** 2, dtype=np.float64) / 255**2
             return mse <= 10 ** (-target_psnr / 10)
 
         def too_large(quality: int) -> bool:
-            return len(self.compress(images, quality, effort)) > target_bytes * len(images)
+            return len(self.compress(images, quality, effort)) > target_bytes * len(arranged)
 
         reached = fine_enough if target_bytes is None else too_large
         low, high = 0, 101  # the first quality of 0..100 that reached, 101 if none
@@ -361,7 +361,8 @@ def load(path: str | Path) -> Codec:
     backend.dispatch_inline()
     if Path(path).is_file():
         with builtins.open(path, "rb") as file:
-            return from_archive(bitstream.Reader(file))
+            archive = bitstream.Reader(file)
+            return from_embedded(archive.model(), archive.header.identity)
     found = checkpoint.find(path)
     record = checkpoint.read_config(found)
     model = Config.from_dict(record["config"]).model
@@ -371,14 +372,13 @@ def load(path: str | Path) -> Codec:
     return Codec(model, jax.device_put(params), record, tables)
 
 
-def from_archive(archive: bitstream.Reader) -> Codec:
-    """The codec that an archive carries; it decodes, and cannot encode.
+def from_embedded(blob: bytes | None, identity: bitstream.Identity) -> Codec:
+    """The codec that an archive of this identity carries; it decodes, and cannot encode.
 
     Raises:
       FormatError: it carries none, or a damaged one.
     """
-    blob = archive.model()
     if blob is None:
         raise FormatError("this archive carries no model; name the checkpoint that made it")
     model, params, tables = embedded.unpack(blob)
-    return Codec(model, jax.device_put(params), {}, tables, archive.header.identity)
+    return Codec(model, jax.device_put(params), {}, tables, identity)

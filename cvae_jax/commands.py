@@ -55,17 +55,18 @@ def compress(args: Namespace) -> Report:
         stdin=sys.stdin.buffer,
     )
     images = found.images
+    one = found.single and not args.embed_model and not args.labels
+    given = images[0] if one else images
     quality = quantize.DEFAULT_QUALITY if args.quality is None else args.quality
     target = {"target_bytes": args.target_bytes, "target_psnr": args.target_psnr}
     if set(target.values()) != {None}:
-        quality = c.find_quality(images, effort=args.effort, **target)
-    one = found.single and not args.embed_model and not args.labels
+        quality = c.find_quality(given, effort=args.effort, **target)
     names = None if args.no_names or one else found.names
     if names:
         files.check_names(names)  # what could not be unpacked is not packed
     with _progress(len(images), "compress") as progress:
         content = c.compress(
-            images[0] if one else images,
+            given,
             quality,
             args.effort,
             names=names,
@@ -107,7 +108,12 @@ def compress(args: Namespace) -> Report:
 
 def decompress(args: Namespace) -> Report:
     content = _read(args.input)
-    is_archive = bitstream.is_archive(content)
+    try:
+        is_archive = bitstream.is_archive(content)
+    except FormatError:
+        if not args.keep_going:
+            raise
+        is_archive = True  # its first bytes may be what is damaged
     output = _decompressed_name(args, is_archive)
     write = _writer(output, args.force, [Path(args.input)])
     if args.labels:
@@ -235,11 +241,10 @@ def _codec_for(args: Namespace, content: bytes) -> Codec:
     """The codec that is to decode this file."""
     if args.ckpt:
         return codec.load(args.ckpt)
-    if bitstream.is_archive(content):
-        with contextlib.suppress(CvaeError):  # damage is reported where the file is read
-            reader = bitstream.Reader(io.BytesIO(content))
-            if reader.has_model:
-                return codec.from_archive(reader)
+    with contextlib.suppress(FormatError):  # damage is reported where the file is read
+        found = bitstream.salvage(content)
+        if found.model is not None:
+            return codec.from_embedded(found.model, found.header.identity)
     return codec.load(_released())
 
 

@@ -63,6 +63,8 @@ def read(
             paths.append(path)
             names += [None] * len(images) if reader or name is None else [name]
     images = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if not len(images):
+        raise DataError(f"{', '.join(arguments)}: no images")
     known = None if None in names else [str(name) for name in names]
     return Inputs(images, known, paths, single=len(files) == 1 and reader is None)
 

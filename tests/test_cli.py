@@ -114,6 +114,8 @@ def test_arrays_labels_and_targets(cvae, tmp_path, images):
     assert 39 < report["bytes_per_image"] <= 40 or report["quality"] == 100
     report = json.loads(cvae("compress", "images.npy", "-f", "-j", "--target-psnr", 19)[1])
     assert report["psnr"] >= 19
+    np.save("none.npy", images[:0])
+    refuses(cvae, 1, "none.npy", argv=["compress", "none.npy"])
     assert cvae("decompress", "images.cvae", "-o", "out")[0] == 0
     assert len(list((tmp_path / "out").iterdir())) == 12
     assert (tmp_path / "out" / "000000.png").exists()
@@ -122,6 +124,8 @@ def test_arrays_labels_and_targets(cvae, tmp_path, images):
 def test_single_images(cvae, folder, tmp_path):
     assert cvae("compress", folder / "digit_1.png", "-o", "one.cvae")[0] == 0
     assert (tmp_path / "one.cvae").stat().st_size < 30
+    argv = ["compress", folder / "digit_1.png", "-o", "tiny.cvae", "--target-bytes", 16, "-j"]
+    assert json.loads(cvae(*argv)[1])["bytes"] <= 16
     for output in ("one.png", "one.bmp", "one.webp", "one.npy"):
         assert cvae("decompress", "one.cvae", "-o", output)[0] == 0
     pixels = data.read_image("one.png")
@@ -158,6 +162,12 @@ def test_damage(cvae, folder, tmp_path):
     assert "12 images" in out
     assert "fault: the index is damaged" in out
     assert len(data.list_images(tmp_path / "out")) == 12
+    (tmp_path / "bad.cvae").write_bytes(b"broken!!" + bytes(content[8:-20]) + bytes(20))
+    refuses(cvae, 3, "no intact index", argv=["decompress", "bad.cvae", "-o", "x", "--keep-going"])
+    whole = (tmp_path / "good.cvae").read_bytes()
+    (tmp_path / "bad.cvae").write_bytes(b"broken!!" + whole[8:])
+    status, out, _ = cvae("decompress", "bad.cvae", "-o", "again", "--keep-going")
+    assert (status, "12 images" in out) == (3, True)
     content[8] = 9
     (tmp_path / "bad.cvae").write_bytes(content)
     refuses(cvae, 4, "version 9", argv=["decompress", "bad.cvae", "-o", "elsewhere"])
@@ -219,6 +229,10 @@ def test_embedded_models_are_used(cvae, folder, tmp_path, monkeypatch):
     assert cvae("compress", folder, "-o", "d.cvae", "--embed-model")[0] == 0
     monkeypatch.setattr("cvae_jax.commands.RELEASED", ())
     assert "12 images" in cvae("verify", "d.cvae")[1]
+    content = bytearray((tmp_path / "d.cvae").read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "d2.cvae").write_bytes(content)
+    assert "12 images" in cvae("decompress", "d2.cvae", "-o", "out", "--keep-going")[1]
     refuses(cvae, 1, "--ckpt", argv=["compress", folder, "-o", "e.cvae"])
 
 
