@@ -24,10 +24,11 @@ def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
     rows = study.report["rows"]
     figure = Figure(figsize=(10, 4.6))
     panels = figure.subplots(1, 2, sharey=True)
+    others = [r for r in rows if r["kind"] in ("lossy", "baseline")]
     for axes, regime in zip(panels, (TOGETHER, OWN), strict=True):
-        lossy = [r for r in rows if r["kind"] in ("lossy", "baseline") and r["regime"] == regime]
-        for i, codec in enumerate(dict.fromkeys(r["codec"] for r in lossy)):
-            curve = sorted((r for r in lossy if r["codec"] == codec), key=_bytes)
+        for i, codec in enumerate(dict.fromkeys(r["codec"] for r in others)):
+            curve = [r for r in others if (r["codec"], r["regime"]) == (codec, regime)]
+            curve.sort(key=_bytes)
             axes.plot(
                 *_curve(curve), ls="--", lw=1, marker=MARKERS[i], ms=4, label=codec,
                 color=str(0.25 + 0.1 * i),
