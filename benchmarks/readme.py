@@ -104,7 +104,11 @@ def lead() -> str:
 
 
 def study() -> str:
-    return report.summary(json.loads(STUDY.read_text()))
+    original = json.loads(ORIGINAL.read_text())["figures"]["deterministic"]["mse"]
+    return (
+        report.summary(json.loads(STUDY.read_text()))
+        + f"\n- The Keras weights that this project started from: 64 bytes, MSE {original:.5f}."
+    )
 
 
 def filled(text: str) -> str:
