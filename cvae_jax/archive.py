@@ -72,14 +72,14 @@ class Archive:
 
     def names(self) -> list[str] | None:
         """All images' names, None where they were stored without."""
-        chunks = [self._chunk(k)[0].names for k in range(len(self.reader.entries))]
+        chunks = [self.reader.chunk(k).names for k in range(len(self.reader.entries))]
         if not chunks or None in chunks:
             return None
         return [name for names in chunks for name in names]
 
     def labels(self) -> np.ndarray | None:
         """All images' labels, uint32 ``[N]``, None where they were stored without."""
-        chunks = [self._chunk(k)[0].labels for k in range(len(self.reader.entries))]
+        chunks = [self.reader.chunk(k).labels for k in range(len(self.reader.entries))]
         if not chunks or any(labels is None for labels in chunks):
             return None
         return np.concatenate(chunks)

@@ -3,7 +3,7 @@
     python examples/patches.py patches.npz
 
 Training patches overlap by half and are mirrored; test patches, from two other photographs, do
-not overlap.
+not overlap.  They are shuffled: a collection of small images, not two photographs in pieces.
 """
 
 import sys
@@ -36,6 +36,7 @@ def patches(photograph: str, stride: int) -> np.ndarray:
 def main(path: str) -> None:
     train = np.concatenate([patches(name, SIZE // 2) for name in TRAIN])
     test = np.concatenate([patches(name, SIZE) for name in TEST])
+    test = test[np.random.default_rng(0).permutation(len(test))]
     np.savez_compressed(path, x_train=np.concatenate([train, train[:, :, ::-1]]), x_test=test)
     print(f"{path}: {2 * len(train)} training and {len(test)} test patches")
 
