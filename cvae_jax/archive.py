@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -13,6 +14,10 @@ from cvae_jax.errors import FormatError
 if TYPE_CHECKING:  # the codec opens archives: it imports this module
     from cvae_jax.codec import Codec
 
+
+# More pixels than this are read at once only from a file that is large enough to hold them.
+ALWAYS_ALLOWED = 1 << 32
+EXPANSION = 2000  # pixels per byte: of the digits at the default quality it takes 150
 
 Progress = Callable[[int], None]
 
@@ -60,7 +65,13 @@ class Archive:
         if which is None:
             which = range(len(self))
             self.reader.model()  # all of the file is vouched for, whatever decodes it
-        out = np.empty((len(which), *self._codec.model.image_shape), np.uint8)
+        shape = (len(which), *self._codec.model.image_shape)
+        if math.prod(shape) > max(ALWAYS_ALLOWED, EXPANSION * self.reader.size):
+            raise FormatError(
+                f"{self.reader.size} bytes that claim to hold {len(which)} images; "
+                "read them in parts"
+            )
+        out = np.empty(shape, np.uint8)
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
         of_chunk, row = self.reader.find(np.asarray(which, np.int64))
         for k in np.unique(of_chunk):

@@ -229,3 +229,12 @@ def test_batches_of_any_size_decode_to_the_same_images(size):
     symbols, step = c.symbols(digits())
     parts = [c.pixels(symbols[i : i + size], step) for i in range(0, 64, size)]
     assert close(np.concatenate(parts), c.pixels(symbols, step))
+
+
+def test_a_few_bytes_that_claim_a_flood_of_images_are_refused(monkeypatch):
+    monkeypatch.setattr(archive, "ALWAYS_ALLOWED", 1000)
+    monkeypatch.setattr(archive, "EXPANSION", 10)
+    with archive.Archive(released(), io.BytesIO(data())) as opened:
+        with pytest.raises(FormatError, match="claim to hold 64 images"):
+            opened[:]
+        assert opened[5:7].shape == (2, 28, 28, 1)
