@@ -331,7 +331,7 @@ def _read_labels(name: str) -> np.ndarray:
     if name.endswith(".npy"):
         try:
             return np.load(name, allow_pickle=False)
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise DataError(f"{name}: no array of labels ({error})") from error
     return data.read_idx(name)
 

@@ -114,6 +114,9 @@ def test_arrays_labels_and_targets(cvae, tmp_path, images):
     assert 39 < report["bytes_per_image"] <= 40 or report["quality"] == 100
     report = json.loads(cvae("compress", "images.npy", "-f", "-j", "--target-psnr", 19)[1])
     assert report["psnr"] >= 19
+    (tmp_path / "empty.npy").write_bytes(b"")
+    argv = ["compress", "images.npy", "--labels", "empty.npy", "-o", "x.cvae"]
+    refuses(cvae, 1, "empty.npy: no array of labels", argv=argv)
     np.save("none.npy", images[:0])
     refuses(cvae, 1, "none.npy", argv=["compress", "none.npy"])
     assert cvae("decompress", "images.cvae", "-o", "out")[0] == 0
