@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvae_jax import errors
+from cvae_jax.cli.flags import Parser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--ckpt",
         required=True,
@@ -39,7 +40,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="test",
         help="part of the dataset (default: test); all: of a folder or file, every image",
     )
-    parser.add_argument("--data_dir", help="where prepared datasets are, and downloads go")
+    parser.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
     parser.add_argument(
         "--resize",
         action="store_true",
@@ -56,7 +57,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--name", help="the study's name there (default: the dataset's)")
     parser.add_argument("--seed", type=int, default=0, help="of the sampled reconstruction's noise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
     parser.add_argument(
         "--figure", type=Path, metavar="FILE", help="draw originals over reconstructions there"
     )
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def dataset_of(args: argparse.Namespace, c: Codec) -> str:
-    return args.dataset or c.record["dataset"]["name"]
+    return args.dataset or c.made_by().dataset.name
 
 
 def load(args: argparse.Namespace, c: Codec, split: str) -> np.ndarray:
@@ -110,26 +111,28 @@ def load(args: argparse.Namespace, c: Codec, split: str) -> np.ndarray:
 
 
 def measure(args: argparse.Namespace, c: Codec) -> int:
-    """The figures of one checkpoint."""
-    from cvae_jax import evaluation, plots
+    """The numbers of one checkpoint."""
+    from cvae_jax.pixels import to_unit
+    from cvae_jax.runs import evaluation, plots
 
     images, dataset = load(args, c, args.split), dataset_of(args, c)
     result = evaluation.evaluate(c.model, c.params, images, args.seed)
-    print(f"{args.ckpt[0]}, trained on {c.record['dataset']['name']}")
+    print(f"{args.ckpt[0]}, trained on {c.made_by().dataset.name}")
     print(f"{dataset}, {args.split} split, {len(images)} images")
-    print(evaluation.table(result.figures))
+    print(evaluation.table(result.summary))
     if args.json:
+        record = c.made_by().to_dict()
         report = {
-            "checkpoint": {"dataset": c.record["dataset"], "config": c.record["config"]},
+            "checkpoint": {"dataset": record["dataset"], "config": record["config"]},
             "dataset": {"name": dataset, "split": args.split, "images": len(images)},
             "seed": args.seed,
-            "figures": evaluation.to_json(result.figures),
+            "summary": evaluation.to_json(result.summary),
         }
         args.json.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     if args.figure:
         plots.save(
             plots.worst_and_best(
-                images / 255.0, result.reconstructions / 255.0, result.per_image["mse"]
+                to_unit(images), to_unit(result.reconstructions), result.per_image["mse"]
             ),
             args.figure,
         )
@@ -138,21 +141,22 @@ def measure(args: argparse.Namespace, c: Codec) -> int:
 
 def rate_distortion(args: argparse.Namespace, codecs: dict[str, Codec]) -> int:
     """The study of the checkpoints' files against other codecs'."""
-    from cvae_jax import report, study
+    from cvae_jax.study import report, sweep
 
     first = next(iter(codecs.values()))
     images, training = (load(args, first, split) for split in (args.split, "train"))
     for name, c in codecs.items():
         if c.model.image_shape != first.model.image_shape:
             raise errors.ConfigError(f"{name} is for images of another size than the first")
-        c.coding_tables  # noqa: B018, refuses a checkpoint without them before the work
+        c.tables  # noqa: B018, refuses a checkpoint without them before the work
     dataset = dataset_of(args, first)
     name = args.name or Path(dataset).stem
     command = f"python evaluate.py --ckpt {' '.join(args.ckpt)} --rate-distortion"
-    command += f" --dataset {args.dataset}" * bool(args.dataset)
-    command += f" --name {args.name}" * bool(args.name)
+    for flag in ("dataset", "name"):
+        if value := getattr(args, flag):
+            command += f" --{flag} {value}"
     print(f"{dataset}, {args.split} split, {len(images)} images", flush=True)
-    found = study.run(codecs, images, training, lambda line: print(line, flush=True))
+    found = sweep.run(codecs, images, training, lambda line: print(line, flush=True))
     print(report.summary(found.report))
     for path in report.write(found, codecs, images, args.out, name, command):
         print(path)

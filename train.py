@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cvae_jax import errors
+from cvae_jax.cli.flags import Parser
 from cvae_jax.config import PRESETS, Config, ModelConfig, TrainConfig
 
 SECTIONS = {"model": ModelConfig, "training": TrainConfig}
@@ -20,18 +21,18 @@ SECTIONS = {"model": ModelConfig, "training": TrainConfig}
 def presets() -> str:
     """What each preset sets that another does not, for --help."""
     rows = {name: {**c.to_dict()["model"], **c.to_dict()["train"]} for name, c in PRESETS.items()}
-    fields = [f for f in rows["seed"] if len({str(row[f]) for row in rows.values()}) > 1]
+    fields = [f for f in rows["original"] if len({str(row[f]) for row in rows.values()}) > 1]
     lines = ["presets:", f"  {'':10}" + "".join(f"{field:>16}" for field in fields)]
     for name, row in rows.items():
         lines.append(f"  {name:10}" + "".join(f"{row[field]!s:>16}" for field in fields))
-    shared = {k: v for k, v in rows["seed"].items() if k not in fields}
+    shared = {k: v for k, v in rows["original"].items() if k not in fields}
     return (
         "\n".join(lines) + f"\nin all of them: {', '.join(f'{k} {v}' for k, v in shared.items())}"
     )
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         epilog=presets(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -60,7 +61,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="mnist, digits, a TFDS name, an IDX directory, an image folder, or an .npy/.npz file "
         "(without it: the workdir's, or mnist if it is here or can be fetched, else digits)",
     )
-    source.add_argument("--data_dir", help="where prepared datasets are, and downloads go")
+    source.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
     for title, section in SECTIONS.items():
         group = parser.add_argument_group(title)
         for field in dataclasses.fields(section):
@@ -68,7 +69,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             kind = int if several else type(field.default)
             choices = field.metadata["choices"]
             group.add_argument(
-                f"--{field.name}",
+                f"--{field.name.replace('_', '-')}",
                 type=kind,
                 nargs="+" if several else None,
                 choices=choices,
@@ -101,11 +102,13 @@ def main(argv: list[str] | None = None) -> int:
     Config().replace(**given(args))  # refuses impossible settings before any data is fetched
 
     # Slow to import: after the arguments.
-    from cvae_jax import backend, codec, data, evaluation, experiment
+    from cvae_jax import backend, codec, data
+    from cvae_jax.data.holdout import TrainingData
+    from cvae_jax.runs import evaluation, run
 
     backend.use_compilation_cache()
     backend.dispatch_inline()
-    recorded = None if args.fresh else experiment.recorded_dataset(args.workdir)
+    recorded = None if args.fresh else run.recorded_dataset(args.workdir)
     dataset = data.resolve(args.dataset or recorded, args.data_dir)
     if dataset.note:
         print(dataset.note)
@@ -115,25 +118,23 @@ def main(argv: list[str] | None = None) -> int:
         for split in ("train", "test")
     )
     config = configure(args, dataset.name, full.shape[1:])
-    images = experiment.TrainingData.split(
-        dataset.name, full, test, config.train.validation_fraction
-    )
+    images = TrainingData.split(dataset.name, full, test, config.train.validation_fraction)
     del full  # the split has copied it
     print(
         f"{dataset.name}: {len(images.train)} training, {len(images.validation)} validation, "
         f"{len(test)} test images of {'x'.join(map(str, test.shape[1:]))}"
     )
     try:
-        best = experiment.train(
+        best = run.train(
             config, images, args.workdir, fresh=args.fresh, tensorboard=args.tensorboard
         )
-    except experiment.Interrupted as stop:
+    except run.Interrupted as stop:
         print(f"{stop}; the same command goes on from there", file=sys.stderr)
         return stop.exit_code
     trained = codec.load(best)
     result = evaluation.evaluate(trained.model, trained.params, test)
     print(f"\nbest checkpoint: {best}\n{dataset.name}, {len(test)} test images")
-    print(evaluation.table(result.figures))
+    print(evaluation.table(result.summary))
     print(f"pictures: {', '.join(str(p) for p in sorted(args.workdir.glob('*.png')))}")
     return 0
 

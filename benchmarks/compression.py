@@ -1,4 +1,4 @@
-"""Sizes and times of real files:  python -m benchmarks.compression --data_dir DIR
+"""Sizes and times of real files:  python -m benchmarks.compression --data-dir DIR
 
 On MNIST's test images and the released checkpoint: bytes and error at every tenth quality, at
 the default one with and without search, of single images, against the ideal of the tables; and
@@ -18,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cvae_jax import backend, codec, data, entropy, quantize
-from cvae_jax.quantize import DEFAULT_QUALITY
+from cvae_jax import backend, codec, data
+from cvae_jax.coding import entropy, quantize
+from cvae_jax.coding.quantize import DEFAULT_QUALITY
+from cvae_jax.metrics import mse_of_levels
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "checkpoints" / "mnist"
@@ -29,7 +31,7 @@ SINGLES = 1000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data_dir")
+    parser.add_argument("--data-dir")
     parser.add_argument("--json", type=Path, default=ROOT / "results" / "compression.json")
     args = parser.parse_args()
     backend.use_compilation_cache()
@@ -40,12 +42,12 @@ def main() -> None:
         started = time.perf_counter()
         compressed = c.compress(images, quality, effort)
         seconds = time.perf_counter() - started
-        error = _decompressed_elsewhere(compressed) / 255 - images / 255
+        error = mse_of_levels(_decompressed_elsewhere(compressed), images)
         row = {
             "quality": quality,
             "effort": effort,
             "bytes_per_image": len(compressed) / len(images),
-            "mse": float(np.mean(error**2)),
+            "mse": error,
             "seconds_to_compress": round(seconds, 2),
         }
         print(row, flush=True)
@@ -53,8 +55,8 @@ def main() -> None:
 
     curve = [measure(q) for q in range(0, 101, 10)]
     searched = [measure(DEFAULT_QUALITY, effort) for effort in (1, 3, 9)]
-    symbols, step = c.symbols(images)
-    book = c.coding_tables.book(step)
+    symbols, step = c.encode_symbols(images)
+    book = c.tables.book(step)
     stream = len(entropy.encode(symbols, book))
     singles = [c.compress(image) for image in images[:SINGLES]]
     report = {
@@ -86,7 +88,7 @@ def _decompressed_elsewhere(compressed: bytes) -> np.ndarray:
 
 def _times(c: codec.Codec, images: np.ndarray) -> dict[str, float]:
     """Medians, for all images: the network both ways, and what turns latents into bytes."""
-    tables, step = c.coding_tables, quantize.step(DEFAULT_QUALITY)
+    tables, step = c.tables, quantize.step(DEFAULT_QUALITY)
     z_mean = c.encode(images)
     symbols = quantize.quantize(z_mean, tables, step)
     book = tables.book(step)

@@ -22,7 +22,7 @@ from cvae_jax.modules import Posterior, VAEOutput, init_params
 
 Call = Callable[[], object]
 Make = Callable[[str, int], Call]
-CONFIG = PRESETS["seed"]
+CONFIG = PRESETS["original"]
 IMAGES = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28, 1), np.uint8)
 LATENTS = np.random.default_rng(1).normal(size=(4096, CONFIG.model.latent_dim)).astype(np.float32)
 

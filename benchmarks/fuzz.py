@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from cvae_jax import bitstream, entropy
+from cvae_jax import bitstream
 from cvae_jax.bitstream import Header, Identity, Reader, Writer, records, single
-from cvae_jax.entropy import Tables
+from cvae_jax.coding import entropy
+from cvae_jax.coding.tables import TOTAL, Tables
 from cvae_jax.errors import CvaeError
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "mnist"
@@ -68,7 +69,7 @@ def main() -> int:
 def _samples(tables: Tables, identity: Identity) -> list[bytes]:
     """Small archives with and without names, labels, a model; and single images."""
     rng = np.random.default_rng(1)
-    k = rng.choice(tables.components, 60, p=tables.weights / entropy.TOTAL)
+    k = rng.choice(tables.components, 60, p=tables.weights / TOTAL)
     units = tables.means[k] + rng.normal(size=(60, tables.latent_dim)) * tables.widths[k] / 16
     samples = []
     for step in (87, 600, 4096):

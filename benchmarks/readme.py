@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from benchmarks import throughput
-from cvae_jax import report
+from cvae_jax.study import report
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist" / "config.json"
@@ -22,7 +22,7 @@ STUDY = ROOT / "results" / "mnist.json"  # evaluate.py --rate-distortion
 COMPRESSION = ROOT / "results" / "compression.json"
 TIME_TO_QUALITY = ROOT / "results" / "time_to_quality.json"
 
-# Label, section and name of the figure, digits, and which way is better.
+# Label, section and name of the number, digits, and which way is better.
 ROWS = (
     ("−ELBO, nats (sampled z)", "sampled", "negative_elbo", 2),
     ("−ELBO, bits per pixel (sampled z)", "sampled", "bits_per_dim", 4),
@@ -37,10 +37,10 @@ ROWS = (
 
 def results() -> str:
     released = json.loads(RELEASED.read_text())["test"]
-    original = json.loads(ORIGINAL.read_text())["figures"]
+    original = json.loads(ORIGINAL.read_text())["summary"]
     lines = ["| | `checkpoints/mnist` | original weights |", "|---|---:|---:|"]
     for label, section, name, digits in ROWS:
-        cells = (f"{figures[section][name]:.{digits}f}" for figures in (released, original))
+        cells = (f"{summary[section][name]:.{digits}f}" for summary in (released, original))
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -104,7 +104,7 @@ def lead() -> str:
 
 
 def study() -> str:
-    original = json.loads(ORIGINAL.read_text())["figures"]["deterministic"]["mse"]
+    original = json.loads(ORIGINAL.read_text())["summary"]["deterministic"]["mse"]
     return (
         report.summary(json.loads(STUDY.read_text()))
         + f"\n- The Keras weights that this project started from: 64 bytes, MSE {original:.5f}."

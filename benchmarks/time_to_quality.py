@@ -1,6 +1,6 @@
 """How long the default preset takes to a given quality, beside the original's recipe in PyTorch.
 
-    python -m benchmarks.time_to_quality [--data_dir DIR] [--json FILE]
+    python -m benchmarks.time_to_quality [--data-dir DIR] [--json FILE]
 
 Trains the default preset on MNIST from nothing, compilation included, and stops the clock at the
 end of the first epoch after which -ELBO on the test images (sampled z) is at most 104 nats: about
@@ -17,8 +17,10 @@ import sys
 import time
 from pathlib import Path
 
-from cvae_jax import data, errors, evaluation, experiment, training
+from cvae_jax import data, errors, training
 from cvae_jax.config import PRESETS
+from cvae_jax.data.holdout import TrainingData
+from cvae_jax.runs import evaluation
 
 TARGET = 104.0
 ORIGINAL_IMAGES = 50 * 60_000
@@ -26,13 +28,13 @@ ORIGINAL_IMAGES = 50 * 60_000
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data_dir", help="where MNIST is")
+    parser.add_argument("--data-dir", help="where MNIST is")
     parser.add_argument("--throughput", type=Path, default=Path("results/throughput.json"))
     parser.add_argument("--json", type=Path, default=Path("results/time_to_quality.json"))
     args = parser.parse_args()
     train, test = (data.load("mnist", split, args.data_dir) for split in ("train", "test"))
     config = PRESETS["default"]
-    images = experiment.TrainingData.split("mnist", train, test, config.train.validation_fraction)
+    images = TrainingData.split("mnist", train, test, config.train.validation_fraction)
     per_epoch = training.steps_per_epoch(config.train, len(images.train))
 
     clock, started = 0.0, time.perf_counter()
@@ -42,8 +44,8 @@ def main() -> int:
             continue
         at.state.step.block_until_ready()
         clock += time.perf_counter() - started
-        figures = evaluation.evaluate(config.model, at.state.average, test).figures
-        reached = figures["sampled"]["negative_elbo"]
+        summary = evaluation.evaluate(config.model, at.state.average, test).summary
+        reached = summary["sampled"]["negative_elbo"]
         epoch = at.step // per_epoch
         print(f"epoch {epoch}: {clock:.1f} s, test -ELBO {reached:.2f} nats", file=sys.stderr)
         if reached <= TARGET:

@@ -12,8 +12,8 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def chunk_size() -> int:
-    """Images that are worked off at once.
+def microbatch_size() -> int:
+    """How many images go through the network at once.
 
     On CPU the temporaries of 32 images stay in the cache; with 128 at once, training was half as
     fast.  The size for accelerators has not been measured.
@@ -34,7 +34,7 @@ def dispatch_inline() -> None:
     """Makes JAX run CPU computations in the thread that calls them.
 
     Handing them to another thread, JAX's default, takes longer than encoding an image does.
-    Without effect once JAX has started, and on accelerators.
+    Has no effect once JAX has started, and on accelerators.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 

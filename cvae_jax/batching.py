@@ -1,9 +1,8 @@
 """Any number of images through a jitted function: few compilations, bounded memory.
 
-``chunked`` is the inside view (one compiled function works off a block in cache-sized
-pieces), ``stream`` the outside one (a host array of any length is cut into blocks of a few
-fixed sizes).  What comes out for an image does not depend on which block it fell into, up to
-rounding.
+``stream`` cuts a host array of any length into blocks of a few fixed sizes; ``microbatched`` makes
+a compiled function go through such a block in microbatches that fit the cache.  What comes out
+for an image does not depend on which block it fell into, up to rounding.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from jax import lax
 
 from cvae_jax import backend
 
-# Blocks hold this many chunks at most: large enough that a dispatch costs nothing beside it.
-CHUNKS_PER_BLOCK = 32
+# Blocks hold this many microbatches at most: enough that a dispatch costs nothing beside them.
+MICROBATCHES_PER_BLOCK = 32
 
 
-def chunked(f: Callable) -> Callable:
-    """``f``, applied to ``backend.chunk_size()`` rows of its arguments at a time.
+def microbatched(f: Callable) -> Callable:
+    """``f``, applied to ``backend.microbatch_size()`` rows of its arguments at a time.
 
-    All arguments have the same leading size, below the chunk size or a multiple of it.
+    All arguments have the same leading size, at most that many or a multiple of it.
     """
 
     def g(*batched):
-        size, chunk = len(batched[0]), backend.chunk_size()
-        if size <= chunk:
+        size, micro = len(batched[0]), backend.microbatch_size()
+        if size <= micro:
             return f(*batched)
-        pieces = tuple(a.reshape(size // chunk, chunk, *a.shape[1:]) for a in batched)
+        pieces = tuple(a.reshape(size // micro, micro, *a.shape[1:]) for a in batched)
         out = lax.map(lambda piece: f(*piece), pieces)
         return jax.tree.map(lambda a: a.reshape(size, *a.shape[2:]), out)
 
@@ -41,17 +40,17 @@ def chunked(f: Callable) -> Callable:
 def blocks(n: int) -> Iterator[tuple[int, int, int]]:
     """``(start, stop, size)`` of each block: rows start..stop, filled up to ``size`` rows.
 
-    Sizes are powers of two (a power of two of chunks, from one chunk on), so that however many
-    lengths are seen, a function is compiled for a handful of sizes.
+    Sizes are powers of two (from one microbatch on, a power of two of microbatches), so that
+    whatever lengths are seen, a function is compiled for a handful of sizes.
     """
-    chunk = backend.chunk_size()
+    micro = backend.microbatch_size()
     start = 0
     while start < n:
         left = n - start
-        if left < chunk:
+        if left < micro:
             size = 1 << (left - 1).bit_length()
         else:
-            size = chunk * min(1 << (left // chunk).bit_length() - 1, CHUNKS_PER_BLOCK)
+            size = micro * min(1 << (left // micro).bit_length() - 1, MICROBATCHES_PER_BLOCK)
         stop = min(start + size, n)
         yield start, stop, size
         start = stop
@@ -81,14 +80,17 @@ def stream(f: Callable, *arrays: np.ndarray) -> Any:
         return jax.tree.map(
             lambda block: np.array(np.asarray(block.block_until_ready())[:n]), dispatch(*first)
         )
-    out, pending = None, None
-    for block in (first, *rest, None):
-        result = block and dispatch(*block)
-        if pending:
-            (start, stop, _), done = pending
-            if out is None:
-                out = jax.tree.map(lambda d: np.empty((n, *d.shape[1:]), d.dtype), done)
-            for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(done), strict=True):
-                whole[start:stop] = np.asarray(part)[: stop - start]
-        pending = block, result
+    done = dispatch(*first)
+    out = jax.tree.map(lambda part: np.empty((n, *part.shape[1:]), part.dtype), done)
+
+    def copy_out(start: int, stop: int, done: Any) -> None:
+        for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(done), strict=True):
+            whole[start:stop] = np.asarray(part)[: stop - start]
+
+    before = first
+    for block in rest:
+        following = dispatch(*block)
+        copy_out(*before[:2], done)
+        before, done = block, following
+    copy_out(*before[:2], done)
     return out

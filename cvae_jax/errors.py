@@ -1,14 +1,14 @@
 """Every error that a user can cause.
 
-The message is one line: what was wrong, what was expected, what to do.  The
-command-line entry points print it (``run``) and leave with ``exit_code``; nothing else
-in the package catches these.
+The message is one line: what was wrong, what was expected, what to do.  The commands print it
+and leave with ``exit_code`` (``run``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class CvaeError(Exception):
@@ -18,7 +18,7 @@ class CvaeError(Exception):
 
 
 class ConfigError(CvaeError):
-    """A setting that cannot be, or that contradicts an earlier one."""
+    """A setting that is impossible, or that contradicts an earlier one."""
 
     exit_code = 2
 
@@ -51,6 +51,16 @@ class ModelMismatchError(CvaeError):
 
 class TrainingError(CvaeError):
     """A run that cannot start or go on."""
+
+
+@contextlib.contextmanager
+def explained(action: str) -> Iterator[None]:
+    """Turns a failure of the system into a CheckpointError, "cannot ACTION: the reason"."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise CheckpointError(f"cannot {action}: {error.strerror or error}{where}") from error
 
 
 def run(main: Callable[[], int | None]) -> int:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+Window = Literal["gaussian", "uniform"]
+
 K1, K2 = 0.01, 0.03
 
 
@@ -17,13 +19,18 @@ def mse(x: Array, y: Array) -> Array:
     return jnp.mean((x - y) ** 2, axis=(1, 2, 3))
 
 
+def mse_of_levels(x: np.ndarray, y: np.ndarray) -> float:
+    """Mean squared error over all of two uint8 arrays of one shape, levels counted as 0 to 1."""
+    return float(np.mean((x.astype(np.float32) - y) ** 2, dtype=np.float64)) / 255**2
+
+
 def psnr(mse: Array | np.ndarray | float) -> np.ndarray:
     """Peak signal-to-noise ratio in dB of a mean squared error; infinite where it is 0."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(np.asarray(mse, np.float64))
 
 
-def ssim(x: Array, y: Array, window: Literal["gaussian", "uniform"] = "gaussian") -> Array:
+def ssim(x: Array, y: Array, window: Window = "gaussian") -> Array:
     """Structural similarity of each image: ``[N, H, W, C]`` x2 -> ``[N]``, data range 1.
 
     ``gaussian``: 11x11, sigma 1.5, population covariance (Wang et al. 2004), which is

@@ -5,16 +5,21 @@ No randomness in here: the reparameterisation trick takes its noise as an argume
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from cvae_jax import conv
 from cvae_jax.config import ModelConfig
+from cvae_jax.pixels import to_unit
 
+Params = dict[str, Any]  # a tree of named arrays, as Flax makes it
+
+DEFAULT_MODEL = ModelConfig()
 KERNEL = (3, 3)
 STRIDE = 2
 
@@ -51,7 +56,7 @@ class Dense(nn.Module):
     """``[B, K] -> [B, features]``."""
 
     features: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -63,7 +68,7 @@ class Conv(nn.Module):
     """``[B, H, W, C] -> [B, ceil(H/2), ceil(W/2), features]``."""
 
     features: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -77,7 +82,7 @@ class ConvTranspose(nn.Module):
     features: int
     stride: int
     size: conv.Size
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -89,7 +94,7 @@ class Encoder(nn.Module):
     """Images to the posterior's parameters: ``[B, H, W, C]`` in [0, 1] -> two ``[B, D]``."""
 
     config: ModelConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Array) -> Posterior:
@@ -107,7 +112,7 @@ class Decoder(nn.Module):
     """Latents to the logits of pixels: ``[B, D] -> [B, H, W, C]``."""
 
     config: ModelConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -130,7 +135,7 @@ class CVAE(nn.Module):
     """The whole autoencoder; ``noise=None`` decodes z_mean, else a sample (see Posterior)."""
 
     config: ModelConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         self.encoder = Encoder(self.config, self.dtype)
@@ -142,12 +147,55 @@ class CVAE(nn.Module):
         return VAEOutput(self.decoder(z), posterior)
 
 
-def init_params(config: ModelConfig, key: Array) -> dict:
+# The network as pure functions of parameters and arrays, for use inside jitted code.
+
+
+def autoencode(
+    params: Params,
+    images: Array,
+    noise: Array | None,
+    model: ModelConfig,
+    dtype: DTypeLike = jnp.float32,
+) -> VAEOutput:
+    """What the whole autoencoder makes of images, as for ``encode``; noise as for ``CVAE``."""
+    return _apply(CVAE(model, dtype), params, to_unit(images), noise)
+
+
+def encode(params: Params, images: Array, model: ModelConfig = DEFAULT_MODEL) -> Array:
+    """Latents, the posterior's means: ``[B, H, W, C]``, uint8 or in [0, 1], -> ``[B, D]``."""
+    return posterior(params, images, model).z_mean
+
+
+def posterior(params: Params, images: Array, model: ModelConfig = DEFAULT_MODEL) -> Posterior:
+    """Means and log-variances of the latents: ``[B, H, W, C]`` as for ``encode`` -> two ``[B, D]``.
+
+    Raises:
+      DataError: integers other than uint8, whose scale is not known.
+    """
+    return _apply(Encoder(model), params["encoder"], to_unit(images))
+
+
+def decode(params: Params, z: Array, model: ModelConfig = DEFAULT_MODEL) -> Array:
+    """Images in [0, 1] of latents: ``[B, D] -> [B, H, W, C]``."""
+    return jax.nn.sigmoid(_apply(Decoder(model), params["decoder"], z))
+
+
+def _apply(module: nn.Module, params: Params, *arguments: Any) -> Any:
+    return module.apply({"params": params}, *arguments)
+
+
+def init_params(config: ModelConfig, key: Array) -> Params:
     """Fresh parameters, ``{"encoder": {...}, "decoder": {...}}``, float32."""
     images = jnp.zeros((1, config.height, config.width, config.channels))
     return jax.jit(CVAE(config).init)(key, images)["params"]
 
 
-def abstract_params(config: ModelConfig) -> dict:
+def abstract_params(config: ModelConfig) -> Params:
     """Shapes and dtypes of the parameters, nothing computed or allocated."""
     return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths, like ``decoder/dense/bias``."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

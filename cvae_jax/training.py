@@ -21,15 +21,16 @@ from cvae_jax import backend
 from cvae_jax.config import Config, TrainConfig
 from cvae_jax.errors import TrainingError
 from cvae_jax.losses import elbo
-from cvae_jax.modules import CVAE, init_params
+from cvae_jax.modules import Params, autoencode, init_params
+from cvae_jax.pixels import to_unit
 
 Metrics = dict[str, Array]
 
 
 class TrainState(NamedTuple):
     step: Array  # int32, optimiser steps taken
-    params: dict
-    average: dict  # running average of params: what is evaluated and kept
+    params: Params
+    average: Params  # running average of params: what is evaluated and kept
     opt_state: optax.OptState
     sums: Metrics  # of each metric over the steps of the current epoch
 
@@ -51,7 +52,7 @@ def steps_per_epoch(config: TrainConfig, images: int) -> int:
     if images < config.batch_size:
         raise TrainingError(
             f"{images} training images do not fill one batch of {config.batch_size}: "
-            "use a smaller --batch_size"
+            "use a smaller --batch-size"
         )
     return images // config.batch_size
 
@@ -91,43 +92,43 @@ def init_state(config: Config, total_steps: int) -> TrainState:
 
 
 def loss_and_gradient(
-    config: Config, params: dict, images: Array, noise: Array, chunk: int
+    config: Config, params: dict, images: Array, noise: Array, microbatch: int
 ) -> tuple[Metrics, dict]:
-    """Metrics and gradient of the mean loss of a batch, worked off in chunks.
+    """Metrics and gradient of the mean loss of a batch, a microbatch at a time.
 
-    images: uint8 ``[B, H, W, C]``; noise: ``[B, D]``; the result does not depend on ``chunk``
-    beyond rounding.
+    images: uint8 ``[B, H, W, C]``; noise: ``[B, D]``; the result does not depend on
+    ``microbatch`` beyond rounding.
     """
-    model = CVAE(config.model, jnp.dtype(config.train.compute_dtype))
+    recipe = config.train
 
     def loss(params, images, noise):
-        x = images.astype(jnp.float32) / 255
-        output = model.apply({"params": params}, x, noise)
-        return elbo(output, x, config.train.reconstruction, config.train.beta)
+        x = to_unit(images)
+        output = autoencode(params, x, noise, config.model, jnp.dtype(recipe.compute_dtype))
+        return elbo(output, x, recipe.reconstruction, recipe.beta)
 
-    def of_chunk(images, noise):
+    def of_microbatch(images, noise):
         gradient, metrics = jax.grad(loss, has_aux=True)(params, images, noise)
         return metrics, gradient
 
     batch = len(images)
-    whole = batch - batch % chunk
-    if whole == 0 or batch == chunk:
-        return of_chunk(images, noise)
+    whole = batch - batch % microbatch
+    if whole == 0 or batch == microbatch:
+        return of_microbatch(images, noise)
 
     def weighted(weight, tree):
         return jax.tree.map(lambda leaf: leaf * (weight / batch), tree)
 
     def body(total, piece):
-        return jax.tree.map(jnp.add, total, weighted(chunk, of_chunk(*piece))), None
+        return jax.tree.map(jnp.add, total, weighted(microbatch, of_microbatch(*piece))), None
 
-    pieces = [a[:whole].reshape(-1, chunk, *a.shape[1:]) for a in (images, noise)]
+    pieces = [a[:whole].reshape(-1, microbatch, *a.shape[1:]) for a in (images, noise)]
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(of_chunk, images[:1], noise[:1]),
+        jax.eval_shape(of_microbatch, images[:1], noise[:1]),
     )
     total, _ = lax.scan(body, zeros, tuple(pieces))
     if whole < batch:
-        rest = weighted(batch - whole, of_chunk(images[whole:], noise[whole:]))
+        rest = weighted(batch - whole, of_microbatch(images[whole:], noise[whole:]))
         total = jax.tree.map(jnp.add, total, rest)
     return total
 
@@ -145,7 +146,9 @@ def train_step(
     noise = jax.random.normal(
         jax.random.fold_in(key, state.step), (len(images), config.model.latent_dim)
     )
-    metrics, gradient = loss_and_gradient(config, state.params, images, noise, backend.chunk_size())
+    metrics, gradient = loss_and_gradient(
+        config, state.params, images, noise, backend.microbatch_size()
+    )
     updates, opt_state = optimizer(config.train, total_steps).update(
         gradient, state.opt_state, state.params
     )
@@ -214,6 +217,6 @@ def _read(metrics: Metrics, step: int) -> dict[str, float]:
     if not np.isfinite(values["loss"]):
         raise TrainingError(
             f"the loss became {values['loss']} at about step {step}; the last checkpoint is kept: "
-            "start anew with a lower --learning_rate"
+            "start anew with a lower --learning-rate"
         )
     return values

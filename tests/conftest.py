@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae_jax.entropy import REACH, TOTAL, Tables
+from cvae_jax.coding.tables import REACH, TOTAL, Tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist"
+
+# So that their assertions are as talkative as the tests' own.
+pytest.register_assert_rewrite("archive_samples", "checkpoint_samples", "data_samples")
 
 
 def shared_dir() -> Path:
@@ -37,7 +40,7 @@ def synthetic_tables(components: int, latent_dim: int, seed: int = 0) -> Tables:
         weights=weights.astype(np.uint32),
         means=rng.integers(-1500, 1500, (components, latent_dim)).astype(np.int32),
         widths=rng.integers(16 * 50, 16 * 900, (components, latent_dim)).astype(np.uint32),
-        shape=(shape + np.arange(len(shape))).astype(np.uint32),
+        curve=(shape + np.arange(len(shape))).astype(np.uint32),
     )
     tables.validate()
     return tables

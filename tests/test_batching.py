@@ -12,7 +12,7 @@ from cvae_jax import backend, batching
 def test_stream_is_the_function_row_by_row(n):
     rows = np.arange(n * 3, dtype=np.float32).reshape(n, 3)
     out = batching.stream(
-        jax.jit(batching.chunked(lambda x: {"double": 2 * x, "sum": x.sum(1)})), rows
+        jax.jit(batching.microbatched(lambda x: {"double": 2 * x, "sum": x.sum(1)})), rows
     )
     np.testing.assert_array_equal(out["double"], 2 * rows)
     np.testing.assert_array_equal(out["sum"], rows.sum(1))
@@ -40,4 +40,4 @@ def test_memory_is_bounded_by_blocks():
         return jnp.zeros((len(x), 1))
 
     batching.stream(f, np.zeros((5000, 2), np.float32))
-    assert max(seen) == backend.chunk_size() * batching.CHUNKS_PER_BLOCK
+    assert max(seen) == backend.microbatch_size() * batching.MICROBATCHES_PER_BLOCK

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from conftest import RELEASED, ROOT
 
-from cvae_jax import checkpoint, codec
+from cvae_jax import codec
 from cvae_jax.config import Config
 from cvae_jax.errors import CheckpointError, DataError
 from cvae_jax.modules import init_params
+from cvae_jax.runs import checkpoint
+from cvae_jax.runs.record import Dataset, Record
 
 RNG = np.random.default_rng(0)
 
@@ -19,7 +21,7 @@ RNG = np.random.default_rng(0)
 def make(**settings):
     config = Config().replace(**settings)
     params = init_params(config.model, jax.random.key(0))
-    return codec.Codec(config.model, params, {"config": config.to_dict(), "dataset": {}})
+    return codec.Codec(config.model, params, Record(config, Dataset("none", None)))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def test_many_batch_sizes_are_few_compilations():
 
 
 def test_load_finds_a_checkpoint_and_says_what_it_looked_for(grey, tmp_path):
-    checkpoint.save(tmp_path / "model", {"params": grey.params}, grey.record)
+    checkpoint.save(tmp_path / "model", {"params": grey.params}, grey.record.to_dict())
     loaded = codec.load(tmp_path / "model")
     image = RNG.integers(0, 256, (9, 8), np.uint8)
     np.testing.assert_array_equal(loaded.encode(image), grey.encode(image))

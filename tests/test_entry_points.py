@@ -10,7 +10,7 @@ import pytest
 from conftest import RELEASED, ROOT, shared_dir
 from PIL import Image
 
-from cvae_jax import keras_import
+from cvae_jax.runs import keras_import
 
 
 def python(*args, **options):
@@ -28,7 +28,7 @@ def assert_one_line_error(done, *words):
 
 
 def test_the_originals_weights_measure_as_known(tmp_path):
-    """The figures of the Keras project on all of MNIST's test images."""
+    """The summary of the Keras project on all of MNIST's test images."""
     seed = shared_dir() / "seed"
     keras_import.convert(
         seed / "CVAE_encoder_train.h5", seed / "CVAE_decoder_train.h5", tmp_path / "keras"
@@ -39,8 +39,8 @@ def test_the_originals_weights_measure_as_known(tmp_path):
         "--json", report, "--figure", figure,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    figures = json.loads(report.read_text())["figures"]
-    deterministic, sampled = figures["deterministic"], figures["sampled"]
+    summary = json.loads(report.read_text())["summary"]
+    deterministic, sampled = summary["deterministic"], summary["sampled"]
     assert deterministic["mse"] == pytest.approx(0.0218, abs=1e-4)
     assert deterministic["psnr_of_mean_mse"] == pytest.approx(16.61, abs=0.01)
     assert deterministic["ssim_uniform"] == pytest.approx(0.755, abs=1e-3)
@@ -102,7 +102,7 @@ def test_help_is_there():
     for script in ("train.py", "evaluate.py"):
         done = python(script, "--help")
         assert done.returncode == 0
-        assert "--data_dir" in done.stdout
+        assert "--data-dir" in done.stdout
 
 
 def test_a_released_checkpoint_evaluates_on_an_array(tmp_path):

@@ -16,7 +16,8 @@ def test_tables_are_up_to_date():
 def test_every_link_and_module_exists():
     for target in re.findall(r"\]\(([^)]+)\)", TEXT):
         assert (ROOT / target).exists(), target
-    layout = TEXT.split("## How the code is laid out")[1]
-    named = set(re.findall(r"^\s*(?:cvae_jax/)?(\w+\.py|data/|bitstream/) ", layout, re.MULTILINE))
-    there = {p.name for p in (ROOT / "cvae_jax").glob("*.py") if not p.name.startswith("__")}
-    assert there | {"data/", "bitstream/"} <= named | {"train.py"}
+    layout = TEXT.split("## How the code is laid out")[1].split("```")[1]
+    package = ROOT / "cvae_jax"
+    there = {p.stem for p in package.glob("[a-z]*.py")}
+    there |= {f"{p.parent.name}/" for p in package.glob("*/__init__.py")}
+    assert there <= set(layout.split())

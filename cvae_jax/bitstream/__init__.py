@@ -6,24 +6,24 @@ Knows no model: it moves symbols, names, labels and digests.
 from __future__ import annotations
 
 from cvae_jax.bitstream import records, single
-from cvae_jax.bitstream.archive import CHUNK_IMAGES, Reader, Writer
-from cvae_jax.bitstream.records import MAX_CHUNK, MAX_NAME, VERSION, Chunk, Header, Identity
-from cvae_jax.bitstream.salvage import Salvage, lost, salvage
+from cvae_jax.bitstream.archive import Archive, FileDecoder, recover
+from cvae_jax.bitstream.container import CHUNK_IMAGES, Reader, Writer
+from cvae_jax.bitstream.records import Chunk, Header, Identity
+from cvae_jax.bitstream.salvage import Salvage, salvage
 from cvae_jax.errors import FormatError
 
 __all__ = [
     "CHUNK_IMAGES",
-    "MAX_CHUNK",
-    "MAX_NAME",
-    "VERSION",
+    "Archive",
     "Chunk",
+    "FileDecoder",
     "Header",
     "Identity",
     "Reader",
     "Salvage",
     "Writer",
     "is_archive",
-    "lost",
+    "recover",
     "salvage",
     "single",
 ]

@@ -1,219 +1,163 @@
-"""Archives: many images, chunk by chunk, with an index for random access."""
+"""An open archive: random access, names, labels; and what can be recovered of a damaged one."""
 
 from __future__ import annotations
 
-import io
-import struct
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from cvae_jax import entropy
-from cvae_jax.bitstream import records
-from cvae_jax.bitstream.records import CRC_SIZE, HEADER_SIZE, Chunk, Header
-from cvae_jax.entropy import Tables
+from cvae_jax.bitstream.container import Reader
+from cvae_jax.bitstream.records import Chunk, Header
+from cvae_jax.bitstream.salvage import lost, salvage
+from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
 
-CHUNK_IMAGES = 4096  # where an archive is written here
+# More pixels than this are read at once only from a file that is large enough to hold them.
+ALWAYS_ALLOWED = 1 << 32
+EXPANSION = 2000  # pixels per byte: of the digits at the default quality it takes 150
 
-_COUNT = struct.Struct("<Q")
-_ENTRY = struct.Struct("<QII")
-_FOOTER = struct.Struct("<QI4s")
-_FOOTER_MAGIC = b"CVAZ"
-
-
-class Entry(NamedTuple):
-    """A chunk as the index knows it."""
-
-    offset: int  # of its section in the file
-    length: int  # of the whole section
-    count: int  # images
+OnProgress = Callable[[int], None]  # told, now and then, how many more images are done
 
 
-class Writer:
-    """Writes an archive to a file object, chunk by chunk; ``finish`` makes it complete."""
-
-    def __init__(self, file: BinaryIO, header: Header, model: bytes | None = None):
-        """model: what decodes the archive, kept with it; opaque here."""
-        self._file, self._header = file, header
-        self._packed = records.pack_header(header, model is not None)
-        self._entries: list[Entry] = []
-        self._images = 0
-        self._at = 0
-        self._write(self._packed)
-        if model is not None:
-            self._section(records.MODEL, model)
-
-    def add(
-        self,
-        symbols: np.ndarray,
-        step: int,
-        tables: Tables,
-        names: Sequence[str] | None = None,
-        labels: Sequence[int] | None = None,
-    ) -> None:
-        """Appends images: int32 ``[N, D]`` symbols, and N names and labels where given.
-
-        Raises:
-          FormatError: a name or a label that cannot be stored.
-        """
-        book = tables.book(step)
-        if labels is not None:
-            labels = np.asarray(labels)
-            low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
-            if labels.dtype.kind not in "iu" or not 0 <= low <= high < 1 << 32:
-                raise FormatError("labels must be whole numbers from 0 to 4294967295")
-        for start in range(0, len(symbols), CHUNK_IMAGES):
-            part = slice(start, min(start + CHUNK_IMAGES, len(symbols)))
-            stream = entropy.encode(symbols[part], book)
-            self._chunk(
-                Chunk(
-                    first=self._images,
-                    count=part.stop - start,
-                    step=step,
-                    symbol_crc=records.crc32c(records.symbol_bytes(symbols[part])),
-                    names=None if names is None else list(names[part]),
-                    labels=None if labels is None else labels[part].astype(np.uint32),
-                    stream=stream,
-                )
-            )
-
-    def copy(self, archive: Reader) -> None:
-        """Appends all images of another archive of the same model, as they are.
-
-        Raises:
-          ModelMismatchError: it is of another model.
-        """
-        archive.header.identity.require(self._header.identity, "the other archive's")
-        for k in range(len(archive.entries)):
-            self._chunk(archive.chunk(k)._replace(first=self._images))
-
-    def finish(self) -> None:
-        """Writes the index, which makes the archive complete."""
-        offset = self._at
-        entries = b"".join(_ENTRY.pack(*entry) for entry in self._entries)
-        self._section(records.INDEX, self._packed + _COUNT.pack(self._images) + entries)
-        packed = _COUNT.pack(offset)
-        self._write(packed + records.pack_crc(packed) + _FOOTER_MAGIC)
-
-    def _chunk(self, chunk: Chunk) -> None:
-        offset = self._at
-        self._section(records.CHUNK, records.pack_chunk(chunk))
-        self._entries.append(Entry(offset, self._at - offset, chunk.count))
-        self._images += chunk.count
-
-    def _section(self, tag: bytes, body: bytes) -> None:
-        self._write(records.pack_section(tag, body))
-
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._at += len(data)
+def unwatched(done: int) -> None:
+    """The progress that nobody watches."""
 
 
-class Reader:
-    """An archive, open for reading.
+class FileDecoder(NamedTuple):
+    """What reading a file takes of a model."""
 
-    Opening reads the header and the index; ``chunk`` reads one chunk and nothing else.
+    header: Header  # which every archive of the model has
+    tables: Tables
+    decode_symbols: Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
+
+    def require(self, header: Header) -> None:
+        """Raises ModelMismatchError unless an archive with this header is this model's."""
+        header.identity.require(self.header.identity)
+        if header != self.header:
+            raise FormatError("the archive's header contradicts the model that it names")
+
+
+class Archive:
+    """A sequence of images in a file; reads and decodes the chunks that are asked for.
+
+    A context manager: leaving it closes the file.
     """
 
-    def __init__(self, file: BinaryIO):
-        """file: seekable.
+    def __init__(self, file: BinaryIO, decoder: FileDecoder):
+        """Raises FormatError if damaged, ModelMismatchError if it is not the decoder's."""
+        self._file, self._decoder = file, decoder
+        self.reader = Reader(file)
+        decoder.require(self.reader.header)
+        self._newest: tuple[int, Chunk, np.ndarray] | None = None
 
-        Raises:
-          FormatError: no archive, or a damaged one.
-          VersionError: one of a newer format.
-        """
-        self._file = file
-        self.size = file.seek(0, io.SEEK_END)
-        self.header, self.has_model = records.unpack_header(self._read(0, HEADER_SIZE))
-        self.model_size = (
-            records.section_length(self._read(HEADER_SIZE, 8)) if self.has_model else 0
-        )
-        self.index_offset, self.entries = self._index()
-        self.starts = np.cumsum([0] + [entry.count for entry in self.entries])
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
 
     def __len__(self) -> int:
-        """Number of images."""
-        return int(self.starts[-1])
+        return len(self.reader)
 
-    def model(self) -> bytes | None:
-        """The embedded model, opaque here; None if there is none."""
-        return (
-            self._section(HEADER_SIZE, self.model_size, records.MODEL) if self.has_model else None
-        )
-
-    def find(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of images' chunks, and their places in there: ``[n]`` -> two ``[n]``."""
-        k = np.searchsorted(self.starts, images, side="right") - 1
-        return k, images - self.starts[k]
-
-    def chunk(self, k: int) -> Chunk:
-        """Reads the k-th chunk and checks its bytes.
-
-        Raises:
-          FormatError: it is damaged.
-        """
-        entry, first = self.entries[k], int(self.starts[k])
+    def __getitem__(self, which: int | slice) -> np.ndarray:
+        """One image, uint8 ``[H, W, C]``, or those of a slice, ``[n, H, W, C]``."""
+        if isinstance(which, slice):
+            return self.read(range(len(self))[which])
         try:
-            chunk = records.unpack_chunk(self._section(entry.offset, entry.length, records.CHUNK))
-            if (chunk.first, chunk.count) != (first, entry.count):
-                raise FormatError("it is another chunk than the index says")
-        except FormatError as error:
-            last = first + entry.count - 1
+            return self.read([range(len(self))[which]])[0]
+        except IndexError as error:
+            raise IndexError(f"image {which} of an archive of {len(self)}") from error
+
+    def read(
+        self, which: Sequence[int] | None = None, progress: OnProgress = unwatched
+    ) -> np.ndarray:
+        """The images of these numbers (default: all), uint8 ``[n, H, W, C]``."""
+        if which is None:
+            which = range(len(self))
+            self.reader.model()  # all of the file is vouched for, whatever decodes it
+        shape = (len(which), *self._decoder.header.image_shape)
+        if math.prod(shape) > max(ALWAYS_ALLOWED, EXPANSION * self.reader.size):
             raise FormatError(
-                f"chunk {k} (images {first} to {last}, byte {entry.offset}): {error}"
-            ) from error
-        return chunk
+                f"{self.reader.size} bytes that claim to hold {len(which)} images; "
+                "read them in parts"
+            )
+        out = np.empty(shape, np.uint8)
+        # Chunk by chunk: whatever the order that is asked for, each is decoded once.
+        of_chunk, row = self.reader.find(np.asarray(which, np.int64))
+        for k in np.unique(of_chunk):
+            wanted = np.flatnonzero(of_chunk == k)
+            chunk, symbols = self._chunk(k)
+            out[wanted] = self._decoder.decode_symbols(symbols[row[wanted]], chunk.step)
+            progress(len(wanted))
+        return out
 
-    def ledger(self) -> dict[str, int]:
-        """Bytes of the file by what they are for; they add up to its size."""
-        spent = dict.fromkeys(("header", "index", "checks", "names", "labels", "streams"), 0)
-        for k in range(len(self.entries)):
-            chunk = self.chunk(k)
-            spent["names"] += chunk.names_size
-            spent["labels"] += chunk.labels_size
-            spent["streams"] += len(chunk.stream)
-        sections = len(self.entries) + self.has_model + 1
-        # Of the header twice (the index repeats it), of each section, of symbols, of the footer.
-        spent["checks"] = CRC_SIZE * (2 + sections + len(self.entries) + 1)
-        spent["model"] = max(self.model_size - CRC_SIZE, 0)
-        spent["index"] = self.size - self.index_offset - 3 * CRC_SIZE
-        spent["header"] = self.size - sum(spent.values())
-        return spent
+    def names(self) -> list[str] | None:
+        """All images' names, None where they were stored without."""
+        found: list[str] = []
+        for k in range(len(self.reader.entries)):
+            names = self.reader.chunk(k).names
+            if names is None:
+                return None
+            found += names
+        return found or None
 
-    def _read(self, offset: int, length: int) -> bytes:
-        if not 0 <= offset <= offset + length <= self.size:
-            raise FormatError(f"truncated: {self.size} bytes, expected {offset + length} or more")
-        self._file.seek(offset)
-        data = self._file.read(length)
-        if len(data) != length:
-            raise FormatError(f"truncated at byte {offset + len(data)} while it was read")
-        return data
+    def labels(self) -> np.ndarray | None:
+        """All images' labels, uint32 ``[N]``, None where they were stored without."""
+        found: list[np.ndarray] = []
+        for k in range(len(self.reader.entries)):
+            labels = self.reader.chunk(k).labels
+            if labels is None:
+                return None
+            found.append(labels)
+        return np.concatenate(found) if found else None
 
-    def _section(self, offset: int, length: int, tag: bytes) -> bytes:
-        return records.unpack_section(self._read(offset, length), tag)
+    def _chunk(self, k: int) -> tuple[Chunk, np.ndarray]:
+        if self._newest is None or self._newest[0] != k:
+            chunk = self.reader.chunk(k)
+            self._newest = k, chunk, chunk.symbols(self._decoder.tables)
+        return self._newest[1:]
 
-    def _index(self) -> tuple[int, list[Entry]]:
-        footer = self._read(max(self.size - _FOOTER.size, 0), _FOOTER.size)
-        offset, crc, magic = _FOOTER.unpack(footer)
-        if magic != _FOOTER_MAGIC or records.crc32c(footer[: _COUNT.size]) != crc:
-            raise FormatError("truncated or damaged: its last bytes are not an archive's end")
-        length = self.size - _FOOTER.size - offset
-        body = self._section(offset, length, records.INDEX)
-        fixed = HEADER_SIZE + _COUNT.size
-        if len(body) < fixed or (len(body) - fixed) % _ENTRY.size:
-            raise FormatError("index: of an impossible size")
-        if body[:HEADER_SIZE] != self._read(0, HEADER_SIZE):
-            raise FormatError("index: it belongs to another header")
-        entries = [Entry(*fields) for fields in _ENTRY.iter_unpack(body[fixed:])]
-        at = HEADER_SIZE + self.model_size
-        for k, entry in enumerate(entries):
-            room = entry.offset == at and entry.length > records.SECTION_ROOM
-            if not room or not 1 <= entry.count <= records.MAX_CHUNK:
-                raise FormatError(f"index: chunk {k} cannot be where it says, byte {entry.offset}")
-            at += entry.length
-        (images,) = _COUNT.unpack_from(body, HEADER_SIZE)
-        if at != offset or images != sum(entry.count for entry in entries):
-            raise FormatError("index: it does not add up to the file")
-        return offset, entries
+
+class Recovered(NamedTuple):
+    """What a damaged archive still holds."""
+
+    images: np.ndarray  # uint8 [n, H, W, C]
+    numbers: np.ndarray  # int64 [n], of these images in the archive
+    names: list[str | None]
+    lost: list[tuple[int, int]]  # ranges of images, first and last, that are gone
+    faults: list[str]
+
+
+def recover(data: bytes, decoder: FileDecoder) -> Recovered:
+    """Decodes every intact chunk of a damaged archive.
+
+    Raises:
+      FormatError: nothing can be recovered.
+      ModelMismatchError: it is another model's.
+    """
+    found = salvage(data)
+    decoder.require(found.header)
+    faults, parts = list(found.faults), []
+    for chunk in found.chunks:
+        try:
+            parts.append((chunk, chunk.symbols(decoder.tables)))
+        except FormatError as error:
+            faults.append(str(error))
+    shape = decoder.header.image_shape
+    images = [decoder.decode_symbols(symbols, chunk.step) for chunk, symbols in parts]
+    numbers = [chunk.first + np.arange(chunk.count) for chunk, _ in parts]
+    names: list[str | None] = []
+    for chunk, _ in parts:
+        names += chunk.names or [None] * chunk.count
+    return Recovered(
+        np.concatenate([np.empty((0, *shape), np.uint8), *images]),
+        np.concatenate([np.empty(0, np.int64), *numbers]),
+        names,
+        lost([(chunk.first, chunk.count) for chunk, _ in parts], found.images),
+        faults,
+    )

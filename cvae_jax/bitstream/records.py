@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
 
-from cvae_jax import entropy
-from cvae_jax.entropy import Tables
+from cvae_jax.coding import entropy
+from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError, ModelMismatchError, VersionError
 
 MAGIC = b"\x89CVAE\r\n\x1a"
@@ -63,7 +64,8 @@ class Header(NamedTuple):
     identity: Identity
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Chunk:
     """A chunk as it is stored, its bytes checked, its symbols not yet decoded."""
 
     first: int  # number of its first image in the archive
@@ -153,7 +155,7 @@ def unpack_section(data: bytes, tag: bytes) -> bytes:
 
 def pack_chunk(chunk: Chunk) -> bytes:
     names = b"" if chunk.names is None else _pack_names(chunk.names)
-    labels = b"" if chunk.labels is None else zlib.compress(chunk.labels.astype("<u4"), 9)
+    labels = b"" if chunk.labels is None else zlib.compress(chunk.labels.astype("<u4").tobytes(), 9)
     flags = _HAS_NAMES * (chunk.names is not None) | _HAS_LABELS * (chunk.labels is not None)
     head = _CHUNK.pack(
         *(chunk.first, chunk.count, chunk.step, flags),
@@ -175,11 +177,11 @@ def unpack_chunk(body: bytes) -> Chunk:
     first, count, step, flags, symbol_crc, names_size, labels_size = _CHUNK.unpack_from(body)
     start = _CHUNK.size + names_size
     if not 1 <= count <= MAX_CHUNK or step < 1 or start + labels_size > len(body):
-        raise FormatError("a header that cannot be")
+        raise FormatError("an impossible header")
     if flags & ~(_HAS_NAMES | _HAS_LABELS):
         raise VersionError("it uses features that this program does not know: update it")
     if (names_size and not flags & _HAS_NAMES) or (labels_size and not flags & _HAS_LABELS):
-        raise FormatError("a header that cannot be")
+        raise FormatError("an impossible header")
     names = labels = None
     if flags & _HAS_NAMES:
         names = _unpack_names(body[_CHUNK.size : start], count)

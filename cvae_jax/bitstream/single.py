@@ -6,10 +6,10 @@ import struct
 
 import numpy as np
 
-from cvae_jax import entropy
 from cvae_jax.bitstream import records
 from cvae_jax.bitstream.records import CRC_SIZE, Identity
-from cvae_jax.entropy import Tables
+from cvae_jax.coding import entropy
+from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError, ModelMismatchError, VersionError
 
 MAGIC = b"\x89v"

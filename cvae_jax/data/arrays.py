@@ -8,8 +8,8 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def read_idx(path: str | Path) -> np.ndarray:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def _parse_idx(file: BinaryIO, limit: int, path: Path) -> np.ndarray:
+def _parse_idx(file: BufferedReader | gzip.GzipFile, limit: int, path: Path) -> np.ndarray:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != 8 or not 1 <= magic[3] <= 4:
         raise DataError(

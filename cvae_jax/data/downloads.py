@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from typing import NoReturn
+from unittest import mock
 from urllib.parse import urlsplit
 
 # Limits in seconds.
@@ -81,17 +82,17 @@ def bounded_requests(
     from requests.adapters import HTTPAdapter
     from tensorflow_datasets.core.download import downloader
 
-    send, retries = HTTPAdapter.send, downloader.MAX_RETRIES
+    send = HTTPAdapter.send
     limits = (answer_seconds, read_seconds)
 
     def bounded(self, request, stream=False, timeout=None, **kwargs):
         return send(self, request, stream=stream, timeout=timeout or limits, **kwargs)
 
-    HTTPAdapter.send, downloader.MAX_RETRIES = bounded, 1
-    try:
+    with (
+        mock.patch.object(HTTPAdapter, "send", bounded),
+        mock.patch.object(downloader, "MAX_RETRIES", 1),
+    ):
         yield
-    finally:
-        HTTPAdapter.send, downloader.MAX_RETRIES = send, retries
 
 
 def _give_up(reason: str) -> NoReturn:

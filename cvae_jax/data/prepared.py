@@ -23,7 +23,7 @@ def find(name: str, folders: list[Path]) -> Path | None:
     Only those prepared as array_record count: TensorFlow alone reads TFDS's other formats.
 
     Raises:
-      DataError: several configurations are there, and ``name`` says not which.
+      DataError: several configurations are there, and ``name`` does not say which.
     """
     parts = NAME.fullmatch(name)
     if parts is None:

@@ -1,0 +1,229 @@
+"""Archives: many images, chunk by chunk, with an index for random access."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from cvae_jax.bitstream import records
+from cvae_jax.bitstream.records import CRC_SIZE, HEADER_SIZE, Chunk, Header
+from cvae_jax.coding import entropy
+from cvae_jax.coding.tables import Tables
+from cvae_jax.errors import FormatError
+
+CHUNK_IMAGES = 4096  # where an archive is written here
+
+_COUNT = struct.Struct("<Q")
+_ENTRY = struct.Struct("<QII")
+_FOOTER = struct.Struct("<QI4s")
+_FOOTER_MAGIC = b"CVAZ"
+
+Labels = Sequence[int] | np.ndarray  # one for each image, 0 to 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A chunk as the index knows it."""
+
+    offset: int  # of its section in the file
+    length: int  # of the whole section
+    count: int  # images
+
+
+class Writer:
+    """Writes an archive to a file object, chunk by chunk; ``finish`` makes it complete."""
+
+    def __init__(self, file: BinaryIO, header: Header, model: bytes | None = None):
+        """model: what decodes the archive, kept with it; opaque here."""
+        self._file, self._header = file, header
+        self._packed = records.pack_header(header, model is not None)
+        self._entries: list[Entry] = []
+        self._images = 0
+        self._at = 0
+        self._write(self._packed)
+        if model is not None:
+            self._section(records.MODEL, model)
+
+    def add(
+        self,
+        symbols: np.ndarray,
+        step: int,
+        tables: Tables,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        """Appends images: int32 ``[N, D]`` symbols, and N names and labels where given.
+
+        Raises:
+          FormatError: a name or a label that cannot be stored.
+        """
+        book = tables.book(step)
+        stored = None if labels is None else _stored_labels(labels)
+        for start in range(0, len(symbols), CHUNK_IMAGES):
+            part = slice(start, min(start + CHUNK_IMAGES, len(symbols)))
+            stream = entropy.encode(symbols[part], book)
+            self._chunk(
+                Chunk(
+                    first=self._images,
+                    count=part.stop - start,
+                    step=step,
+                    symbol_crc=records.crc32c(records.symbol_bytes(symbols[part])),
+                    names=None if names is None else list(names[part]),
+                    labels=None if stored is None else stored[part],
+                    stream=stream,
+                )
+            )
+
+    def copy(self, archive: Reader) -> None:
+        """Appends all images of another archive of the same model, as they are.
+
+        Raises:
+          ModelMismatchError: it is of another model.
+        """
+        archive.header.identity.require(self._header.identity, "the other archive's")
+        for k in range(len(archive.entries)):
+            self._chunk(dataclasses.replace(archive.chunk(k), first=self._images))
+
+    def finish(self) -> None:
+        """Writes the index, which makes the archive complete."""
+        offset = self._at
+        entries = b"".join(_ENTRY.pack(e.offset, e.length, e.count) for e in self._entries)
+        self._section(records.INDEX, self._packed + _COUNT.pack(self._images) + entries)
+        packed = _COUNT.pack(offset)
+        self._write(packed + records.pack_crc(packed) + _FOOTER_MAGIC)
+
+    def _chunk(self, chunk: Chunk) -> None:
+        offset = self._at
+        self._section(records.CHUNK, records.pack_chunk(chunk))
+        self._entries.append(Entry(offset, self._at - offset, chunk.count))
+        self._images += chunk.count
+
+    def _section(self, tag: bytes, body: bytes) -> None:
+        self._write(records.pack_section(tag, body))
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._at += len(data)
+
+
+class Reader:
+    """An archive, open for reading.
+
+    Opening reads the header and the index; ``chunk`` reads one chunk and nothing else.
+    """
+
+    def __init__(self, file: BinaryIO):
+        """file: seekable.
+
+        Raises:
+          FormatError: no archive, or a damaged one.
+          VersionError: one of a newer format.
+        """
+        self._file = file
+        self.size = file.seek(0, io.SEEK_END)
+        self.header, self.has_model = records.unpack_header(self._read(0, HEADER_SIZE))
+        self.model_size = (
+            records.section_length(self._read(HEADER_SIZE, 8)) if self.has_model else 0
+        )
+        self.index_offset, self.entries = self._index()
+        self.starts = np.cumsum([0] + [entry.count for entry in self.entries])
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return int(self.starts[-1])
+
+    def model(self) -> bytes | None:
+        """The embedded model, opaque here; None if there is none."""
+        return (
+            self._section(HEADER_SIZE, self.model_size, records.MODEL) if self.has_model else None
+        )
+
+    def find(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of images' chunks, and their places in there: ``[n]`` -> two ``[n]``."""
+        k = np.searchsorted(self.starts, images, side="right") - 1
+        return k, images - self.starts[k]
+
+    def chunk(self, k: int) -> Chunk:
+        """Reads the k-th chunk and checks its bytes.
+
+        Raises:
+          FormatError: it is damaged.
+        """
+        entry, first = self.entries[k], int(self.starts[k])
+        try:
+            chunk = records.unpack_chunk(self._section(entry.offset, entry.length, records.CHUNK))
+            if (chunk.first, chunk.count) != (first, entry.count):
+                raise FormatError("it is another chunk than the index says")
+        except FormatError as error:
+            last = first + entry.count - 1
+            raise FormatError(
+                f"chunk {k} (images {first} to {last}, byte {entry.offset}): {error}"
+            ) from error
+        return chunk
+
+    def ledger(self) -> dict[str, int]:
+        """Bytes of the file by what they are for; they add up to its size."""
+        spent = dict.fromkeys(("header", "index", "checks", "names", "labels", "streams"), 0)
+        for k in range(len(self.entries)):
+            chunk = self.chunk(k)
+            spent["names"] += chunk.names_size
+            spent["labels"] += chunk.labels_size
+            spent["streams"] += len(chunk.stream)
+        sections = len(self.entries) + self.has_model + 1
+        # Of the header twice (the index repeats it), of each section, of symbols, of the footer.
+        spent["checks"] = CRC_SIZE * (2 + sections + len(self.entries) + 1)
+        spent["model"] = max(self.model_size - CRC_SIZE, 0)
+        spent["index"] = self.size - self.index_offset - 3 * CRC_SIZE
+        spent["header"] = self.size - sum(spent.values())
+        return spent
+
+    def _read(self, offset: int, length: int) -> bytes:
+        if not 0 <= offset <= offset + length <= self.size:
+            raise FormatError(f"truncated: {self.size} bytes, expected {offset + length} or more")
+        self._file.seek(offset)
+        data = self._file.read(length)
+        if len(data) != length:
+            raise FormatError(f"truncated at byte {offset + len(data)} while it was read")
+        return data
+
+    def _section(self, offset: int, length: int, tag: bytes) -> bytes:
+        return records.unpack_section(self._read(offset, length), tag)
+
+    def _index(self) -> tuple[int, list[Entry]]:
+        footer = self._read(max(self.size - _FOOTER.size, 0), _FOOTER.size)
+        offset, crc, magic = _FOOTER.unpack(footer)
+        if magic != _FOOTER_MAGIC or records.crc32c(footer[: _COUNT.size]) != crc:
+            raise FormatError("truncated or damaged: its last bytes are not an archive's end")
+        length = self.size - _FOOTER.size - offset
+        body = self._section(offset, length, records.INDEX)
+        fixed = HEADER_SIZE + _COUNT.size
+        if len(body) < fixed or (len(body) - fixed) % _ENTRY.size:
+            raise FormatError("index: of an impossible size")
+        if body[:HEADER_SIZE] != self._read(0, HEADER_SIZE):
+            raise FormatError("index: it belongs to another header")
+        entries = [Entry(*fields) for fields in _ENTRY.iter_unpack(body[fixed:])]
+        at = HEADER_SIZE + self.model_size
+        for k, entry in enumerate(entries):
+            room = entry.offset == at and entry.length > records.SECTION_ROOM
+            if not room or not 1 <= entry.count <= records.MAX_CHUNK:
+                raise FormatError(f"index: chunk {k} cannot be where it says, byte {entry.offset}")
+            at += entry.length
+        (images,) = _COUNT.unpack_from(body, HEADER_SIZE)
+        if at != offset or images != sum(entry.count for entry in entries):
+            raise FormatError("index: it does not add up to the file")
+        return offset, entries
+
+
+def _stored_labels(labels: Labels) -> np.ndarray:
+    """Labels as uint32."""
+    numbers = np.asarray(labels)
+    low, high = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
+    if numbers.dtype.kind not in "iu" or not 0 <= low <= high < 1 << 32:
+        raise FormatError("labels must be whole numbers from 0 to 4294967295")
+    return numbers.astype(np.uint32)

@@ -1,0 +1,1 @@
+"""Latents to bytes: tables, quantiser, coder, search, calibration."""

@@ -1,0 +1,56 @@
+"""Escapes: symbols outside their table's row, as their distance from it.
+
+A distance is written as LEB128 bytes; escapes stand in the order of the dimensions, and within
+a dimension in that of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cvae_jax.errors import FormatError
+
+
+def write(symbols: np.ndarray, index: np.ndarray, first: np.ndarray, count: np.ndarray) -> bytes:
+    """The bytes of all escapes; every argument is ``[N, D]``.
+
+    index: of the symbol in its row, ``count`` for an escape; first: the row's first symbol.
+    """
+    out = bytearray()
+    for d, n in np.argwhere((index == count).T):
+        above = int(symbols[n, d]) - int(first[n, d]) - int(count[n, d])
+        below = int(first[n, d]) - int(symbols[n, d]) - 1
+        value = 2 * above if above >= 0 else 2 * below + 1
+        while value >= 128:
+            out.append(value & 127 | 128)
+            value >>= 7
+        out.append(value)
+    return bytes(out)
+
+
+def read(
+    index: np.ndarray, first: np.ndarray, count: np.ndarray, next_byte: Callable[[], int]
+) -> np.ndarray:
+    """The symbols of indices: ``[N, D]`` each -> int32 ``[N, D]``.
+
+    Raises:
+      FormatError: a distance that takes more than 5 bytes, or leads beyond 32 bits.
+    """
+    symbols = index + first
+    for d, n in np.argwhere((index == count).T):
+        value = 0
+        for shift in range(0, 36, 7):
+            if shift == 35:
+                raise FormatError("an escape of more than 5 bytes")
+            byte = next_byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                break
+        distance, below = divmod(value, 2)
+        start, length = int(first[n, d]), int(count[n, d])
+        symbols[n, d] = start - 1 - distance if below else start + length + distance
+    if symbols.size and not -(1 << 31) <= symbols.min() <= symbols.max() < 1 << 31:
+        raise FormatError("a symbol beyond 32 bits")
+    return symbols.astype(np.int32)

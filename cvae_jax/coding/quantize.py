@@ -1,0 +1,45 @@
+"""Latents to integer symbols and back, measured in units of what the model finds worth knowing.
+
+A latent is measured in units, 1/256 of its dimension's mean posterior standard deviation: the
+model's own statement of how finely it is worth knowing.  A quantiser step is a whole number of
+units, the same for all dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cvae_jax.coding.tables import Tables
+from cvae_jax.errors import ConfigError
+
+UNITS_PER_SIGMA = 256
+COARSEST = 4096  # units: 16 sigma, at quality 0
+QUALITIES_PER_HALVING = 18
+DEFAULT_QUALITY = 50
+
+
+def step(quality: float) -> int:
+    """The quantiser's step in units: from 4096 at quality 0 to 87 at quality 100.
+
+    Raises:
+      ConfigError: a quality outside 0 to 100.
+    """
+    if not 0 <= quality <= 100:
+        raise ConfigError(f"quality must be from 0 to 100, not {quality}")
+    return round(COARSEST * 2 ** (-quality / QUALITIES_PER_HALVING))
+
+
+def quality(step: int) -> float:
+    """The quality that gives this step."""
+    return QUALITIES_PER_HALVING * float(np.log2(COARSEST / step))
+
+
+def quantize(z: np.ndarray, tables: Tables, step: int) -> np.ndarray:
+    """Nearest symbols: float32 ``[N, D]`` -> int32 ``[N, D]``."""
+    symbols = np.rint(z.astype(np.float64) / (tables.unit.astype(np.float64) * step))
+    return np.clip(symbols, -(2**31), 2**31 - 1).astype(np.int32)
+
+
+def dequantize(symbols: np.ndarray, tables: Tables, step: int) -> np.ndarray:
+    """The latents that symbols stand for: int32 ``[N, D]`` -> float32 ``[N, D]``."""
+    return (symbols * (tables.unit.astype(np.float64) * step)).astype(np.float32)

@@ -1,0 +1,233 @@
+"""The distribution of a model's latents as integers that never change.
+
+An image's symbols are modelled by a mixture: an image belongs to one of K components (coded
+first, like a symbol), and there each of its D symbols has a distribution of its own.  All of
+them are one integer ``curve``, moved and stretched by integers, so that every step of the
+quantiser gets its frequency tables from the same few numbers.  Nothing in here that a decoder
+uses is a floating-point number; ``docs/FORMAT.md`` has the arithmetic.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import constriction
+import numpy as np
+
+from cvae_jax.coding import escapes
+from cvae_jax.errors import FormatError
+
+PRECISION = 24
+TOTAL = 1 << PRECISION  # every table's frequencies add up to this
+SUBUNIT = 256  # widths are in this fraction of a unit
+REACH = 128  # points of the curve on each side of its centre
+MAX_SYMBOLS = 1 << 20  # of all tables of a step together, or as many as 256 a table: bounds memory
+_PIECE = 1 << 17
+_HEADER = struct.Struct("<4sHHId")
+_MAGIC = b"CVTB"
+_VERSION = 1
+_DTYPES = ("<f4", "<u4", "<i4", "<u4", "<u4")
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The distribution of a model's latents, in integers; see ``docs/FORMAT.md``.
+
+    Latents are measured in units, one per dimension, much finer than any step.
+    """
+
+    unit: np.ndarray  # float32 [D], latent value of one unit; no part of entropy coding
+    slope: float  # squared error that a bit is worth, over step**2; for encoders that search
+    weights: np.ndarray  # uint32 [K], frequencies of the components, sum TOTAL
+    means: np.ndarray  # int32 [K, D], in units
+    widths: np.ndarray  # uint32 [K, D], distance of the curve's points, in units / SUBUNIT
+    curve: np.ndarray  # uint32 [2 * REACH + 1], cumulative, from 0, strictly increasing
+
+    @property
+    def components(self) -> int:
+        return self.means.shape[0]
+
+    @property
+    def latent_dim(self) -> int:
+        return self.means.shape[1]
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of ``to_bytes()``."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
+    def to_bytes(self) -> bytes:
+        header = _HEADER.pack(_MAGIC, _VERSION, self.components, self.latent_dim, self.slope)
+        arrays = (self.unit, self.weights, self.means, self.widths, self.curve)
+        stored = zip(arrays, _DTYPES, strict=True)
+        return header + b"".join(np.ascontiguousarray(a, dtype).tobytes() for a, dtype in stored)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Tables:
+        """The inverse of ``to_bytes``, checked before anything is built from it.
+
+        Raises:
+          FormatError: these are no tables, or ones that could not code.
+        """
+        try:
+            magic, version, k, d, slope = _HEADER.unpack_from(data)
+        except struct.error as error:
+            raise FormatError("coding tables: shorter than their header") from error
+        if magic != _MAGIC or version != _VERSION:
+            raise FormatError(f"coding tables: start with {magic + bytes([version % 256])!r}")
+        sizes = (4 * d, 4 * k, 4 * k * d, 4 * k * d, 4 * (2 * REACH + 1))
+        if k < 1 or d < 1 or len(data) != _HEADER.size + sum(sizes):
+            raise FormatError(
+                f"coding tables: {len(data)} bytes for {k} components of {d} dimensions"
+            )
+        arrays, at = [], _HEADER.size
+        for size, dtype in zip(sizes, _DTYPES, strict=True):
+            arrays.append(np.frombuffer(data, dtype, size // 4, at))
+            at += size
+        unit, weights, means, widths, curve = arrays
+        tables = cls(unit, slope, weights, means.reshape(k, d), widths.reshape(k, d), curve)
+        tables.validate()
+        return tables
+
+    def validate(self) -> None:
+        """Raises FormatError unless every symbol gets a frequency and no sum overflows."""
+        curve = self.curve.astype(np.int64)
+        usable = np.isfinite(self.unit) & (self.unit > 0)
+        for fault, wrong in (
+            ("a unit is not positive and finite", not usable.all()),
+            ("the slope is not positive and finite", not 0 < self.slope < np.inf),
+            ("a component's weight is zero", (self.weights < 1).any()),
+            (f"weights do not add up to {TOTAL}", int(self.weights.sum(dtype=np.int64)) != TOTAL),
+            ("a mean is out of range", (np.abs(self.means.astype(np.int64)) > 1 << 24).any()),
+            ("a width is out of range", (self.widths < 1).any() or (self.widths > 1 << 24).any()),
+            ("the curve is not increasing from 0", curve[0] != 0 or (np.diff(curve) < 1).any()),
+            ("the curve's total is too large", curve[-1] > 1 << 30),
+        ):
+            if wrong:
+                raise FormatError(f"coding tables: {fault}")
+
+    def book(self, step: int) -> Book:
+        """The frequency tables of one step of the quantiser (in units), made once.
+
+        Raises:
+          FormatError: the step is 0, or so fine that the tables would not fit in memory.
+        """
+        return _book(self, step)
+
+    def assign(self, symbols: np.ndarray, step: int) -> np.ndarray:
+        """The component of each image: about the cheapest.  ``[N, D] -> int32 [N]``.
+
+        A choice of the encoder alone (a Gaussian stands for the tables); any would decode.
+        """
+        means = self.means / step
+        # Sheppard's correction: the quantiser adds the variance of a uniform step.
+        precision = 1 / ((self.widths / (SUBUNIT / 16 * step)) ** 2 + 1 / 12)
+        constant = np.log(self.weights) + 0.5 * (np.log(precision) - means**2 * precision).sum(1)
+        x = symbols.astype(np.float64)
+        log_p = x @ (means * precision).T - 0.5 * (x**2 @ precision.T) + constant
+        return log_p.argmax(1).astype(np.int32)
+
+
+class Book:
+    """The frequency tables of one step: for each component and dimension a row.
+
+    A row has the symbols ``first .. first + count - 1``, and after them the escape.  Row
+    ``component * D + dimension`` starts in ``cumulative`` at ``start`` and holds count + 2 sums,
+    from 0 to TOTAL.
+    """
+
+    def __init__(self, tables: Tables, step: int):
+        if not 1 <= step < 1 << 16:
+            raise FormatError(f"a quantiser step of {step} units; expected 1 to 65535")
+        self.tables, self.step = tables, step
+        means, widths = (a.astype(np.int64).ravel() for a in (tables.means, tables.widths))
+        reach = -(-REACH * widths // SUBUNIT)
+        low = step >> 1  # symbol s covers the units from s * step - low to below (s+1) * step - low
+        self.first = (means - reach + low) // step
+        self.count = (means + reach + low) // step - self.first + 1
+        size = self.count + 2
+        self.start = np.concatenate([[0], np.cumsum(size)])
+        if self.start[-1] > max(MAX_SYMBOLS, 256 * len(means)):
+            raise FormatError(f"a quantiser step of {step} units is too fine for these tables")
+
+        # In pieces: the 64-bit temporaries must not outgrow the tables.
+        self.cumulative = np.empty(self.start[-1], np.uint32)
+        pieces = np.unique(np.searchsorted(self.start, np.arange(0, self.start[-1], _PIECE)))
+        for begin, end in zip(pieces, [*pieces[1:], len(size)], strict=True):
+            rows = np.repeat(np.arange(begin, end), size[begin:end])
+            self.cumulative[self.start[begin] : self.start[end]] = self._sums_of(
+                rows, means, widths
+            )
+        self._models: dict[int, object] = {}
+
+    def _sums_of(self, row: np.ndarray, means: np.ndarray, widths: np.ndarray) -> np.ndarray:
+        """The sums of whole rows; ``row`` names the row of each."""
+        curve = self.tables.curve.astype(np.int64)
+        start = self.start[row] - self.start[row[0]]
+        index = np.arange(len(row)) - start
+        # From the row's mean to the lower end of each symbol, on the curve's grid.
+        lower = (self.first[row] + index) * self.step - (self.step >> 1)
+        cell, within = np.divmod((lower - means[row]) * SUBUNIT, widths[row])
+        at = np.clip(cell + REACH, 0, 2 * REACH - 1)
+        raw = curve[at] + (curve[at + 1] - curve[at]) * within // widths[row]
+        raw = np.where(cell < -REACH, 0, np.where(cell >= REACH, curve[-1], raw))
+        raw -= raw[start]
+        raw[index == self.count[row] + 1] = curve[-1]  # the escape takes what lies outside
+        # One for each symbol, the rest in proportion: exact, and no error can add up.
+        return raw * (TOTAL - 1 - self.count[row]) // curve[-1] + index
+
+    def row(self, component: int, dimension: int) -> int:
+        return component * self.tables.latent_dim + dimension
+
+    def sums(self, row: int) -> np.ndarray:
+        return self.cumulative[self.start[row] : self.start[row + 1]]
+
+    def model(self, row: int) -> object:
+        """The row as constriction wants it."""
+        if row not in self._models:
+            self._models[row] = categorical(np.diff(self.sums(row)))
+        return self._models[row]
+
+    @functools.cached_property
+    def prices(self) -> np.ndarray:
+        """Bits of each entry of ``cumulative`` but a row's last, ``-log2 p``; for encoders."""
+        frequencies = np.diff(self.cumulative.astype(np.int64), append=0)
+        return PRECISION - np.log2(np.maximum(frequencies, 1))
+
+    def index(self, symbols: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows, and indices in them (the escape's where needed): ``[N, D]`` each."""
+        d = self.tables.latent_dim
+        rows = component.astype(np.int64)[:, None] * d + np.arange(d)
+        index = symbols - self.first[rows]
+        return rows, np.where((index < 0) | (index >= self.count[rows]), self.count[rows], index)
+
+    def bits(self, symbols: np.ndarray) -> np.ndarray:
+        """What a perfect coder with these tables would spend on each image, ``[N, D] -> [N]``."""
+        component = self.tables.assign(symbols, self.step)
+        rows, index = self.index(symbols, component)
+        prices = self.prices[self.start[rows] + index].sum(1)
+        prices += PRECISION - np.log2(self.tables.weights[component])
+        count, first = self.count[rows], self.first[rows]
+        for n in np.flatnonzero((index == count).any(1)):
+            one = slice(n, n + 1)
+            prices[n] += 8 * len(escapes.write(symbols[one], index[one], first[one], count[one]))
+        return prices
+
+
+@functools.lru_cache(maxsize=8)
+def _book(tables: Tables, step: int) -> Book:
+    return Book(tables, step)
+
+
+def categorical(frequencies: np.ndarray) -> object:
+    """A constriction model of exactly these frequencies (at least 1 each, sum TOTAL).
+
+    Its rule is floor(sum of the weights so far * scale) + one for each symbol, where scale
+    brings the weights to TOTAL less the number of symbols.  With the frequencies less one as
+    weights the scale is 1 and every number a small integer, which float64 holds exactly.
+    """
+    weights = frequencies.astype(np.float64) - 1
+    return constriction.stream.model.Categorical(weights, perfect=False)

@@ -1,0 +1,1 @@
+"""A run in a workdir: training, checkpoints, pictures, release.  The only importer of Orbax."""

@@ -1,0 +1,144 @@
+"""What a model is worth on a set of images: the numbers that every report shows."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cvae_jax import losses, metrics
+from cvae_jax.batching import microbatched, stream
+from cvae_jax.config import Config, ModelConfig
+from cvae_jax.modules import Params, autoencode
+from cvae_jax.pixels import to_levels, to_unit
+
+# Number -> window, and the smallest image that it fits into.
+SSIM_WINDOWS: dict[str, tuple[metrics.Window, int]] = {
+    "ssim": ("gaussian", 11),
+    "ssim_uniform": ("uniform", 7),
+}
+# Name in the summary -> (label, digits after the point), in the order of the table.
+LABELS = {
+    "mse": ("MSE", 5),
+    "psnr_of_mean_mse": ("PSNR of the mean MSE, dB", 2),
+    "mean_psnr": ("mean of each image's PSNR, dB", 2),
+    "ssim": ("SSIM, Gaussian 11, sigma 1.5", 4),
+    "ssim_uniform": ("SSIM, uniform 7x7", 4),
+    "bce": ("BCE, nats", 2),
+    "kl": ("KL, nats", 2),
+    "negative_elbo": ("-ELBO, nats", 2),
+    "bits_per_dim": ("-ELBO, bits per dimension", 4),
+    "active_units": ("active latent units", 0),
+}
+
+
+class Evaluation(NamedTuple):
+    """summary: section -> name -> number, means over the images; per_image: name -> ``[N]``."""
+
+    summary: dict[str, dict[str, float]]
+    per_image: dict[str, np.ndarray]
+    reconstructions: np.ndarray  # uint8 [N, H, W, C], of decode(z_mean)
+
+
+def noise_for(seed: int, n: int, dim: int) -> Array:
+    """``[n, dim]`` of N(0, I), the same row for the same image whatever ``n`` is."""
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
+    return jax.vmap(lambda key: jax.random.normal(key, (dim,)))(keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _negative_elbo(config: Config, params: Params, images: Array, noise: Array) -> Array:
+    def per_image(images, noise):
+        x = to_unit(images)
+        output = autoencode(params, x, noise, config.model)
+        loss = losses.per_image(output, x, config.train.reconstruction, config.train.beta)
+        return loss["loss"]
+
+    return microbatched(per_image)(images, noise)
+
+
+def validation_loss(config: Config, params: Params, images: np.ndarray) -> float:
+    """The training loss on held-out images (uint8 ``[N, H, W, C]``), the same noise each time."""
+    noise = np.asarray(noise_for(config.train.seed, len(images), config.model.latent_dim))
+    loss = stream(functools.partial(_negative_elbo, config, params), images, noise)
+    return float(loss.astype(np.float64).mean())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure(config: ModelConfig, params: Params, images: Array, noise: Array) -> dict:
+    """Everything per image: z_mean ``[B, D]``, pixels, and ``[B]`` for each number."""
+
+    def per_image(images, noise):
+        x = to_unit(images)
+        deterministic, sampled = (autoencode(params, x, n, config) for n in (None, noise))
+        out = {"kl": losses.kl(deterministic.posterior)}
+        for section, logits in (("", deterministic.logits), ("sampled_", sampled.logits)):
+            pixels = jax.nn.sigmoid(logits)
+            out[f"{section}bce"] = losses.bce(logits, x)
+            out[f"{section}mse"] = metrics.mse(pixels, x)
+            for name, (window, smallest) in SSIM_WINDOWS.items():
+                if min(config.height, config.width) >= smallest:
+                    out[f"{section}{name}"] = metrics.ssim(pixels, x, window)
+        pixels = to_levels(jax.nn.sigmoid(deterministic.logits))
+        return out, deterministic.posterior.z_mean, pixels
+
+    return microbatched(per_image)(images, noise)
+
+
+def evaluate(config: ModelConfig, params: Params, images: np.ndarray, seed: int = 0) -> Evaluation:
+    """Measures the model on uint8 ``[N, H, W, C]`` images, N at least 1.
+
+    ``summary`` has two sections, "deterministic" (decode(z_mean)) and "sampled" (decode of one
+    posterior sample per image, noise from ``seed``).  MSE, PSNR in dB (``psnr_of_mean_mse`` and
+    ``mean_psnr``, the mean of each image's own), SSIM (absent where the window does not fit), BCE,
+    KL and -ELBO in nats per image, -ELBO also in bits per dimension, and the active units.
+    """
+    noise = np.asarray(noise_for(seed, len(images), config.latent_dim))
+    per_image, z_mean, pixels = stream(functools.partial(_measure, config, params), images, noise)
+    rate = float(per_image["kl"].mean(dtype=np.float64))
+    summary = {}
+    for section, prefix in (("deterministic", ""), ("sampled", "sampled_")):
+        mean = {
+            name: float(per_image[prefix + name].mean(dtype=np.float64))
+            for name in ("mse", *SSIM_WINDOWS, "bce")
+            if prefix + name in per_image
+        }
+        negative_elbo = mean["bce"] + rate
+        summary[section] = {
+            "mse": mean.pop("mse"),
+            "psnr_of_mean_mse": float(metrics.psnr(per_image[prefix + "mse"].mean())),
+            "mean_psnr": float(metrics.psnr(per_image[prefix + "mse"]).mean()),
+            **mean,
+            "kl": rate,
+            "negative_elbo": negative_elbo,
+            "bits_per_dim": metrics.bits_per_dim(negative_elbo, config.image_shape),
+        }
+    summary["deterministic"]["active_units"] = metrics.active_units(z_mean)
+    return Evaluation(summary, per_image, pixels)
+
+
+def table(summary: dict[str, dict[str, float]]) -> str:
+    """A summary as text: a row each, a column for each section."""
+    sections = list(summary)
+    lines = [f"{'':34}" + "".join(f"{s:>15}" for s in sections)]
+    for name, (label, digits) in LABELS.items():
+        cells = [summary[s].get(name) for s in sections]
+        if name in SSIM_WINDOWS and cells[0] is None:
+            lines.append(f"{label:34}{'image too small':>15}")
+        elif any(cell is not None for cell in cells):
+            shown = ["" if cell is None else f"{cell:.{digits}f}" for cell in cells]
+            lines.append(f"{label:34}" + "".join(f"{cell:>15}" for cell in shown))
+    return "\n".join(lines)
+
+
+def to_json(summary: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """A summary as JSON can hold it: an infinite PSNR becomes null."""
+    return {
+        section: {name: value if math.isfinite(value) else None for name, value in row.items()}
+        for section, row in summary.items()
+    }

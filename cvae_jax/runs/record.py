@@ -1,0 +1,65 @@
+"""What a checkpoint says of its making: its ``config.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvae_jax.config import Config
+from cvae_jax.errors import CheckpointError, ConfigError
+
+PACKAGES = ("cvae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of a run."""
+
+    name: str
+    fingerprint: str | None  # of the training split, validation images included; None: unknown
+    images: dict[str, int] = field(default_factory=dict)  # how many: train, validation, test
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a checkpoint says of its making."""
+
+    config: Config
+    dataset: Dataset
+    versions: dict[str, str] = field(default_factory=dict)  # of the packages in PACKAGES
+    results: dict[str, float | None] = field(default_factory=dict)  # of validation
+    test: dict[str, Any] = field(default_factory=dict)  # `evaluation.to_json`, of a release
+    imported_from: dict[str, str] = field(default_factory=dict)  # SHA-256 of Keras's files
+    step: int | None = None
+    score: float | None = None  # what the best step is chosen by; lower is better
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it; what is empty or None is left out."""
+        record = {**dataclasses.asdict(self), "config": self.config.to_dict()}
+        return {name: value for name, value in record.items() if value not in ({}, None)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """The inverse of ``to_dict``; what it does not know is passed over.
+
+        Raises:
+          CheckpointError: a part is missing, or not what it should be.
+        """
+        try:
+            known = {f.name for f in dataclasses.fields(cls)}
+            fields = {name: value for name, value in data.items() if name in known}
+            fields["config"] = Config.from_dict(data["config"])
+            fields["dataset"] = Dataset(**data["dataset"])
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise CheckpointError(
+                f"the checkpoint's config.json is not one of this version of cvae_jax: {error}"
+            ) from error
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of what a run depends on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -1,0 +1,284 @@
+"""A training run in a workdir: resume, validate, keep checkpoints, log, draw.
+
+All effects of training are here; ``training`` has the arithmetic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cvae_jax import training
+from cvae_jax.config import Config
+from cvae_jax.data.holdout import TrainingData
+from cvae_jax.errors import ConfigError, TrainingError, explained
+from cvae_jax.files import whole
+from cvae_jax.modules import Params, abstract_params, decode, encode
+from cvae_jax.pixels import to_unit
+from cvae_jax.runs import checkpoint, evaluation, plots, retention, tables
+from cvae_jax.runs.find import find
+from cvae_jax.runs.progress import TrainingProgress
+from cvae_jax.runs.record import Dataset, Record, package_versions
+
+METRICS = "metrics.jsonl"
+SECONDS_BETWEEN_PICTURES = 60
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has saved its state."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}")
+        self.exit_code = 128 + signum
+
+
+def train(
+    config: Config,
+    data: TrainingData,
+    workdir: Path,
+    *,
+    fresh: bool = False,
+    tensorboard: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Trains, or goes on with the run that ``workdir`` holds; returns the best checkpoint.
+
+    That one gets its coding tables too.
+
+    Raises:
+      ConfigError: the workdir holds a run of another configuration or other data.
+      CheckpointError: the workdir cannot be written.
+      TrainingError: the loss is not finite, or there is too little data.
+      Interrupted: SIGINT or SIGTERM came; everything up to the last step is saved.
+    """
+    per_epoch = training.steps_per_epoch(config.train, len(data.train))
+    with explained(f"write {workdir}"):
+        workdir.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(workdir))
+        writer = stack.enter_context(_event_writer(workdir)) if tensorboard else None
+        state = training.init_state(config, config.train.epochs * per_epoch)
+        if fresh:
+            retention.clear(workdir)
+        latest = retention.latest_valid(workdir, lambda message: say(f"warning: {message}"))
+        if latest:
+            saved = Record.from_dict(checkpoint.read_config(latest))
+            _refuse_contradiction(saved, config, data, workdir)
+            state = _restore(latest, state)
+            say(f"going on from {latest}")
+        history = _History(workdir, int(state.step), writer)
+        pictures = _Pictures(config, data, workdir)
+        _run(config, data, workdir, state, history, pictures)
+        best = find(workdir)
+        params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
+        tables.make(best, data.train)
+        pictures.draw(params, history.rows)
+    return best
+
+
+def recorded_dataset(workdir: Path) -> str | None:
+    """The name of the dataset of the run that ``workdir`` holds, if it holds one."""
+    latest = retention.latest_valid(workdir, lambda message: None)
+    return Record.from_dict(checkpoint.read_config(latest)).dataset.name if latest else None
+
+
+def _run(
+    config: Config,
+    data: TrainingData,
+    workdir: Path,
+    state: training.TrainState,
+    history: _History,
+    pictures: _Pictures,
+) -> None:
+    per_epoch = training.steps_per_epoch(config.train, len(data.train))
+
+    def save(state: training.TrainState, step: int, validation_loss: float | None) -> None:
+        # The last update may have diverged although the losses before it were finite.
+        kept = jax.device_get((state.params, state.average))
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept)):
+            raise TrainingError(
+                f"the parameters are no longer finite at step {step}; the last checkpoint is "
+                "kept: start anew with a lower --learning-rate"
+            )
+        items = {"params": state.average, "optimizer": state._replace(average={})._asdict()}
+        record = Record(
+            config, _dataset(data), package_versions(), {"validation_loss": validation_loss}
+        )
+        retention.save_step(workdir, step, items, record.to_dict(), score=validation_loss)
+
+    start = int(state.step)
+    with TrainingProgress(config.train, per_epoch, start) as progress, _signals() as received:
+        for at in training.run(config, state, data.train):
+            progress.step(at)
+            if at.step % per_epoch == 0:
+                row = training.epoch_means(at.state, per_epoch)
+                loss = evaluation.validation_loss(config, at.state.average, data.validation)
+                row |= {"validation_loss": loss}
+                row |= {"images_per_second": round(progress.images_per_second, 1)}
+                if not np.isfinite(loss):
+                    raise TrainingError(
+                        f"the validation loss became {loss} at step {at.step}; the last "
+                        "checkpoint is kept: start anew with a lower --learning-rate"
+                    )
+                history.append({"step": at.step, "epoch": at.step // per_epoch, **row})
+                save(at.state, at.step, loss)
+                progress.epoch(at.step // per_epoch, row)
+                pictures.draw(
+                    at.state.average, history.rows, at_least_every=SECONDS_BETWEEN_PICTURES
+                )
+            if received:
+                if at.step % per_epoch:
+                    save(at.state, at.step, None)
+                raise Interrupted(received[0], at.step)
+
+
+def _dataset(data: TrainingData) -> Dataset:
+    return Dataset(data.name, data.fingerprint, data.sizes)
+
+
+def _refuse_contradiction(saved: Record, config: Config, data: TrainingData, workdir: Path) -> None:
+    """Raises ConfigError naming every field in which the workdir's run is another one."""
+
+    def flat(config: Config, dataset: Dataset) -> dict[str, Any]:
+        fields = {**config.to_dict()["model"], **config.to_dict()["train"]}
+        fields |= {f"dataset {k}": v for k, v in dataclasses.asdict(dataset).items()}
+        return fields
+
+    ours, theirs = flat(config, _dataset(data)), flat(saved.config, saved.dataset)
+    differences = [
+        f"{name} is {theirs.get(name)} there and {ours.get(name)} here"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differences:
+        raise ConfigError(
+            f"{workdir} holds another run: {'; '.join(differences)}. "
+            "Choose another --workdir, the same settings, or --fresh to start anew"
+        )
+
+
+def _restore(path: Path, like: training.TrainState) -> training.TrainState:
+    """The state saved at ``path``, on the device, in the shape of ``like``."""
+    abstract = jax.eval_shape(lambda: like)
+    found = checkpoint.restore(
+        path, {"params": abstract.average, "optimizer": abstract._replace(average={})._asdict()}
+    )
+    state = training.TrainState(**{**found["optimizer"], "average": found["params"]})
+    return jax.device_put(state)
+
+
+class _History:
+    """``metrics.jsonl``: one row per finished epoch, of the steps that the state has seen."""
+
+    def __init__(self, workdir: Path, after_step: int, writer: Any | None):
+        self.path = workdir / METRICS
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        self.rows = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # a line that a kill cut short
+                row = json.loads(line)
+                if row["step"] <= after_step:
+                    self.rows.append(row)
+        with explained(f"write {self.path}"), whole(self.path, force=True) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        self._writer = writer
+
+    def append(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with explained(f"write {self.path}"), self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self._writer:
+            for name in row.keys() - {"step", "epoch"}:
+                self._writer.add_scalar(name, row[name], row["step"])
+
+
+@contextlib.contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    """Refuses a second run in the same workdir while the first one lives."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with explained(f"write {workdir}"):
+        file = (workdir / ".lock").open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another run is using {workdir}: wait for it, or choose another --workdir"
+            ) from error
+        yield
+
+
+def _event_writer(workdir: Path) -> Any:
+    """TensorBoard's, a context manager."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "--tensorboard needs the package tensorboardX: pip install -e '.[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(workdir / "tensorboard"))
+
+
+class _Pictures:
+    """Loss curves, a grid of test reconstructions, samples from the prior, in the workdir."""
+
+    def __init__(self, config: Config, data: TrainingData, workdir: Path):
+        self.workdir = workdir
+        self.images = data.test[: plots.COLUMNS * 4]
+        self.drawn = time.monotonic()
+        noise = evaluation.noise_for(config.train.seed, plots.COLUMNS * 8, config.model.latent_dim)
+
+        @jax.jit
+        def render(params, images):
+            z_mean = encode(params, images, config.model)
+            return decode(params, z_mean, config.model), decode(params, noise, config.model)
+
+        self.render = render
+
+    def draw(self, params: Params, rows: list[dict], at_least_every: float = 0) -> None:
+        if time.monotonic() - self.drawn < at_least_every:
+            return
+        self.drawn = time.monotonic()
+        reconstructions, samples = self.render(params, self.images)
+        title = "Test images over reconstructions"
+        figures = {
+            "loss_curves": plots.loss_curves(rows),
+            "reconstructions": plots.pairs(to_unit(self.images), reconstructions, title),
+            "samples": plots.grid(samples, "Samples from the prior"),
+        }
+        for name, figure in figures.items():
+            path = self.workdir / f"{name}.png"
+            with explained(f"write {path}"):
+                plots.save(figure, path)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM; a second one has its usual effect."""
+    received: list[int] = []
+    previous: dict[signal.Signals, Any] = {}
+
+    def handle(signum: int, frame: Any) -> None:
+        received.append(signum)
+        signal.signal(signum, previous[signal.Signals(signum)])
+
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        previous[caught] = signal.signal(caught, handle)
+    try:
+        yield received
+    finally:
+        for caught, handler in previous.items():
+            signal.signal(caught, handler)

@@ -1,0 +1,1 @@
+"""Rate against distortion, beside the codecs a person would pick instead."""

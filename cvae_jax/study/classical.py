@@ -1,0 +1,184 @@
+"""The codecs that a person would pick instead, through imagecodecs and Pillow (extra ``bench``).
+
+Each setting encodes and decodes an image, uint8 ``[H, W, C]`` with 1 or 3 channels.  Traps that
+are steered around here, each of which gives a flat line instead of a curve: imagecodecs' WebP is
+lossless unless told otherwise, and its AVIF ignores the level of grey images.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import struct
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from cvae_jax.errors import ConfigError
+
+# Values of each codec's own dial, from as small as it goes to nearly lossless.
+JPEG = (1, 5, 10, 20, 35, 50, 65, 80)
+WEBP = (0, 5, 10, 20, 40, 80)
+AVIF = (3, 8, 12, 18, 30)
+JPEG_XL = (25, 15, 10, 6, 3, 1)
+JPEG_2000 = (20, 22, 24, 26, 28, 31)
+AVIF_SPEED = 2  # of 0 to 10; takes twice as long as 4, which needs more bytes
+
+
+class Setting(NamedTuple):
+    codec: str
+    label: str
+    lossless: bool
+    encode: Callable[[np.ndarray], bytes]
+    decode: Callable[[bytes], np.ndarray]
+    slow: bool = False  # milliseconds for a file of a few pixels
+
+
+def settings(channels: int) -> list[Setting]:
+    """Every setting that the study tries, for images of 1 or 3 channels.
+
+    Raises:
+      ConfigError: imagecodecs is not installed, or Pillow cannot write AVIF.
+    """
+    try:
+        import imagecodecs as ic
+        from PIL import Image, features
+    except ImportError as error:
+        raise ConfigError("this needs imagecodecs: pip install -e '.[bench]'") from error
+    if not features.check("avif"):
+        raise ConfigError("this needs a Pillow that writes AVIF: pip install --upgrade pillow")
+
+    def plain(image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)
+
+    def coloured(image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)
+
+    def shaped(decode: Callable) -> Callable[[bytes], np.ndarray]:
+        def decoded(content: bytes) -> np.ndarray:
+            image = np.asarray(decode(content))
+            image = image[..., None] if image.ndim == 2 else image[..., :3]
+            return image[..., 1:2] if channels == 1 and image.shape[2] == 3 else image
+
+        return decoded
+
+    def avif(image: np.ndarray, quality: int) -> bytes:
+        file = io.BytesIO()
+        subsampling = "4:0:0" if channels == 1 else "4:2:0"
+        Image.fromarray(image).save(
+            file, "AVIF", quality=quality, speed=AVIF_SPEED, subsampling=subsampling
+        )
+        return file.getvalue()
+
+    def from_avif(content: bytes) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(content)).convert("L" if channels == 1 else "RGB"))
+
+    def jpeg(image: np.ndarray, quality: int) -> bytes:
+        return bytes(ic.jpeg8_encode(image, level=quality, optimize=True))
+
+    def webp(image: np.ndarray, quality: int) -> bytes:
+        return bytes(ic.webp_encode(image, level=quality, lossless=False, method=6))
+
+    def jxl(image: np.ndarray, distance: float) -> bytes:
+        return bytes(ic.jpegxl_encode(image, distance=float(distance), effort=7))
+
+    def jpeg2000(image: np.ndarray, db: float) -> bytes:
+        return bytes(ic.jpeg2k_encode(image, level=int(db), codecformat="j2k"))
+
+    lossy = (
+        ("JPEG", "quality", JPEG, jpeg, ic.jpeg8_decode, plain, False),
+        ("WebP", "quality", WEBP, webp, ic.webp_decode, coloured, False),
+        ("AVIF", "quality", AVIF, avif, from_avif, plain, True),
+        ("JPEG XL", "distance", JPEG_XL, jxl, ic.jpegxl_decode, plain, True),
+        ("JPEG 2000", "dB", JPEG_2000, jpeg2000, ic.jpeg2k_decode, plain, False),
+    )
+    lossless = (
+        ("PNG", partial(ic.png_encode, level=9), ic.png_decode, plain, False),
+        ("WebP", partial(ic.webp_encode, lossless=True), ic.webp_decode, coloured, False),
+        ("JPEG XL", partial(ic.jpegxl_encode, lossless=True), ic.jpegxl_decode, plain, True),
+        ("JPEG-LS", ic.jpegls_encode, ic.jpegls_decode, plain, False),
+    )
+
+    def setting(codec, label, encode, decode, prepare, slow, lossless) -> Setting:
+        return Setting(
+            codec, label, lossless, lambda image: encode(prepare(image)), shaped(decode), slow
+        )
+
+    return [
+        setting(
+            codec, f"{word} {value}", partial(_swapped, encode, value), decode, prepare, slow, False
+        )
+        for codec, word, values, encode, decode, prepare, slow in lossy
+        for value in values
+    ] + [
+        setting(codec, "lossless", encode, decode, prepare, slow, True)
+        for codec, encode, decode, prepare, slow in lossless
+    ]
+
+
+def _swapped(encode: Callable, value: float, image: np.ndarray) -> bytes:
+    return encode(image, value)
+
+
+# Lossless, of all raw pixels in one stream.
+STREAMS = {
+    "xz": lambda raw: lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME),
+    "bzip2": lambda raw: bz2.compress(raw, 9),
+    "gzip": lambda raw: gzip.compress(raw, 9, mtime=0),
+}
+
+
+def sheet(images: np.ndarray) -> np.ndarray:
+    """All images as one, row by row of a square, filled up with black: ``[R H, R W, C]``."""
+    n, h, w, c = images.shape
+    side = int(np.ceil(np.sqrt(n)))
+    filled = np.zeros((side * side, h, w, c), images.dtype)
+    filled[:n] = images
+    rows = filled.reshape(side, side, h, w, c).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(rows.reshape(side * h, side * w, c))
+
+
+def cut(whole: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of ``sheet`` for images of shape ``[N, H, W, C]``."""
+    n, h, w, c = shape
+    side = whole.shape[0] // h
+    tiles = whole.reshape(side, h, side, w, c).transpose(0, 2, 1, 3, 4)
+    return tiles.reshape(-1, h, w, c)[:n]
+
+
+def payload_sizes(codec: str, contents: Sequence[bytes]) -> list[int] | None:
+    """Bytes of each file without what a reader could put back, None where that is not known.
+
+    JPEG and JPEG 2000: what all the files start with, tables included.  WebP: the RIFF header,
+    which follows from the length.  Every stripped file is put together again and compared.
+    """
+    if codec in ("JPEG", "JPEG 2000"):
+        shared = _common_start(contents)
+        rests = [content[len(shared) :] for content in contents]
+        again = [shared + rest for rest in rests]
+    elif codec == "WebP":
+        rests = [content[20:] for content in contents]
+        # The chunk's length is that of the rest, less one where a byte of padding is at its end.
+        padded = [content[16:20] != struct.pack("<I", len(content) - 20) for content in contents]
+        again = [_riff(rest, pad) for rest, pad in zip(rests, padded, strict=True)]
+        rests = [rest[: len(rest) - pad] for rest, pad in zip(rests, padded, strict=True)]
+    else:
+        return None
+    if again != list(contents):
+        return None
+    return [len(rest) for rest in rests]
+
+
+def _riff(rest: bytes, pad: bool) -> bytes:
+    size, length = struct.pack("<I", len(rest) + 12), struct.pack("<I", len(rest) - pad)
+    return b"RIFF" + size + b"WEBPVP8 " + length + rest
+
+
+def _common_start(contents: Sequence[bytes]) -> bytes:
+    low, high = min(contents), max(contents)
+    n = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return low[:n]

@@ -1,0 +1,125 @@
+"""The rows of a sweep compared: sizes at equal error, and Bjøntegaard's deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cvae_jax import metrics
+
+OWN, PAYLOAD, TOGETHER = "own file", "payload", "together"  # the regimes, see ``sweep``
+MSE_RANGE = (0.005, 0.0015)
+LEAST_OVERLAP = 0.5  # dB, below which a delta says nothing
+
+Row = dict[str, Any]  # a setting as it was measured
+
+
+def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, Any]:
+    """What the README says: sizes at equal error, and Bjøntegaard's deltas.
+
+    effort: of the rows of a search.
+    """
+    out = {}
+    for name in ours:
+        default = _find(rows, name, "quality 50", TOGETHER)
+        single = _find(rows, name, "quality 50", OWN)
+        own, together = (
+            _smallest(
+                [r for r in rows if r["kind"] in ("lossy", "lossless")], regime, default["mse"]
+            )
+            for regime in (OWN, TOGETHER)
+        )
+        out[name] = {
+            "default": {"bytes_per_image": default["bytes_per_image"], "mse": default["mse"]},
+            "single": {"bytes_per_image": single["bytes_per_image"], "mse": single["mse"]},
+            "smallest_own_file": own,
+            "smallest_together": together,
+            "archive_times_smaller_than_own_files": own["bytes_per_image"]
+            / default["bytes_per_image"],
+            "single_times_smaller_than_own_files": own["bytes_per_image"]
+            / single["bytes_per_image"],
+            "archive_times_smaller_than_together": together["bytes_per_image"]
+            / default["bytes_per_image"],
+            "bjontegaard": {
+                regime: [
+                    delta
+                    for at in (0, effort)
+                    if (delta := bjontegaard(rows, name, regime, at)) is not None
+                ]
+                for regime in (TOGETHER, OWN)
+            },
+        }
+    return out
+
+
+def bjontegaard(rows: Sequence[Row], name: str, regime: str, effort: int) -> Row | None:
+    """BD-rate in % and BD-PSNR in dB against the best of the classical codecs at every rate.
+
+    BD-rate over the part of MSE_RANGE that both curves cover, BD-PSNR over the bytes that both
+    cover; the ranges are stated, and None returned where they hardly meet.  (G. Bjøntegaard,
+    VCEG-M33, with the monotone interpolation that is usual today.)
+    """
+    import bjontegaard as bd
+
+    anchor = _envelope([r for r in rows if r["kind"] == "lossy" and r["regime"] == regime])
+    test = _envelope(
+        [r for r in rows if r["codec"] == name and r["regime"] == regime
+         and ("effort" in r["setting"]) == bool(effort)]
+    )  # fmt: skip
+    if len(anchor) < 2 or len(test) < 2:
+        return None
+    ends = [float(metrics.psnr(mse)) for mse in MSE_RANGE]
+    low = max(ends[0], anchor[0][1], test[0][1])
+    high = min(ends[1], anchor[-1][1], test[-1][1])
+    if high - low < LEAST_OVERLAP:
+        return None
+    clipped = (x for curve in (anchor, test) for x in _clipped(curve, low, high))
+    options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    found = {
+        "effort": effort,
+        "mse_range": [10 ** (-low / 10), 10 ** (-high / 10)],
+        "bd_rate_percent": float(bd.bd_rate(*clipped, **options)),
+    }
+    # At equal bytes, other parts of the curves face each other, and possibly none.
+    fewest, most = max(anchor[0][0], test[0][0]), min(anchor[-1][0], test[-1][0])
+    if fewest < most:
+        whole = (np.array(x) for curve in (anchor, test) for x in zip(*curve, strict=True))
+        found["bytes_range"] = [fewest, most]
+        found["bd_psnr_db"] = float(bd.bd_psnr(*whole, **options))
+    return found
+
+
+def _envelope(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """``(bytes, PSNR)`` of the rows that no other beats in both, by rising rate."""
+    out: list[tuple[float, float]] = []
+    for row in sorted(rows, key=lambda r: (r["bytes_per_image"], r["mse"])):
+        psnr = row["psnr_of_mean_mse"]
+        if psnr is not None and (not out or psnr > out[-1][1]):
+            out.append((row["bytes_per_image"], psnr))
+    return out
+
+
+def _clipped(
+    curve: list[tuple[float, float]], low: float, high: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The curve between two PSNRs: its points, and interpolated ends; never beyond its own."""
+    from scipy.interpolate import PchipInterpolator
+
+    rate, psnr = np.array(curve).T
+    at = np.concatenate([[low], psnr[(psnr > low) & (psnr < high)], [high]])
+    return np.exp(PchipInterpolator(psnr, np.log(rate))(at)), at
+
+
+def _find(rows: Sequence[Row], codec: str, setting: str, regime: str) -> Row:
+    return next(
+        r for r in rows if (r["codec"], r["setting"], r["regime"]) == (codec, setting, regime)
+    )
+
+
+def _smallest(rows: Sequence[Row], regime: str, mse: float) -> Row:
+    """The fewest bytes of a regime at an error no higher than this."""
+    good = [r for r in rows if r["regime"] == regime and r["mse"] <= mse]
+    best = min(good, key=lambda r: r["bytes_per_image"])
+    return {k: best[k] for k in ("codec", "setting", "bytes_per_image", "mse")}

@@ -1,0 +1,193 @@
+"""Every setting of every codec on the same images: bytes, error, time.
+
+Real files, decoded again; three regimes: ``own file`` (each image alone), ``payload`` (own files
+less what a reader could put back) and ``together`` (all images as one sheet, stream or archive).
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cvae_jax import metrics
+from cvae_jax.batching import microbatched, stream
+from cvae_jax.codec import Codec
+from cvae_jax.pixels import to_unit
+from cvae_jax.study import classical, pca
+from cvae_jax.study.compare import OWN, PAYLOAD, TOGETHER, Row, compare
+
+QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
+EFFORT = 1
+SINGLES = 1000  # images, evenly spread, of which the slow codecs and this one make own files
+SHOWN = 12  # images that are kept as each setting decodes them, for pictures
+SSIM_SIZE = 11
+
+Say = Callable[[str], None]
+
+
+class Study(NamedTuple):
+    report: dict[str, Any]  # images, image_shape, rows, comparisons: as JSON can hold it
+    shown: list[np.ndarray]  # for each row the first SHOWN images as they were decoded
+
+
+def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say: Say) -> Study:
+    """The whole study on uint8 ``[N, H, W, C]`` images; ``training`` is what PCA is fitted to.
+
+    say: gets a line about each setting as soon as it is measured.
+    """
+    rows: list[Row] = []
+    shown: list[np.ndarray] = []
+
+    def add(found: Iterable[tuple[Row, np.ndarray]]) -> None:
+        for row, decoded in found:
+            rows.append(row)
+            shown.append(decoded)
+            say(
+                f"{row['codec']}, {row['setting']}, {row['regime']}: "
+                f"{row['bytes_per_image']:.2f} bytes, MSE {row['mse']:.5f}"
+            )
+
+    for name, codec in codecs.items():
+        add(_ours(name, codec, images))
+    add(_principal_components(images, training))
+    add(_classical(images))
+    add(_streams(images))
+    report = {
+        "images": len(images),
+        "image_shape": list(images.shape[1:]),
+        "rows": rows,
+        "comparisons": compare(rows, list(codecs), EFFORT),
+    }
+    return Study(report, shown)
+
+
+def _row(
+    codec: str,
+    setting: str,
+    regime: str,
+    sizes: float,
+    images: np.ndarray,
+    decoded: np.ndarray,
+    *,
+    encode: float | None,
+    decode: float | None,
+    kind: str = "lossy",
+) -> tuple[Row, np.ndarray]:
+    """sizes: bytes of all images together; encode, decode: seconds for them."""
+    row = {
+        "codec": codec,
+        "setting": setting,
+        "kind": kind,
+        "regime": regime,
+        "images": len(images),
+        "bytes_per_image": sizes / len(images),
+        **quality(images, decoded),
+        "encode_ms_per_image": None if encode is None else 1e3 * encode / len(images),
+        "decode_ms_per_image": None if decode is None else 1e3 * decode / len(images),
+    }
+    return row, decoded[:SHOWN]
+
+
+def quality(images: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
+    """MSE, PSNR of the mean MSE, mean PSNR (of images not exact, in dB), SSIM; of uint8 images."""
+    mse, ssim = stream(_measure, images, decoded)
+    inexact = mse[mse > 0]
+    mean = float(mse.mean(dtype=np.float64))
+    return {
+        "mse": mean,
+        "psnr_of_mean_mse": float(metrics.psnr(mean)) if mean else None,
+        "mean_psnr": float(metrics.psnr(inexact).mean()) if len(inexact) else None,
+        "ssim": float(ssim.mean(dtype=np.float64)) if min(images.shape[1:3]) >= SSIM_SIZE else None,
+    }
+
+
+@jax.jit
+@microbatched
+def _measure(images: Array, decoded: Array) -> tuple[Array, Array]:
+    x, y = to_unit(images), to_unit(decoded)
+    small = min(x.shape[1:3]) < SSIM_SIZE
+    return metrics.mse(x, y), jnp.zeros(len(x)) if small else metrics.ssim(x, y)
+
+
+def _timed(f: Callable) -> tuple[Any, float]:
+    started = time.perf_counter()
+    out = f()
+    return out, time.perf_counter() - started
+
+
+def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
+    codec.decompress(codec.compress(images[:4096]))  # compiled before it is timed
+    for effort, qualities in ((0, QUALITIES), (EFFORT, SEARCHED)):
+        for quality in qualities:
+            content, encode = _timed(functools.partial(codec.compress, images, quality, effort))
+            decoded, decode = _timed(functools.partial(codec.decompress, content))
+            setting = f"quality {quality}, effort {effort}" if effort else f"quality {quality}"
+            yield _row(
+                name, setting, TOGETHER, len(content), images, decoded,
+                encode=encode, decode=decode, kind="ours",
+            )  # fmt: skip
+            if not effort:
+                symbols, step = codec.encode_symbols(_some(images), quality)
+                sizes = sum(len(codec.pack_single(one, step)) for one in symbols)
+                yield _row(
+                    name, setting, OWN, sizes, _some(images), _some(decoded),
+                    encode=None, decode=None, kind="ours",
+                )  # fmt: skip
+
+
+def _some(images: np.ndarray) -> np.ndarray:
+    """About SINGLES of the images, spread over all of them: a test set's start may be easier."""
+    return images[:: max(1, len(images) // SINGLES)]
+
+
+def _principal_components(
+    images: np.ndarray, training: np.ndarray
+) -> Iterable[tuple[Row, np.ndarray]]:
+    model = pca.fit(training, components=16)
+    for bits in (0, 1, 2, 3, 4):
+        content, decoded = model.code(images, bits)
+        yield _row(
+            "PCA, 16 components", f"step 1/{2**bits}", TOGETHER, content, images, decoded,
+            encode=None, decode=None, kind="baseline",
+        )  # fmt: skip
+
+
+def _classical(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
+    whole = classical.sheet(images)
+    for setting in classical.settings(images.shape[3]):
+        alone = _some(images) if setting.slow else images
+        files, encode = _timed(lambda s=setting, x=alone: [s.encode(image) for image in x])
+        decoded, decode = _timed(lambda s=setting, f=files: np.stack([s.decode(x) for x in f]))
+        row = functools.partial(
+            _row,
+            setting.codec,
+            setting.label,
+            encode=encode,
+            decode=decode,
+            kind="lossless" if setting.lossless else "lossy",
+        )
+        yield row(OWN, sum(map(len, files)), alone, decoded)
+        payload = None if setting.lossless else classical.payload_sizes(setting.codec, files)
+        if payload:
+            yield row(PAYLOAD, sum(payload), alone, decoded)
+        file, encode = _timed(lambda s=setting: s.encode(whole))
+        decoded, decode = _timed(lambda s=setting, f=file: classical.cut(s.decode(f), images.shape))
+        yield row(TOGETHER, len(file), images, decoded, encode=encode, decode=decode)
+
+
+def _streams(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
+    raw = images.tobytes()
+    for name, compress in classical.STREAMS.items():
+        content, encode = _timed(functools.partial(compress, raw))
+        yield _row(
+            name, "best", TOGETHER, len(content), images, images,
+            encode=encode, decode=None, kind="lossless",
+        )  # fmt: skip

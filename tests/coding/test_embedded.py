@@ -1,0 +1,86 @@
+"""A decoder as bytes: the same after the trip, and refused when it is not one."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import synthetic_tables
+from safetensors.numpy import load, save
+
+from cvae_jax.coding import embedded
+from cvae_jax.config import ModelConfig
+from cvae_jax.errors import ConfigError, FormatError
+from cvae_jax.modules import init_params
+
+MODEL = ModelConfig(height=9, width=8, latent_dim=3, filters=(4, 2), dense_width=8)
+PARAMS = init_params(MODEL, jax.random.key(0))
+TABLES = synthetic_tables(components=2, latent_dim=3)
+BLOB = embedded.pack(MODEL, PARAMS, TABLES, "float32")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0), ("float16", 1e-3)])
+def test_a_decoder_survives(dtype, tolerance):
+    blob = embedded.pack(MODEL, PARAMS, TABLES, dtype)
+    model, params, tables = embedded.unpack(blob)
+    assert model == MODEL
+    assert tables.digest == TABLES.digest
+    assert set(params) == {"decoder"}
+    assert jax.tree.structure(params["decoder"]) == jax.tree.structure(PARAMS["decoder"])
+    for ours, theirs in zip(
+        jax.tree.leaves(params["decoder"]), jax.tree.leaves(PARAMS["decoder"]), strict=True
+    ):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs, atol=tolerance)
+
+
+def test_the_digest_is_of_the_decoder_alone():
+    digest = embedded.digest(PARAMS)
+    assert digest == embedded.digest({"decoder": PARAMS["decoder"]})
+    other = jax.tree.map(lambda leaf: leaf, PARAMS)
+    other["decoder"]["dense"]["bias"] = other["decoder"]["dense"]["bias"].at[0].set(1e-9)
+    assert digest != embedded.digest(other)
+
+
+def test_values_that_do_not_fit_are_refused():
+    large = jax.tree.map(lambda leaf: leaf + 1e6, PARAMS)
+    with pytest.raises(ConfigError, match="float32"):
+        embedded.pack(MODEL, large, TABLES, "float16")
+    with pytest.raises(ConfigError, match="float16 or float32"):
+        embedded.pack(MODEL, PARAMS, TABLES, "float64")
+
+
+def changed(arrays=None, **settings):
+    held = {**load(BLOB), **(arrays or {})}
+    model = {"height": 9, "width": 8, "channels": 1, "latent_dim": 3}
+    model |= {"filters": [4, 2], "dense_width": 8, **settings}
+    return save({k: v for k, v in held.items() if v is not None}, {"model": json.dumps(model)})
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"",
+        BLOB[:-1],
+        BLOB + b"\0",
+        b"\xff" * 8 + BLOB[8:],
+        changed(latent_dim=4),
+        changed(height=2**40),
+        changed(height=-1),
+        changed(filters=[2**14] * 40),
+        changed(filters="ab"),
+        changed(unknown=1),
+        changed({"tables": None}),
+        changed({"tables": np.zeros(5, np.uint8)}),
+        changed({"dense/bias": None}),
+        changed({"dense/bias": np.zeros(3, np.float32)}),
+        changed({"more": np.zeros(3, np.float32)}),
+    ],
+)
+def test_anything_else_is_refused(blob):
+    with pytest.raises(FormatError):
+        embedded.unpack(blob)
+
+
+def test_an_unchanged_one_is_not():
+    assert embedded.unpack(changed())[0] == MODEL

@@ -1,0 +1,39 @@
+"""Which checkpoint a path means."""
+
+import checkpoint_samples
+from checkpoint_samples import CONFIG, failure, params_of
+
+from cvae_jax.runs import manifest, retention
+from cvae_jax.runs.find import find
+
+originals = checkpoint_samples.originals
+saved = checkpoint_samples.saved
+workdir = checkpoint_samples.workdir
+
+
+class TestFind:
+    def test_a_workdir_means_its_best_step(self, workdir):
+        assert find(workdir).name == "00000002"
+
+    def test_without_scores_the_newest(self, tmp_path):
+        for step in (5, 10):
+            retention.save_step(tmp_path, step, {"params": params_of(step)}, CONFIG)
+        assert find(tmp_path).name == "00000010"
+
+    def test_a_step(self, workdir):
+        assert find(workdir / "steps" / "00000003").name == "00000003"
+
+    def test_a_released_checkpoint_with_a_model_card(self, saved):
+        (saved / "README.md").write_text("A model card.")
+        assert find(saved) == saved
+
+    def test_a_wrong_path_says_what_was_looked_for_and_what_is_near(self, saved, workdir):
+        parent = saved.parent
+        for wrong in (parent / "relaesed", parent / "run" / "steps" / "7", parent):
+            message = failure(find, wrong)
+            assert str(wrong) in message
+            assert manifest.NAME in message
+        assert "released, run" in failure(find, parent / "nowhere" / "at" / "all")
+        assert "00000001, 00000002" in failure(find, workdir / "steps" / "00000007")
+        assert "holds none" in failure(find, saved / "params")
+        assert "config.json" in failure(find, saved / "config.json")

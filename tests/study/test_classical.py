@@ -1,0 +1,69 @@
+"""The other codecs: what each encodes comes back, and each dial does something."""
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from cvae_jax import data
+from cvae_jax.study import classical
+
+IMAGES = np.stack([data.read_image(p) for p in data.list_images(ROOT / "examples" / "digits")])
+COLOUR = np.repeat(IMAGES, 3, axis=3)
+COLOUR[..., 0] //= 2
+
+
+def error(a, b):
+    return np.mean((a.astype(float) - b) ** 2) / 255**2
+
+
+@pytest.mark.parametrize("images", [IMAGES, COLOUR], ids=["grey", "colour"])
+def test_every_dial_trades_bytes_for_error(images):
+    """A flat line would be a fault of ours: a level that is ignored, a codec that is lossless."""
+    curves = {}
+    whole = classical.sheet(images)
+    for setting in classical.settings(images.shape[3]):
+        content = setting.encode(whole)
+        decoded = classical.cut(setting.decode(content), images.shape)
+        assert decoded.shape == images.shape
+        assert decoded.dtype == np.uint8
+        if setting.lossless:
+            assert np.array_equal(decoded, images), setting.codec
+        else:
+            curves.setdefault(setting.codec, []).append((len(content), error(decoded, images)))
+    assert set(curves) == {"JPEG", "WebP", "AVIF", "JPEG XL", "JPEG 2000"}
+    for codec, points in curves.items():
+        sizes, errors = zip(*sorted(points), strict=True)
+        assert len(set(sizes)) >= len(points) - 1, codec
+        assert min(errors) > 0, codec
+        assert errors[0] > 3 * errors[-1], codec
+
+
+def test_sheets():
+    for n in (1, 3, 4, 10):
+        assert np.array_equal(
+            classical.cut(classical.sheet(IMAGES[:n]), IMAGES[:n].shape), IMAGES[:n]
+        )
+    assert np.array_equal(classical.sheet(IMAGES)[28:56, 28:56], IMAGES[5])
+
+
+def test_only_what_a_reader_can_put_back_is_stripped():
+    for setting in classical.settings(1):
+        if setting.lossless:
+            continue
+        files = [setting.encode(image) for image in IMAGES]
+        payload = classical.payload_sizes(setting.codec, files)
+        if setting.codec in ("AVIF", "JPEG XL"):
+            assert payload is None
+        else:
+            assert all(0 < p < len(f) for p, f in zip(payload, files, strict=True)), setting
+    assert classical.payload_sizes("WebP", [b"RIFF, or not" + bytes(20)]) is None
+
+
+def test_streams_are_those_of_the_standard_library():
+    import bz2
+    import gzip
+    import lzma
+
+    raw = IMAGES.tobytes()
+    for name, library in (("xz", lzma), ("bzip2", bz2), ("gzip", gzip)):
+        assert library.decompress(classical.STREAMS[name](raw)) == raw
