@@ -33,9 +33,8 @@ from cvae_jax.batching import microbatched, stream
 from cvae_jax.bitstream import Archive, FileDecoder, Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.bitstream.container import Labels
-from cvae_jax.coding import embedded, quantize, target
+from cvae_jax.coding import embedded, quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
-from cvae_jax.coding.search import Refiner
 from cvae_jax.coding.tables import Tables
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CheckpointError, ConfigError, DataError, FormatError
@@ -84,8 +83,8 @@ class Codec:
         return jax.jit(microbatched(lambda z: pixels.to_levels(decode(self.params, z, self.model))))
 
     @functools.cached_property
-    def _refiner(self) -> Refiner:
-        return Refiner(lambda z: decode(self.params, z, self.model), self.tables)
+    def _refiner(self) -> search.Refiner:
+        return search.Refiner(lambda z: decode(self.params, z, self.model), self.tables)
 
     def made_by(self) -> Record:
         """The record of its making.
@@ -164,12 +163,29 @@ class Codec:
           CheckpointError: the checkpoint has no coding tables.
           ConfigError, DataError: an impossible setting or image.
         """
-        alone = np.ndim(images) == 2 or np.shape(images) == self.model.image_shape
-        if alone and (names is not None or labels is not None or embed_model):
-            raise ConfigError("a single image has no names, labels or embedded model")
+        if pixels.is_single(images, self.model.image_shape):
+            if names is not None or labels is not None or embed_model:
+                raise ConfigError("a single image has no names, labels or embedded model")
+            symbols, step = self.encode_symbols(images, quality, effort, progress)
+            return self.pack(symbols[0], step)
         symbols, step = self.encode_symbols(images, quality, effort, progress)
-        if alone:
-            return self.pack_single(symbols[0], step)
+        return self.pack(symbols, step, names=names, labels=labels, embed_model=embed_model)
+
+    def pack(
+        self,
+        symbols: np.ndarray,
+        step: int,
+        *,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+        embed_model: str | None = None,
+    ) -> bytes:
+        """The file of one image, int32 ``[D]`` symbols, or an archive, ``[N, D]``; as ``compress``.
+
+        step: of the quantiser that made the symbols (``encode_symbols``).
+        """
+        if symbols.ndim == 1:
+            return bitstream.single.encode(symbols, step, self.tables, self.identity)
         for what, given in (("names", names), ("labels", labels)):
             if given is not None and len(given) != len(symbols):
                 raise DataError(f"{len(given)} {what} for {len(symbols)} images")
@@ -189,24 +205,23 @@ class Codec:
         effort: int = 0,
         progress: OnProgress = unwatched,
     ) -> tuple[np.ndarray, int]:
-        """What ``compress`` codes: int32 ``[N, D]``, and the quantiser's step in units."""
-        if not 0 <= effort <= 9:
-            raise ConfigError(f"effort must be from 0 to 9, not {effort}")
-        step, tables = quantize.step(quality), self.tables
-        images = self._images(images)
-        out = np.empty((len(images), self.model.latent_dim), np.int32)
-        for start in range(0, len(images), BLOCK):
+        """What a file holds of images: int32 ``[N, D]``, and the quantiser's step in units."""
+        step = quantize.step(quality)
+        search.check_effort(effort)
+        arranged = self._images(images)
+        out = np.empty((len(arranged), self.model.latent_dim), np.int32)
+        for start in range(0, len(arranged), BLOCK):
             rows = slice(start, start + BLOCK)
-            z_mean = stream(self._z_mean, images[rows])
-            out[rows] = quantize.quantize(z_mean, tables, step)
-            if effort:
-                out[rows] = self._refiner.refine(images[rows], out[rows], step, effort)
+            z_mean = stream(self._z_mean, arranged[rows])
+            out[rows] = self._symbols(arranged[rows], z_mean, step, effort)
             progress(len(z_mean))
         return out, step
 
-    def pack_single(self, symbols: np.ndarray, step: int) -> bytes:
-        """The file of one image: its int32 ``[D]`` symbols, of this step."""
-        return bitstream.single.encode(symbols, step, self.tables, self.identity)
+    def _symbols(
+        self, images: np.ndarray, z_mean: np.ndarray, step: int, effort: int
+    ) -> np.ndarray:
+        symbols = quantize.quantize(z_mean, self.tables, step)
+        return self._refiner.refine(images, symbols, step, effort) if effort else symbols
 
     def find_quality(
         self,
@@ -215,31 +230,48 @@ class Codec:
         target_bytes: float | None = None,
         target_psnr: float | None = None,
         effort: int = 0,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+        embed_model: str | None = None,
+        progress: OnProgress = unwatched,
     ) -> int:
         """The quality that meets a target, by bisection.
 
-        target_bytes: at most so many per image, everything in the file included.
-        target_psnr: at least so many dB, of the mean squared error over all images.
+        target_bytes: at most so many per image, of the very file that ``compress`` makes of all
+        these arguments; target_psnr: at least so many dB, of the mean squared error over all.
+        progress: told how many images each of the ``target.PROBES`` probes, at most, has done.
 
         Raises:
-          ConfigError: not exactly one target, or one that no quality meets.
+          ConfigError: not exactly one target, no number, or one that no quality meets.
         """
         if (target_bytes is None) == (target_psnr is None):
             raise ConfigError("give one of target_bytes and target_psnr")
+        search.check_effort(effort)
         arranged = self._images(images)
         if not len(arranged):
             raise DataError("no images to find a quality for")
+        alone = pixels.is_single(images, self.model.image_shape)
+        z_mean = stream(self._z_mean, arranged)  # the same at every quality
+
+        def probe(quality: int) -> tuple[np.ndarray, int]:
+            step = quantize.step(quality)
+            symbols = self._symbols(arranged, z_mean, step, effort)
+            progress(len(symbols))
+            return symbols, step
+
         if target_bytes is not None:
-            return target.quality_for_bytes(
-                lambda quality: len(self.compress(images, quality, effort)) / len(arranged),
-                target_bytes,
-            )
+            extras = {"names": names, "labels": labels, "embed_model": embed_model}
+
+            def bytes_per_image(quality: int, **extras: Any) -> float:
+                symbols, step = probe(quality)
+                packed = self.pack(symbols[0] if alone else symbols, step, **extras)
+                return len(packed) / len(arranged)
+
+            return target.quality_for_bytes(bytes_per_image, target_bytes, extras)
         assert target_psnr is not None  # one of the two is given
         levels = pixels.to_levels(arranged)
         return target.quality_for_psnr(
-            lambda quality: mse_of_levels(
-                self.decode_symbols(*self.encode_symbols(arranged, quality, effort)), levels
-            ),
+            lambda quality: mse_of_levels(self.decode_symbols(*probe(quality)), levels),
             target_psnr,
         )
 

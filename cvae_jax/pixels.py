@@ -73,6 +73,11 @@ def as_images(images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
     return images
 
 
+def is_single(images: Any, image_shape: tuple[int, int, int]) -> bool:
+    """Whether these are one image, ``[H, W]`` or ``[H, W, C]``, and not an array of images."""
+    return np.ndim(images) == 2 or np.shape(images) == image_shape
+
+
 def as_latents(z: Any, latent_dim: int) -> np.ndarray:
     """Checks latents and brings them to float32 ``[N, D]``, from ``[N, D]`` or ``[D]``.
 

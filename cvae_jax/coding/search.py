@@ -18,6 +18,7 @@ from jax import Array, lax
 from cvae_jax.batching import microbatched, stream
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, dequantize, quantize, step
 from cvae_jax.coding.tables import Book, Tables
+from cvae_jax.errors import ConfigError
 from cvae_jax.pixels import to_unit
 
 SWEEPS = 3  # over the dimensions, for each quadratic model
@@ -26,6 +27,12 @@ PROBES = 64  # images that the curvature is first measured on
 BLOCK = 2048  # images whose quadratic models are in memory at once
 
 Decode = Callable[[Array], Array]  # [B, D] -> [B, H, W, C] in [0, 1]
+
+
+def check_effort(effort: int) -> None:
+    """Raises ConfigError for an effort other than 0 (no search) to 9 rounds."""
+    if not 0 <= effort <= 9:
+        raise ConfigError(f"effort must be from 0 to 9, not {effort}")
 
 
 class Refiner:

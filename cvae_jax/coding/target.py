@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from cvae_jax.errors import ConfigError
 
+PROBES = 7  # qualities that are tried, at most: 2**7 > 101
 
-def quality_for_bytes(bytes_per_image: Callable[[int], float], target: float) -> int:
-    """The highest quality that takes at most ``target`` bytes per image.
+
+class Size(Protocol):
+    """Bytes per image of the file of a quality, with what else is to go into it."""
+
+    def __call__(self, quality: int, **extras: Any) -> float: ...
+
+
+def quality_for_bytes(size: Size, target: float, extras: Mapping[str, Any]) -> int:
+    """The highest quality whose file takes at most ``target`` bytes per image.
+
+    extras: what goes into the file beside symbols (names, labels, the model), by name; None
+    where there is none.
 
     Raises:
-      ConfigError: even quality 0 takes more.
+      ConfigError: even the file of quality 0 takes more, or the target is no number.
     """
-    found = _first(lambda quality: bytes_per_image(quality) > target) - 1
-    if found < 0:
-        raise ConfigError(f"no quality from 0 to 100 reaches {target} bytes with these images")
-    return found
+    _check(target, "bytes per image")
+    found = _first(lambda quality: size(quality, **extras) > target) - 1
+    if found >= 0:
+        return found
+    given = [name.replace("_", " ") for name, value in extras.items() if value is not None]
+    fault = f"the smallest file, of quality 0, takes {size(0, **extras):.2f} bytes per image"
+    if given:
+        fault += f", and {size(0):.2f} without {' and '.join(given)}"
+    raise ConfigError(f"{target:g} bytes per image cannot be met: {fault}")
 
 
 def quality_for_psnr(mse: Callable[[int], float], target: float) -> int:
     """The lowest quality that gives at least ``target`` dB, of the mean squared error.
 
     Raises:
-      ConfigError: even quality 100 gives less.
+      ConfigError: even quality 100 gives less, or the target is no number.
     """
+    _check(target, "dB")
     found = _first(lambda quality: mse(quality) <= 10 ** (-target / 10))
     if found > 100:
-        raise ConfigError(f"no quality from 0 to 100 reaches {target} dB with these images")
+        best = -10 * math.log10(mse(100))
+        raise ConfigError(f"{target:g} dB cannot be met: quality 100 gives {best:.2f} dB")
     return found
+
+
+def _check(target: float, unit: str) -> None:
+    if not (math.isfinite(target) and target > 0):
+        raise ConfigError(f"a target must be a positive number of {unit}, not {target:g}")
 
 
 def _first(holds: Callable[[int], bool]) -> int:

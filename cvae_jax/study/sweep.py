@@ -136,7 +136,7 @@ def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np
             )  # fmt: skip
             if not effort:
                 symbols, step = codec.encode_symbols(_some(images), quality)
-                sizes = sum(len(codec.pack_single(one, step)) for one in symbols)
+                sizes = sum(len(codec.pack(one, step)) for one in symbols)
                 yield _row(
                     name, setting, OWN, sizes, _some(images), _some(decoded),
                     encode=None, decode=None, kind="ours",
