@@ -1,7 +1,11 @@
 """Files written by their names: never outside the folder, never half."""
 
+import subprocess
+import sys
+
 import pytest
-from test_files import everything_below
+from conftest import ROOT
+from test_files import everything_below, run_with_little_room
 
 from cvae_jax.cli import folders
 from cvae_jax.errors import ConfigError, FormatError
@@ -28,6 +32,21 @@ NAMES = ["a.png", "deep/er/b.png", "deep/ü.png"]
         ["a", "a/b"],
         ["trailing."],
         ["", "b"],
+        ["CON"],
+        ["deep/nul.png"],
+        ["Com1.tar.gz"],
+        ["lpt9 .txt"],
+        ["COM\xb9"],
+        ["a\u202egnp.exe"],
+        ["a\u2066b"],
+        ["a\u200fb"],
+        ["a\u061cb"],
+        ["a\x85b"],
+        ["a\u2028b"],
+        ["a\udcffb"],
+        ["\u00e9", "e\u0301"],
+        ["\u00dc/a", "u\u0308/A"],
+        ["\u00dc", "u\u0308/a"],
     ],
 )
 def test_dangerous_names_are_refused_before_anything_is_written(tmp_path, names):
@@ -78,3 +97,36 @@ def test_links_in_the_way_are_never_followed(tmp_path):
     (tmp_path / "linked").symlink_to(outside)
     with pytest.raises(ConfigError, match="no folder"):
         folders.extract(tmp_path / "linked", ["x"], lambda i: b"", force=True)
+
+
+def test_harmless_names_are_not_refused(tmp_path):
+    fine = ["COM10", "console.png", "nullify", "a\u200db", "é/e", "e\u0301x/e", "COM0x", "a.con"]
+    folders.extract(tmp_path / "out", fine, lambda i: b"", force=False)
+    assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == len(fine)
+
+
+def test_a_killed_writers_folder_is_removed_by_the_next(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from cvae_jax.cli import folders\n"
+        "def content(i):\n    if i: os.kill(os.getpid(), 9)\n    return b'half'\n"
+        "folders.extract(Path(sys.argv[1]), ['a', 'b'], content, force=True)\n"
+    )
+    out = tmp_path / "out"
+    done = subprocess.run([sys.executable, "-c", code, str(out)], cwd=ROOT)
+    assert done.returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.is_dir()
+    folders.extract(out, ["a"], lambda i: b"", force=False)
+    assert everything_below(tmp_path) == ["out", "out/a"]
+
+
+def test_errors_of_writing_name_the_file_that_is_meant(tmp_path):
+    """Not its temporary, and not nothing, as the system does where the disk is full."""
+    shown = run_with_little_room(
+        "from cvae_jax.cli import folders\n"
+        "big = lambda i: bytes(99 + 10**6 * i)\n"
+        "folders.extract(Path('out'), ['a', 'b/c'], big, force=False)\n",
+        tmp_path,
+    )
+    assert shown == "error: out/b/c: File too large\n"
+    assert everything_below(tmp_path) == []
