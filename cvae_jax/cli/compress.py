@@ -36,14 +36,14 @@ class Worst(NamedTuple):
 
 
 def compress(args: Namespace) -> Report:
+    if args.quality is not None:
+        quantize.step(args.quality)  # raises ConfigError, as the next line does
+    search.check_effort(args.effort)
     output = outputs.for_compressed(args.inputs, args.output)
     sources = inputs.expand(args.inputs)
     read = [source.path for source in sources if source.path]
     read += [Path(args.labels)] if args.labels else []
     outputs.check([output], read, force=args.force)
-    if args.quality is not None:
-        quantize.step(args.quality)  # raises ConfigError, as the next line does
-    search.check_effort(args.effort)
 
     c = models.named(args.ckpt)
     found = inputs.read(

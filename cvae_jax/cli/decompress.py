@@ -12,7 +12,7 @@ import numpy as np
 from cvae_jax import bitstream
 from cvae_jax.cli import models, outputs
 from cvae_jax.cli.folders import file_names, numbered
-from cvae_jax.cli.outputs import Output, ToFile, ToFolder
+from cvae_jax.cli.outputs import Output, ToFolder
 from cvae_jax.cli.paths import check_inside
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, DataError, FormatError
@@ -33,7 +33,7 @@ def decompress(args: Namespace) -> Report:
     content = models.read(args.input)
     is_archive = _is_archive(content, args.keep_going)
     output = outputs.for_images(args.input, args.output, is_archive=is_archive)
-    labels_to = [ToFile(Path(args.labels))] if args.labels else []
+    labels_to = [outputs.to_file(args.labels)] if args.labels else []
     read = [] if args.input == "-" else [Path(args.input)]
     outputs.check([output, *labels_to], read, force=args.force)
 

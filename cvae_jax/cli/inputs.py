@@ -62,6 +62,8 @@ def read(
         for name, given in sources:
             path = stack.enter_context(_spooled(stdin)) if given is None else given
             shown = "standard input" if given is None else str(given)
+            if not path.is_file():  # reading a FIFO or a device may never end
+                raise DataError(f"{shown}: no regular file; give it as standard input, with -")
             reader = _array_reader(path)
             try:
                 if reader:

@@ -53,7 +53,7 @@ def for_compressed(inputs: Sequence[str], given: str | None) -> ToStdout | ToFil
       ConfigError: it says nothing, and the inputs are several, or have no name to go by.
     """
     if given is not None:
-        return ToStdout() if _is_stdout(given) else ToFile(_file(given))
+        return ToStdout() if _is_stdout(given) else to_file(given)
     if list(inputs) == ["-"]:
         return ToStdout()
     if len(inputs) > 1:
@@ -95,6 +95,13 @@ def for_images(source: str, given: str | None, *, is_archive: bool) -> Output:
     if suffix in (*data.SUFFIXES, ".npz", SUFFIX):
         raise ConfigError(f"{path}: images are written as {' '.join(WRITABLE)}")
     return ToFolder(path)
+
+
+def to_file(given: str) -> ToFile:
+    """A file to write.  Raises ConfigError for a name that only a folder can have."""
+    if not given or _names_a_folder(given):
+        raise ConfigError(f"{given!r} names a folder; name a file")
+    return ToFile(Path(given))
 
 
 def check(outputs: Sequence[Output], inputs: Sequence[Path], *, force: bool) -> None:
@@ -189,9 +196,3 @@ def _is_stdout(given: str) -> bool:
 
 def _names_a_folder(given: str) -> bool:
     return given.endswith(("/", os.sep))
-
-
-def _file(given: str) -> Path:
-    if not given or _names_a_folder(given):
-        raise ConfigError(f"{given!r} names a folder; name a file")
-    return Path(given)

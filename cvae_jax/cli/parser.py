@@ -45,7 +45,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         help="image files, folders of them, globs, .npy/.npz or IDX files, or - for standard input",
     )
-    output(sub, "file to write, - for standard output (default: the input's name with .cvae)")
+    output(
+        sub,
+        "file to write, - for standard output (default: the input's name with .cvae, if it is one)",
+    )
     how = sub.add_mutually_exclusive_group()
     how.add_argument(
         "-q", "--quality", type=finite, help="0 to 100 (default: 50): bytes and fidelity"
@@ -84,8 +87,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("input", metavar="FILE", help="or - for standard input")
     output(
         sub,
-        "folder, .npy file, image file (of a single image), or - for standard output: .npy, or "
-        "PNG of a single image (default: the input's name without its suffix)",
+        "folder (ends in /, is there, or has no suffix of a file), .npy file, image file (of a "
+        "single image), or - for standard output: .npy, or PNG of a single image (default: the "
+        "input's name without its suffix)",
     )
     sub.add_argument("--labels", metavar="FILE", help="write the labels to this .npy file")
     sub.add_argument(
@@ -123,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = bool({"-j", "--json"} & set(words))  # also where the words cannot be parsed
     try:
         args = parser().parse_args(words)
-        as_json = args.json
+        as_json = getattr(args, "json", False) is True
         # What is reported must not be mixed with a file that goes to standard output.
         to = sys.stderr if _writes_to_stdout(args) else sys.stdout
         _check_text(args)
