@@ -179,7 +179,7 @@ def test_a_fifo_is_written_into_and_can_be_no_input(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     got = []
-    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()))
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()), daemon=True)
     reader.start()
     with files.whole(fifo, force=False) as file:
         assert not file.readable()

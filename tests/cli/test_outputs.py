@@ -112,7 +112,9 @@ def test_a_fifo_is_written_into(cvae, archive, tmp_path):
         (["concat", "a.cvae", "-o", "fifo", "-f"], archive.read_bytes()),
     ):
         got = []
-        reader = threading.Thread(target=lambda got=got: got.append(open("fifo", "rb").read()))  # noqa: SIM115
+        reader = threading.Thread(
+            target=lambda got=got: got.append((tmp_path / "fifo").read_bytes()), daemon=True
+        )
         reader.start()
         assert cvae(*argv)[0] == 0
         reader.join(10)
