@@ -45,10 +45,13 @@ class Archive:
     A context manager: leaving it closes the file.
     """
 
-    def __init__(self, file: BinaryIO, decoder: FileDecoder):
-        """Raises FormatError if damaged, ModelMismatchError if it is not the decoder's."""
+    def __init__(self, file: BinaryIO, decoder: FileDecoder, reader: Reader | None = None):
+        """Raises FormatError if damaged, ModelMismatchError if it is not the decoder's.
+
+        reader: of the file, where there is one already.
+        """
         self._file, self._decoder = file, decoder
-        self.reader = Reader(file)
+        self.reader = Reader(file) if reader is None else reader
         decoder.require(self.reader.header)
         self._newest: tuple[int, Chunk, np.ndarray] | None = None
 

@@ -11,10 +11,12 @@ import json
 import signal
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TextIO
 
 from cvae_jax import __version__, errors
-from cvae_jax.cli.flags import Parser
+from cvae_jax.cli.flags import Parser, finite, positive
+from cvae_jax.errors import ConfigError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,16 +45,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         help="image files, folders of them, globs, .npy/.npz or IDX files, or - for standard input",
     )
-    output(sub, "file to write, - for standard output (default: the input's name with .cvae)")
+    output(
+        sub,
+        "file to write, - for standard output (default: the input's name with .cvae, if it is one)",
+    )
     how = sub.add_mutually_exclusive_group()
     how.add_argument(
-        "-q", "--quality", type=float, help="0 to 100 (default: 50): bytes and fidelity"
+        "-q", "--quality", type=finite, help="0 to 100 (default: 50): bytes and fidelity"
     )
     how.add_argument(
-        "--target-bytes", type=float, metavar="B", help="at most so many bytes per image"
+        "--target-bytes", type=positive, metavar="B", help="at most so many bytes per image"
     )
     how.add_argument(
-        "--target-psnr", type=float, metavar="DB", help="at least so many dB, of the mean error"
+        "--target-psnr", type=positive, metavar="DB", help="at least so many dB, of the mean error"
+    )
+    sub.add_argument(
+        "--min-psnr",
+        type=positive,
+        metavar="DB",
+        help="write nothing if an image comes out below so many dB",
     )
     sub.add_argument(
         "--effort",
@@ -76,8 +87,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("input", metavar="FILE", help="or - for standard input")
     output(
         sub,
-        "folder, .npy file, image file (of a single image), or - for standard output: .npy, or "
-        "PNG of a single image (default: the input's name without its suffix)",
+        "folder (ends in /, is there, or has no suffix of a file), .npy file, image file (of a "
+        "single image), or - for standard output: .npy, or PNG of a single image (default: the "
+        "input's name without its suffix)",
     )
     sub.add_argument("--labels", metavar="FILE", help="write the labels to this .npy file")
     sub.add_argument(
@@ -109,8 +121,25 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    to = sys.stdout
+    as_json = bool({"-j", "--json"} & set(words))  # also where the words cannot be parsed
+    try:
+        args = parser().parse_args(words)
+        as_json = getattr(args, "json", False) is True
+        # What is reported must not be mixed with a file that goes to standard output.
+        to = sys.stderr if _writes_to_stdout(args) else sys.stdout
+        _check_text(args)
+        return _call(args, to)
+    except BaseException as error:
+        if as_json and (failure := errors.failure(error)):
+            told = {"error": failure.line, "exit_code": failure.exit_code}
+            print(json.dumps(told, indent=2), file=to)
+        raise
+
+
+def _call(args: argparse.Namespace, to: TextIO) -> int:
     # Slow to import: after the arguments.
     from cvae_jax import backend
     from cvae_jax.cli import commands
@@ -123,10 +152,28 @@ def main(argv: list[str] | None = None) -> int:
         seconds = round(time.monotonic() - started, 2)
         report.values["seconds"] = seconds
         report.lines.append(f"{seconds} s")
-    # What is reported must not be mixed with a file that goes to standard output.
-    to = sys.stderr if report.values.get("output") == "-" else sys.stdout
-    print(json.dumps(report.values, indent=2) if args.json else "\n".join(report.lines), file=to)
+    for warning in report.warnings:
+        print(f"warning: {errors.one_line(warning)}", file=sys.stderr)
+    lines = "\n".join(errors.one_line(line) for text in report.lines for line in text.split("\n"))
+    print(json.dumps(report.values, indent=2) if args.json else lines, file=to)
     return report.status
+
+
+def _writes_to_stdout(args: argparse.Namespace) -> bool:
+    output = getattr(args, "output", "")
+    inputs = getattr(args, "inputs", [getattr(args, "input", None)])
+    return output in ("-", "/dev/stdout") or (output is None and inputs == ["-"])
+
+
+def _check_text(args: argparse.Namespace) -> None:
+    """Refuses names of files that are no text: they could be neither shown nor stored."""
+    for value in vars(args).values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError as error:
+                    raise ConfigError(f"the name {text!r} is not UTF-8; rename it") from error
 
 
 def _stop(signum: int, frame: Any) -> None:

@@ -1,0 +1,87 @@
+"""Which model a command uses, and the files that it is asked about, each section read once."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import sys
+from pathlib import Path
+
+from cvae_jax import bitstream, codec
+from cvae_jax.bitstream import Chunk
+from cvae_jax.codec import Codec
+from cvae_jax.errors import CheckpointError, FormatError
+
+RELEASED = (
+    Path(__file__).resolve().parents[2] / "checkpoints" / "mnist",
+    Path(sys.prefix) / "share" / "cvae_jax" / "checkpoints" / "mnist",
+)
+
+load = functools.lru_cache(maxsize=1)(codec.load)  # of many files, most are of one model
+
+
+class Reader(bitstream.Reader):
+    """An archive in memory, of which each section is read, checked and inflated once."""
+
+    def __init__(self, content: bytes):
+        super().__init__(io.BytesIO(content))
+        self._chunks: dict[int, Chunk] = {}
+
+    def chunk(self, k: int) -> Chunk:
+        if k not in self._chunks:
+            self._chunks[k] = super().chunk(k)
+        return self._chunks[k]
+
+    @functools.cached_property
+    def _model(self) -> bytes | None:
+        return super().model()
+
+    def model(self) -> bytes | None:
+        return self._model
+
+    def archive(self, c: Codec) -> bitstream.Archive:
+        """The archive as this codec's.  Raises ModelMismatchError if it is another's."""
+        return bitstream.Archive(io.BytesIO(), c.file_decoder, self)
+
+
+def read(name: str) -> bytes:
+    """The content of a file, or of standard input for ``-``."""
+    return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+
+
+def named(ckpt: str | None) -> Codec:
+    """The codec of ``--ckpt``; without it, of the released checkpoint."""
+    return load(ckpt or _released())
+
+
+def of_archive(reader: Reader, ckpt: str | None) -> Codec:
+    """The codec that is to decode an archive: of ``--ckpt``, its own, or the released one.
+
+    Raises:
+      FormatError: the embedded model is damaged.
+      CheckpointError: there is no other.
+    """
+    if reader.has_model and not ckpt:
+        return codec.from_embedded(reader.model(), reader.header.identity)
+    return named(ckpt)
+
+
+def of_damaged(content: bytes, ckpt: str | None) -> Codec:
+    """As ``of_archive``, for an archive of which a part may be lost."""
+    if not ckpt:
+        with contextlib.suppress(FormatError):  # damage is reported where the file is read
+            return of_archive(Reader(content), None)
+        with contextlib.suppress(FormatError):
+            found = bitstream.salvage(content)
+            if found.model is not None:
+                return codec.from_embedded(found.model, found.header.identity)
+    return named(ckpt)
+
+
+def _released() -> Path:
+    for path in RELEASED:
+        if path.is_dir():
+            return path
+    places = " or ".join(map(str, RELEASED))
+    raise CheckpointError(f"no released checkpoint at {places}; name a checkpoint with --ckpt")
