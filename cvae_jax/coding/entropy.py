@@ -91,7 +91,7 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
     symbols = np.empty((n, tables.latent_dim), np.int32)
     escaped: list[tuple[int, int, int]] = []  # image, dimension, row
     for dimension in range(tables.latent_dim):
-        rows = book.row(found.astype(np.int64), dimension)
+        rows = found.astype(np.int64) * tables.latent_dim + dimension
         made = book.is_made(rows, sizes)
         models = iter(book.models(rows[made]))
         column = np.empty(n, np.int32)
