@@ -54,14 +54,19 @@ class Archive:
     """
 
     def __init__(
-        self, file: BinaryIO | Reader, decoder: FileDecoder, allowed: Budget = budget.DEFAULT
+        self,
+        file: BinaryIO,
+        decoder: FileDecoder,
+        reader: Reader | None = None,
+        *,
+        allowed: Budget = budget.DEFAULT,
     ):
-        """file: seekable, or a reader that has opened it (then ``allowed`` is the reader's).
+        """Raises FormatError if damaged, ModelMismatchError if it is not the decoder's.
 
-        Raises FormatError if damaged, ModelMismatchError if it is not the decoder's.
+        reader: of the file, where there is one already; its budget then counts.
         """
-        self._decoder = decoder
-        self.reader = file if isinstance(file, Reader) else Reader(file, allowed)
+        self._file, self._decoder = file, decoder
+        self.reader = Reader(file, allowed) if reader is None else reader
         decoder.require(self.reader.header)
         self._newest: tuple[int, np.ndarray] | None = None
 
@@ -72,7 +77,7 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        self.reader.close()
+        self._file.close()
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -143,11 +148,13 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     found = salvage(data)
     decoder.require(found.header)
     size = len(data) - len(found.model or b"")
-    decoder.require_affordable(sum(chunk.count for chunk in found.chunks), allowed, size)
+    count = sum(chunk.count for chunk in found.chunks)
+    decoder.require_affordable(count, allowed, size)
+    images = np.empty((count, *decoder.header.image_shape), np.uint8)
+    numbers = np.empty(count, np.int64)
     lookups = Meter(budget.LOOKUPS, allowed, size)
     text = Meter(budget.TEXT, allowed, size)
     faults = list(found.faults)
-    images: list[np.ndarray] = []
     names: list[str | None] = []
     ranges: list[tuple[int, int]] = []
     for chunk in found.chunks:
@@ -158,13 +165,14 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
         except FormatError as error:
             faults.append(str(error))
             continue
-        images.append(decoder.decode_symbols(symbols, chunk.step))
+        at = slice(len(names), len(names) + chunk.count)
+        images[at] = decoder.decode_symbols(symbols, chunk.step)
+        numbers[at] = chunk.first + np.arange(chunk.count)
         names += named or [None] * chunk.count
         ranges.append((chunk.first, chunk.count))
-    numbers = [first + np.arange(count) for first, count in ranges]
     return Recovered(
-        np.concatenate([np.empty((0, *decoder.header.image_shape), np.uint8), *images]),
-        np.concatenate([np.empty(0, np.int64), *numbers]),
+        images[: len(names)],
+        numbers[: len(names)],
         names,
         lost(ranges, found.images),
         faults,

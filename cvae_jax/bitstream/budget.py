@@ -22,12 +22,12 @@ class Limit(NamedTuple):
 
 # Of the released models' archives at quality 50, a byte holds some 80 pixels, 4 symbols and
 # 120 lookups, each about 50 ns.
-PIXELS = Limit("pixel values at once", 1 << 24, 2000)
+PIXELS = Limit("pixel values at once", 1 << 24, 512)
 SYMBOLS = Limit("symbols in a chunk", 1 << 22, 64)
-LOOKUPS = Limit("lookups of symbols", 1 << 26, 1 << 10)
+LOOKUPS = Limit("lookups of symbols", 1 << 26, 1 << 9)
 TEXT = Limit("bytes of names or labels", 1 << 24, 16)
 # Only of a model that came with the file; any other is trusted.
-MULTIPLY_ADDS = Limit("multiply-adds of its model", 1 << 37, 1 << 24)
+MULTIPLY_ADDS = Limit("multiply-adds of its model", 1 << 37, 1 << 23)
 ACTIVATIONS = Limit("bytes of memory for its model", 1 << 28, 0)
 
 MICROBATCH = 32  # images that a model holds in memory at once, at most

@@ -166,9 +166,6 @@ class Reader:
         self._kept: dict[int, Chunk] = {}  # the one asked for last comes last
         self._kept_size = 0
 
-    def close(self) -> None:
-        self._file.close()
-
     def __len__(self) -> int:
         """Number of images."""
         return int(self.starts[-1])
@@ -181,17 +178,17 @@ class Reader:
     def meter(self, limit: Limit) -> Meter:
         return Meter(limit, self.allowed, self.paid)
 
-    @functools.cached_property
-    def _model(self) -> bytes:
-        return self._section(HEADER_SIZE, self.model_size, records.MODEL)
-
     def model(self) -> bytes | None:
         """The embedded model, opaque here; None if there is none.
 
         Raises:
           FormatError: it is damaged.
         """
-        return self._model if self.has_model else None
+        return self._embedded if self.has_model else None
+
+    @functools.cached_property
+    def _embedded(self) -> bytes:
+        return self._section(HEADER_SIZE, self.model_size, records.MODEL)
 
     def find(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of images' chunks, and their places in there: ``[n]`` -> two ``[n]``."""
@@ -322,10 +319,11 @@ def _check_names(names: Sequence[str]) -> None:
 
 def unpack_names(chunk: Chunk, meter: Meter) -> list[str] | None:
     """A chunk's names, if ``meter``, of budget.TEXT, lets them have the memory."""
+    meter.spend(_NAME_ROOM * chunk.count)  # once too much is spent, nothing more is inflated
     joined = chunk.joined_names
     if joined is None:
         return None
-    meter.spend(len(joined) * (1 if joined.isascii() else 4) + _NAME_ROOM * chunk.count)
+    meter.spend(len(joined) * (1 if joined.isascii() else 4))
     return records.split_names(joined, chunk.count)
 
 
