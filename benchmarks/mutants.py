@@ -71,7 +71,8 @@ def mutant(rng: np.random.Generator, sample: Sample) -> bytes:
     parts = _Parts.of(data)
     for _ in range(int(rng.integers(1, 3))):
         change = _CHANGES[rng.integers(len(_CHANGES))]
-        parts = change(rng, parts, sample.tables)
+        if parts.chunks:  # a change before may have left none
+            parts = change(rng, parts, sample.tables)
     return parts.assembled(stale_index=rng.random() < 0.15, rng=rng)
 
 
