@@ -34,6 +34,7 @@ from cvae_jax.bitstream import Archive, FileDecoder, Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.bitstream.container import Labels
 from cvae_jax.coding import embedded, quantize, search, target
+from cvae_jax.coding.architecture import decoder_cost
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.coding.tables import Tables
 from cvae_jax.config import ModelConfig
@@ -186,9 +187,6 @@ class Codec:
         """
         if symbols.ndim == 1:
             return bitstream.single.encode(symbols, step, self.tables, self.identity)
-        for what, given in (("names", names), ("labels", labels)):
-            if given is not None and len(given) != len(symbols):
-                raise DataError(f"{len(given)} {what} for {len(symbols)} images")
         model = None
         if embed_model:
             model = embedded.pack(self.model, self.params, self.tables, embed_model)
@@ -335,7 +333,8 @@ class Codec:
     @property
     def file_decoder(self) -> FileDecoder:
         """What reading an archive takes of this codec."""
-        return FileDecoder(self.header, self.tables, self.decode_symbols)
+        cost = decoder_cost(self.model) if self.stored_identity else None  # it came with a file
+        return FileDecoder(self.header, self.tables, self.decode_symbols, cost)
 
 
 def load(path: str | Path) -> Codec:
@@ -367,7 +366,7 @@ def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
     """
     if blob is None:
         raise FormatError("this archive carries no model; name the checkpoint that made it")
-    model, params, coding_tables = embedded.unpack(blob)
+    model, params, coding_tables = embedded.unpack(blob, identity)
     return Codec(
         model, jax.device_put(params), stored_tables=coding_tables, stored_identity=identity
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cvae_jax import bitstream, codec, data, errors
+from cvae_jax.bitstream import UNLIMITED, Budget
 from cvae_jax.cli import ledger, models, outputs
 from cvae_jax.cli.compress import compress
 from cvae_jax.cli.decompress import decompress
@@ -23,7 +24,7 @@ __all__ = ["calibrate", "compress", "concat", "decompress", "info", "verify"]
 
 
 def info(args: Namespace) -> Report:
-    account = ledger.account(models.read(args.input), args.ckpt)
+    account = ledger.account(models.read(args.input), args.ckpt, Budget(args.max_cost))
     return Report({"file": args.input, **account.to_dict()}, [f"{args.input}: {account.text()}"])
 
 
@@ -32,7 +33,7 @@ def verify(args: Namespace) -> Report:
     for name in args.inputs:
         result: dict[str, Any] = {"file": name}
         try:
-            count = _verified(models.read(name), args.ckpt)
+            count = _verified(models.read(name), args.ckpt, Budget(args.max_cost))
         except Exception as error:
             failure = errors.failure(error)
             if failure is None:
@@ -47,19 +48,15 @@ def verify(args: Namespace) -> Report:
     return Report({"files": results}, lines, status)
 
 
-def _verified(content: bytes, ckpt: str | None) -> int:
+def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
     """How many images a file holds whose every check matches."""
     if not bitstream.is_archive(content):
         c = models.named(ckpt)
         bitstream.single.decode(content, c.tables, c.identity)
         return 1
-    reader = models.Reader(content)
+    reader = models.open_archive(content, allowed)
     c = models.of_archive(reader, ckpt)
-    reader.archive(c)  # refuses another model's
-    reader.model()
-    for k in range(len(reader.entries)):
-        reader.chunk(k).symbols(c.tables)
-    return len(reader)
+    return bitstream.verify_archive(reader, c.tables, c.identity)
 
 
 def concat(args: Namespace) -> Report:
@@ -72,7 +69,7 @@ def concat(args: Namespace) -> Report:
         for name in args.inputs:
             opened = stack.enter_context(Path(name).open("rb"))
             with _naming(name):
-                readers.append(bitstream.Reader(opened))
+                readers.append(bitstream.Reader(opened, Budget(args.max_cost)))
         writer = bitstream.Writer(joined, readers[0].header, readers[0].model())
         for name, reader in zip(args.inputs, readers, strict=True):
             with _naming(name):
@@ -80,7 +77,7 @@ def concat(args: Namespace) -> Report:
         writer.finish()
         count = sum(map(len, readers))
     content = joined.getvalue()
-    _check_joined(content)
+    _check_joined(bitstream.Reader(io.BytesIO(content), UNLIMITED))
     outputs.write(output, content, force=args.force)
     values = {"output": str(output), "images": count, "bytes": len(content)}
     return Report(values, [f"{output}: {count} images, {len(content)} bytes"])
@@ -94,14 +91,12 @@ def _naming(file: str) -> Any:
         raise type(error)(f"{file}: {error}") from error
 
 
-def _check_joined(content: bytes) -> None:
+def _check_joined(reader: bitstream.Reader) -> None:
     """Reads an archive back; what could not be unpacked is refused."""
-    reader = models.Reader(content)
     reader.model()
-    parts = [reader.chunk(k).names for k in range(len(reader.entries))]
-    if None not in parts:
+    if reader.names:
         try:
-            file_names([name for part in parts for name in part or ()])
+            file_names(reader.names)
         except FormatError as error:
             raise DataError(
                 f"joined, {error}; rename it, or leave names out with cvae compress --no-names"

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from cvae_jax import bitstream, data, metrics
+from cvae_jax.bitstream import UNLIMITED
 from cvae_jax.cli import inputs, ledger, models, outputs
 from cvae_jax.cli.folders import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
@@ -178,13 +179,13 @@ def _holds(file: BinaryIO, stored: Content, c: Codec) -> bool:
         file.seek(0)
         symbols, step = bitstream.single.decode(file.read(), c.tables, c.identity)
         return step == stored.step and np.array_equal(symbols, stored.symbols)
-    archive = bitstream.Archive(file, c.file_decoder)
+    archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
     reader = archive.reader
     reader.model()
     return (
         len(archive) == len(stored.symbols)
-        and archive.names() == stored.names
-        and _same(archive.labels(), stored.labels)
+        and reader.names == stored.names
+        and _same(reader.labels, stored.labels)
         and all(_chunk_holds(reader, k, stored, c) for k in range(len(reader.entries)))
     )
 
@@ -196,7 +197,7 @@ def _same(labels: np.ndarray | None, others: np.ndarray | None) -> bool:
 def _chunk_holds(reader: bitstream.Reader, k: int, stored: Content, c: Codec) -> bool:
     chunk, rows = reader.chunk(k), slice(*map(int, reader.starts[k : k + 2]))
     return chunk.step == stored.step and np.array_equal(
-        chunk.symbols(c.tables), stored.symbols[rows]
+        chunk.symbols(c.tables, UNLIMITED), stored.symbols[rows]
     )
 
 

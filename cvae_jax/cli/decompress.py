@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax import bitstream
+from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models, outputs
 from cvae_jax.cli.folders import file_names, numbered
 from cvae_jax.cli.outputs import Output, ToFolder
@@ -77,8 +79,9 @@ def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
-    reader = models.Reader(content)
-    archive = reader.archive(models.of_archive(reader, args.ckpt))
+    reader = models.open_archive(content, Budget(args.max_cost))
+    decoder = models.of_archive(reader, args.ckpt).file_decoder
+    archive = bitstream.Archive(io.BytesIO(content), decoder, reader)
     labels = archive.labels() if args.labels else None
     if args.labels and labels is None:
         raise DataError(f"{args.input} holds no labels")
@@ -92,8 +95,9 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 
 def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
-    c = models.of_damaged(content, args.ckpt)
-    found = bitstream.recover(content, c.file_decoder)
+    allowed = Budget(args.max_cost)
+    c = models.of_damaged(content, args.ckpt, allowed)
+    found = bitstream.recover(content, c.file_decoder, allowed)
     outputs.check_fit(output, c.model.image_shape, len(found.images))
     faults = list(found.faults)
     numbers = numbered(found.numbers)

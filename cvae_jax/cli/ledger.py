@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cvae_jax import bitstream, data
+from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import counted
 from cvae_jax.codec import Codec
@@ -78,7 +80,7 @@ class Account(NamedTuple):
         return "\n".join(lines)
 
 
-def account(content: bytes, ckpt: str | None) -> Account:
+def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     """The account of a file, as far as it goes with the models at hand.
 
     ckpt: what ``--ckpt`` says; None: the file's own model, or else the released one.
@@ -89,12 +91,13 @@ def account(content: bytes, ckpt: str | None) -> Account:
     """
     if not bitstream.is_archive(content):
         return _of_single(content, ckpt)
-    reader = models.Reader(content)
+    reader = models.open_archive(content, allowed)
     steps = {reader.chunk(k).step for k in range(len(reader.entries))}
     c, images, missing = None, None, None
     try:
         c = models.of_archive(reader, ckpt)
-        images = reader.archive(c).read(range(min(len(reader), SAMPLE)))
+        archive = bitstream.Archive(io.BytesIO(content), c.file_decoder, reader)
+        images = archive.read(range(min(len(reader), SAMPLE)))
     except (CheckpointError, ModelMismatchError) as error:
         if ckpt:
             raise

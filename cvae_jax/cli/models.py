@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from cvae_jax import bitstream, codec
-from cvae_jax.bitstream import Chunk
+from cvae_jax.bitstream import Budget
 from cvae_jax.codec import Codec
 from cvae_jax.errors import CheckpointError, FormatError
 
@@ -21,28 +21,9 @@ RELEASED = (
 load = functools.lru_cache(maxsize=1)(codec.load)  # of many files, most are of one model
 
 
-class Reader(bitstream.Reader):
-    """An archive in memory, of which each section is read, checked and inflated once."""
-
-    def __init__(self, content: bytes):
-        super().__init__(io.BytesIO(content))
-        self._chunks: dict[int, Chunk] = {}
-
-    def chunk(self, k: int) -> Chunk:
-        if k not in self._chunks:
-            self._chunks[k] = super().chunk(k)
-        return self._chunks[k]
-
-    @functools.cached_property
-    def _model(self) -> bytes | None:
-        return super().model()
-
-    def model(self) -> bytes | None:
-        return self._model
-
-    def archive(self, c: Codec) -> bitstream.Archive:
-        """The archive as this codec's.  Raises ModelMismatchError if it is another's."""
-        return bitstream.Archive(io.BytesIO(), c.file_decoder, self)
+def open_archive(content: bytes, allowed: Budget) -> bitstream.Reader:
+    """An archive in memory; raises FormatError if it is damaged."""
+    return bitstream.Reader(io.BytesIO(content), allowed)
 
 
 def read(name: str) -> bytes:
@@ -55,7 +36,7 @@ def named(ckpt: str | None) -> Codec:
     return load(ckpt or _released())
 
 
-def of_archive(reader: Reader, ckpt: str | None) -> Codec:
+def of_archive(reader: bitstream.Reader, ckpt: str | None) -> Codec:
     """The codec that is to decode an archive: of ``--ckpt``, its own, or the released one.
 
     Raises:
@@ -67,11 +48,11 @@ def of_archive(reader: Reader, ckpt: str | None) -> Codec:
     return named(ckpt)
 
 
-def of_damaged(content: bytes, ckpt: str | None) -> Codec:
+def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Codec:
     """As ``of_archive``, for an archive of which a part may be lost."""
     if not ckpt:
         with contextlib.suppress(FormatError):  # damage is reported where the file is read
-            return of_archive(Reader(content), None)
+            return of_archive(open_archive(content, allowed), None)
         with contextlib.suppress(FormatError):
             found = bitstream.salvage(content)
             if found.model is not None:

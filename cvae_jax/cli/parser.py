@@ -38,6 +38,15 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("-o", "--output", metavar="OUT", help=text, required=required)
         sub.add_argument("-f", "--force", action="store_true", help="overwrite what exists")
 
+    def reads(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--max-cost",
+            type=positive,
+            default=1.0,
+            metavar="FACTOR",
+            help="times the memory and work that reading a file may cost; for files that you trust",
+        )
+
     sub = command("compress", "compress images")
     sub.add_argument(
         "inputs",
@@ -97,15 +106,19 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="recover the intact chunks of a damaged archive, and say which images are lost",
     )
+    reads(sub)
 
     sub = command("info", "say what a file holds and what its bytes are spent on")
     sub.add_argument("input", metavar="FILE")
+    reads(sub)
 
     sub = command("verify", "decode everything and compare every check")
     sub.add_argument("inputs", nargs="+", metavar="FILE")
+    reads(sub)
 
     sub = command("concat", "join archives of the same model without coding again", ckpt=False)
     sub.add_argument("inputs", nargs="+", metavar="FILE")
+    reads(sub)
     output(sub, "archive to write; it may be one of the inputs if -f is given", required=True)
 
     sub = command("calibrate", "make the coding tables of a checkpoint that has none", ckpt=False)
