@@ -105,7 +105,8 @@ def _check_joined(reader: bitstream.Reader) -> None:
 
 def calibrate(args: Namespace) -> Report:
     c = codec.load(args.checkpoint)
-    if c.stored_tables is not None and not args.force:
+    complete = c.stored_tables is not None and c.usual_errors is not None
+    if complete and not args.force:
         raise ConfigError(
             f"{args.checkpoint} has coding tables; -f replaces them, and what was compressed with "
             "them can then no longer be decompressed"
@@ -114,8 +115,13 @@ def calibrate(args: Namespace) -> Report:
     dataset = args.dataset or c.made_by().dataset.name
     full = data.load(dataset, "train", args.data_dir, image_size=(h, w), channels=channels)
     fraction = c.made_by().config.train.validation_fraction
-    images = TrainingData.split(dataset, full, full[:0], fraction).train
-    made = tables.make(find(args.checkpoint), images)
+    split = TrainingData.split(dataset, full, full[:0], fraction)
+    images, found = split.train, find(args.checkpoint)
+    if c.stored_tables is None or args.force:
+        made = tables.make(found, images, split.validation)
+    else:  # a checkpoint from before the usual errors were kept
+        made = c.tables
+        tables.measure_errors(found, images, split.validation)
     values = {
         "checkpoint": args.checkpoint,
         "images": len(images),

@@ -74,7 +74,7 @@ def compress(args: Namespace) -> Report:
             f"{below} of {counted(len(images), 'image')} below {args.min_psnr:g} dB, the worst "
             f"{worst.name} with {db(worst.psnr)}; raise the quality, or choose another --ckpt"
         )
-    warn: list[str] = []  # of images unlike those of calibration: Codec.unusual(errors, step)
+    warnings = _unusual(c.unusual(errors, step), worst, len(images))
 
     stored = Content(symbols[0] if one else symbols, step, names, labels)
     content = c.pack(stored.symbols, step, **extras)
@@ -111,7 +111,7 @@ def compress(args: Namespace) -> Report:
         lines.append(f"worst: {worst.name}, PSNR {db(worst.psnr)}")
         lines.append(f"quality {quality:g}, effort {args.effort}, step {step}")
         lines.append(f"model {c.identity.model.hex()}, tables {c.identity.tables.hex()}")
-    return Report(values, lines, warnings=warn)
+    return Report(values, lines, warnings=warnings)
 
 
 def _quality(args: Namespace, c: Codec, images: np.ndarray, extras: dict[str, Any]) -> float:
@@ -127,6 +127,18 @@ def _quality(args: Namespace, c: Codec, images: np.ndarray, extras: dict[str, An
 def _worst(errors: np.ndarray, names: Sequence[str] | None) -> Worst:
     at = int(errors.argmax())
     return Worst(names[at] if names else f"image {at}", float(metrics.psnr(errors[at])))
+
+
+def _unusual(which: np.ndarray, worst: Worst, count: int) -> list[str]:
+    """A warning of images that are not of the kind that the model was trained on."""
+    if not len(which):
+        return []
+    are = "is" if len(which) == 1 else "are"
+    return [
+        f"{len(which)} of {counted(count, 'image')} {are} unlike what this model was trained on: "
+        f"far worse than its worst image; the worst, {worst.name}, has {db(worst.psnr)}; "
+        "--min-psnr refuses, another --ckpt may fit"
+    ]
 
 
 def read_labels(name: str, count: int) -> np.ndarray:
@@ -152,12 +164,10 @@ def read_labels(name: str, count: int) -> np.ndarray:
 
 def squared_errors(c: Codec, symbols: np.ndarray, step: int, images: np.ndarray) -> np.ndarray:
     """Each image's mean squared error once decoded, levels counted as 0 to 1: float64 ``[N]``."""
-    out = np.empty(len(images))
-    for start in range(0, len(images), BLOCK):
-        rows = slice(start, start + BLOCK)
-        off = c.decode_symbols(symbols[rows], step).astype(np.float32) - images[rows]
-        out[rows] = np.mean(off**2, axis=(1, 2, 3), dtype=np.float64) / 255**2
-    return out
+    parts = [slice(start, start + BLOCK) for start in range(0, len(images), BLOCK)]
+    return np.concatenate(
+        [metrics.mse_of_each(c.decode_symbols(symbols[rows], step), images[rows]) for rows in parts]
+    )
 
 
 def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:

@@ -48,7 +48,8 @@ Made by
 
 The test split took no part in training or in any choice. `tables.bin` ({tables_size} kB, digest
 `{tables:.16}...`) is what files are coded with: {components} components, calibrated on the training
-images.
+images. `calibration.json` is how well the model reproduces held-out images, so that `cvae` can
+warn of images that are none of its kind.
 """
 
 
@@ -81,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
     record = dataclasses.replace(record, test=evaluation.to_json(result.summary))
     checkpoint.save(args.out, {"params": params}, record.to_dict())
     checkpoint.attach(args.out, tables.NAME, coding_tables.to_bytes())
+    if usual_errors := tables.read_errors(found):
+        checkpoint.attach(args.out, tables.ERRORS, usual_errors.to_bytes())
     plots.save(
         plots.worst_and_best(
             to_unit(images), to_unit(result.reconstructions), result.per_image["mse"]

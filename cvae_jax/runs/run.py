@@ -80,7 +80,7 @@ def train(
         _run(config, data, workdir, state, history, pictures)
         best = find(workdir)
         params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
-        tables.make(best, data.train)
+        tables.make(best, data.train, data.validation)
         pictures.draw(params, history.rows)
     return best
 
