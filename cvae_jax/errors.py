@@ -49,6 +49,10 @@ class ModelMismatchError(CvaeError):
     exit_code = 5
 
 
+class InstallError(CvaeError):
+    """An optional package that is not installed."""
+
+
 class TrainingError(CvaeError):
     """A run that cannot start or go on."""
 
@@ -61,6 +65,20 @@ def explained(action: str) -> Iterator[None]:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise CheckpointError(f"cannot {action}: {error.strerror or error}{where}") from error
+
+
+@contextlib.contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Imports of optional packages go in here: a missing one becomes an InstallError.
+
+    extra: the extra of this package that installs it; what: what it is needed for.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InstallError(
+            f"{what} needs the package {error.name}: pip install 'cvae_jax[{extra}]'"
+        ) from error
 
 
 def run(main: Callable[[], int | None]) -> int:

@@ -19,15 +19,10 @@ from cvae_jax.cli import inputs, ledger, outputs
 from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize
 from cvae_jax.data.holdout import TrainingData
-from cvae_jax.errors import CheckpointError, ConfigError, CvaeError, DataError, FormatError
+from cvae_jax.errors import ConfigError, CvaeError, DataError, FormatError
 from cvae_jax.files import check_free, whole
 from cvae_jax.runs import tables
 from cvae_jax.runs.find import find
-
-RELEASED = (
-    Path(__file__).resolve().parents[2] / "checkpoints" / "mnist",
-    Path(sys.prefix) / "share" / "cvae_jax" / "checkpoints" / "mnist",
-)
 
 
 class Report(NamedTuple):
@@ -41,7 +36,7 @@ def compress(args: Namespace) -> Report:
     paths = [Path(name) for name in args.inputs if name != "-"]
     if output:
         check_free(output, force=args.force, inputs=paths)
-    c = codec.load(args.ckpt or _released())
+    c = codec.load(args.ckpt)
     found = inputs.read(
         args.inputs,
         c.model.image_shape,
@@ -222,14 +217,6 @@ def calibrate(args: Namespace) -> Report:
 # Models
 
 
-def _released() -> Path:
-    for path in RELEASED:
-        if path.is_dir():
-            return path
-    places = " or ".join(map(str, RELEASED))
-    raise CheckpointError(f"no released checkpoint at {places}; name a checkpoint with --ckpt")
-
-
 def _codec_for(args: Namespace, content: bytes) -> Codec:
     """The codec that is to decode this file."""
     if args.ckpt:
@@ -238,7 +225,7 @@ def _codec_for(args: Namespace, content: bytes) -> Codec:
         found = bitstream.salvage(content)
         if found.model is not None:
             return codec.from_embedded(found.model, found.header.identity)
-    return codec.load(_released())
+    return codec.load()
 
 
 # Files

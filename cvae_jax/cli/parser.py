@@ -26,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if ckpt:
             sub.add_argument(
-                "--ckpt", help="the checkpoint (default: the archive's own, else the released one)"
+                "--ckpt",
+                help="the checkpoint (default: the archive's own, else the released mnist)",
             )
         sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
         sub.add_argument("-v", "--verbose", action="store_true", help="report more")

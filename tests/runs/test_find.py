@@ -13,19 +13,19 @@ workdir = checkpoint_samples.workdir
 
 class TestFind:
     def test_a_workdir_means_its_best_step(self, workdir):
-        assert find(workdir).name == "00000002"
+        assert find(workdir).path.name == "00000002"
 
     def test_without_scores_the_newest(self, tmp_path):
         for step in (5, 10):
             retention.save_step(tmp_path, step, {"params": params_of(step)}, CONFIG)
-        assert find(tmp_path).name == "00000010"
+        assert find(tmp_path).path.name == "00000010"
 
     def test_a_step(self, workdir):
-        assert find(workdir / "steps" / "00000003").name == "00000003"
+        assert find(workdir / "steps" / "00000003").path.name == "00000003"
 
     def test_a_released_checkpoint_with_a_model_card(self, saved):
         (saved / "README.md").write_text("A model card.")
-        assert find(saved) == saved
+        assert find(saved).path == saved
 
     def test_a_wrong_path_says_what_was_looked_for_and_what_is_near(self, saved, workdir):
         parent = saved.parent

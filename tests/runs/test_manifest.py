@@ -25,7 +25,7 @@ class TestDamage:
             )
             assert str(file.relative_to(saved)) in failure(find, saved)
             file.write_bytes(intact)
-        assert find(saved) == saved
+        assert find(saved).path == saved
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '{"files": 3, "format": 1}', "ÿ"])
     def test_a_manifest_that_is_none(self, saved, content):

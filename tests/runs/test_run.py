@@ -100,7 +100,7 @@ def test_leaves_what_it_promises(whole):
 def test_the_best_is_the_lowest_validation_loss(whole):
     best = retention.best(whole)
     losses = {row["step"]: row["validation_loss"] for row in stored(whole)[2]}
-    assert int(best.name) == min(losses, key=losses.get)
+    assert int(best.path.name) == min(losses, key=losses.get)
 
 
 def test_goes_on_exactly(whole, stopped):
