@@ -1,4 +1,5 @@
-"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate.
+"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, and train,
+evaluate, release, import-keras, which have modules of their own.
 
 Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged file,
 4: file of a newer format, 5: file of another model.
@@ -14,6 +15,7 @@ import time
 from typing import Any
 
 from cvae_jax import __version__, errors
+from cvae_jax.cli import evaluate, release, train
 from cvae_jax.cli.flags import Parser
 
 
@@ -107,6 +109,10 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="replace tables; files made with the old ones can then no longer be read",
     )
+
+    train.add_parser(commands)
+    evaluate.add_parser(commands)
+    release.add_parsers(commands)
     return top
 
 
@@ -118,6 +124,8 @@ def main(argv: list[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, _stop)
     backend.use_compilation_cache()
+    if "program" in args:
+        return args.program(args)
     started = time.monotonic()
     report = getattr(commands, args.command)(args)
     if args.verbose:
@@ -134,6 +142,6 @@ def _stop(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)  # so that temporaries are removed on the way out
 
 
-def run() -> None:
+def run(argv: list[str] | None = None) -> None:
     """The console script."""
-    sys.exit(errors.run(main))
+    sys.exit(errors.run(lambda: main(argv)))
