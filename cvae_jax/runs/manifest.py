@@ -216,7 +216,7 @@ def _is_plain(name: str) -> bool:
     return (
         name == path.as_posix()
         and not path.is_absolute()
-        and not {".", ".."} & set(path.parts)
+        and not {".", ".."} & set(name.split("/"))
         and name.isprintable()
         and not set(name) & set("\\:")
     )

@@ -1,8 +1,11 @@
 """Which checkpoint a path means."""
 
 import checkpoint_samples
+import pytest
 from checkpoint_samples import CONFIG, failure, params_of
+from conftest import RELEASED, ROOT
 
+from cvae_jax import codec
 from cvae_jax.runs import manifest, retention
 from cvae_jax.runs.find import find
 
@@ -37,3 +40,30 @@ class TestFind:
         assert "00000001, 00000002" in failure(find, workdir / "steps" / "00000007")
         assert "holds none" in failure(find, saved / "params")
         assert "config.json" in failure(find, saved / "config.json")
+
+
+class TestNames:
+    @pytest.fixture(autouse=True)
+    def elsewhere(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+
+    def test_a_released_checkpoint(self):
+        assert find("mnist-hq").path == ROOT / "checkpoints" / "mnist-hq"
+        assert find().path == find("mnist").path == RELEASED
+        assert codec.load().identity == codec.load("mnist").identity
+
+    def test_a_path_that_exists_comes_before_a_name(self, saved, tmp_path):
+        saved.rename(tmp_path / "mnist")
+        assert find("mnist").path == tmp_path / "mnist"
+        assert find().path == RELEASED
+        (tmp_path / "mnist-hq").mkdir()
+        message = failure(find, "mnist-hq")
+        assert "a path comes before a name" in message
+        assert str(ROOT / "checkpoints" / "mnist-hq") in message
+
+    def test_an_unknown_name_lists_those_that_are_known(self):
+        assert "known by name: mnist, mnist-hq" in failure(find, "mnits")
+
+    def test_nothing_released(self, monkeypatch, tmp_path):
+        monkeypatch.setattr("cvae_jax.runs.find.RELEASED", (tmp_path,))
+        assert "known by name: none" in failure(find)
