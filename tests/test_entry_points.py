@@ -153,10 +153,10 @@ def refused(result, status, *words):
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory):
-    """An .npz file of 48 small pictures, eight of them for testing."""
+    """An .npz file of 56 small pictures, 16 of them for testing."""
     path = tmp_path_factory.mktemp("data") / "squares.npz"
-    images = np.zeros((48, 12, 12, 1), np.uint8)
-    images[:, 3:9, 3:9] = np.random.default_rng(0).integers(100, 256, (48, 1, 1, 1))
+    images = np.zeros((56, 12, 12, 1), np.uint8)
+    images[:, 3:9, 3:9] = np.random.default_rng(0).integers(100, 256, (56, 1, 1, 1))
     np.savez(path, train=images[:40], test=images[40:])
     return path
 
