@@ -33,8 +33,12 @@ def find(name: StrPath | None = None, warn: Warn = warnings.warn) -> Checkpoint:
       CheckpointError: there is none, or it is damaged.
     """
     by_name = released()
-    if name is None:
-        name = by_name.get(DEFAULT, DEFAULT)
+    if name is None and DEFAULT not in by_name:
+        raise CheckpointError(
+            f"no released checkpoint in {' or '.join(map(str, RELEASED))}; "
+            "name a checkpoint (--ckpt)"
+        )
+    name = by_name[DEFAULT] if name is None else name
     path = absolute(name)
     if not os.path.lexists(path) and os.fspath(name) in by_name:
         path = by_name[os.fspath(name)]

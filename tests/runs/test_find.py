@@ -66,4 +66,5 @@ class TestNames:
 
     def test_nothing_released(self, monkeypatch, tmp_path):
         monkeypatch.setattr("cvae_jax.runs.find.RELEASED", (tmp_path,))
-        assert "known by name: none" in failure(find)
+        assert f"no released checkpoint in {tmp_path}" in failure(find)
+        assert "known by name: none" in failure(find, "mnist")
