@@ -289,16 +289,18 @@ class Codec(Autoencoder):
         return FileDecoder(self.header, self.tables, self.decode_symbols, cost)
 
 
-def load(path: str | Path) -> Codec:
+def load(path: str | Path | None = None) -> Codec:
     """The codec of a checkpoint: a workdir of train.py, a step inside it, or a released one.
 
-    An archive that carries its model is a checkpoint too; its codec decodes, and cannot encode.
+    Where nothing has that path, it is the name of a checkpoint that comes with the package
+    (``mnist``, the default, or ``mnist-hq``).  An archive that carries its model is a checkpoint
+    too; its codec decodes, and cannot encode.
 
     Raises:
       CheckpointError: nothing usable is there; the message says what was looked for.
       FormatError: an archive without a model, or damaged coding tables.
     """
-    if Path(path).is_file():
+    if path is not None and Path(path).is_file():
         with builtins.open(path, "rb") as file:
             archive = bitstream.Reader(file)
             return from_embedded(archive.model(), archive.header.identity)

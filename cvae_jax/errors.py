@@ -51,6 +51,10 @@ class ModelMismatchError(CvaeError):
     exit_code = 5
 
 
+class InstallError(CvaeError):
+    """An optional package that is not installed."""
+
+
 class TrainingError(CvaeError):
     """A run that cannot start or go on."""
 
@@ -89,6 +93,20 @@ def failure(error: BaseException) -> Failure | None:
 def one_line(text: str) -> str:
     """Text, names of files among it, without what would break or disguise the line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextlib.contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Imports of optional packages go in here: a missing one becomes an InstallError.
+
+    extra: the extra of this package that installs it; what: what it is needed for.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InstallError(
+            f"{what} needs the package {error.name}: pip install 'cvae_jax[{extra}]'"
+        ) from error
 
 
 def run(main: Callable[[], int | None]) -> int:

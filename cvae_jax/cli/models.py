@@ -11,12 +11,7 @@ from pathlib import Path
 from cvae_jax import bitstream, codec
 from cvae_jax.bitstream import Budget
 from cvae_jax.codec import Codec
-from cvae_jax.errors import CheckpointError, FormatError
-
-RELEASED = (
-    Path(__file__).resolve().parents[2] / "checkpoints" / "mnist",
-    Path(sys.prefix) / "share" / "cvae_jax" / "checkpoints" / "mnist",
-)
+from cvae_jax.errors import FormatError
 
 load = functools.lru_cache(maxsize=1)(codec.load)  # of many files, most are of one model
 
@@ -33,7 +28,7 @@ def read(name: str) -> bytes:
 
 def named(ckpt: str | None) -> Codec:
     """The codec of ``--ckpt``; without it, of the released checkpoint."""
-    return load(ckpt or _released())
+    return load(ckpt)
 
 
 def of_archive(reader: bitstream.Reader, ckpt: str | None) -> Codec:
@@ -58,11 +53,3 @@ def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Codec:
             if found.model is not None:
                 return codec.from_embedded(found.model, found.header.identity)
     return named(ckpt)
-
-
-def _released() -> Path:
-    for path in RELEASED:
-        if path.is_dir():
-            return path
-    places = " or ".join(map(str, RELEASED))
-    raise CheckpointError(f"no released checkpoint at {places}; name a checkpoint with --ckpt")

@@ -1,4 +1,5 @@
-"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate.
+"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, and train,
+evaluate, release, import-keras, which have modules of their own.
 
 Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged file,
 4: file of a newer format, 5: file of another model.
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from cvae_jax import __version__, errors
+from cvae_jax.cli import evaluate, release, train
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
 
@@ -28,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if ckpt:
             sub.add_argument(
-                "--ckpt", help="the checkpoint (default: the archive's own, else the released one)"
+                "--ckpt",
+                help="the checkpoint (default: the archive's own, else the released mnist)",
             )
         sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
         sub.add_argument("-v", "--verbose", action="store_true", help="report more")
@@ -131,6 +134,10 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="replace tables; files made with the old ones can then no longer be read",
     )
+
+    train.add_parser(commands)
+    evaluate.add_parser(commands)
+    release.add_parsers(commands)
     return top
 
 
@@ -159,6 +166,8 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
 
     signal.signal(signal.SIGTERM, _stop)
     backend.use_compilation_cache()
+    if "program" in args:
+        return args.program(args)
     started = time.monotonic()
     report = getattr(commands, args.command)(args)
     if args.verbose:
@@ -193,6 +202,6 @@ def _stop(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)  # so that temporaries are removed on the way out
 
 
-def run() -> None:
+def run(argv: list[str] | None = None) -> None:
     """The console script."""
-    sys.exit(errors.run(main))
+    sys.exit(errors.run(lambda: main(argv)))

@@ -206,7 +206,7 @@ def test_joining(cvae, folder, tmp_path):
 
 def test_embedded_models_are_used(cvae, folder, tmp_path, monkeypatch):
     assert cvae("compress", folder, "-o", "d.cvae", "--embed-model")[0] == 0
-    monkeypatch.setattr("cvae_jax.cli.models.RELEASED", ())
+    monkeypatch.setattr("cvae_jax.runs.find.RELEASED", ())
     assert "12 images" in cvae("verify", "d.cvae")[1]
     content = bytearray((tmp_path / "d.cvae").read_bytes())
     content[-3] ^= 1
