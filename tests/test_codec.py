@@ -1,21 +1,34 @@
 """The codec from Python: what goes in, what comes out, what is refused."""
 
+import copy
+import io
+import multiprocessing
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import jax
 import numpy as np
 import pytest
 from conftest import RELEASED, ROOT
 
-from cvae_jax import codec
+from cvae_jax import bitstream, codec, data
 from cvae_jax.config import Config
-from cvae_jax.errors import CheckpointError, DataError
+from cvae_jax.errors import CheckpointError, ConfigError, DataError
 from cvae_jax.modules import init_params
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.record import Dataset, Record
 
 RNG = np.random.default_rng(0)
+KEY = jax.random.key(0)
+
+
+class Tensor:
+    """Like a PyTorch tensor that requires a gradient."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.\nMore lines.")
 
 
 def make(**settings):
@@ -63,17 +76,29 @@ def test_colour_and_no_images_at_all(grey):
         ),
         (np.zeros((9, 8, 3), np.uint8), r"got shape \[9, 8, 3\]"),
         (np.zeros(72, np.uint8), r"got shape \[72\]"),
-        (np.zeros((1, 9, 8), np.int64), "uint8 or float .* got int64"),
+        (np.zeros((1, 9, 8), np.int64), r"uint8 or float .* got int64; .*astype\(np.uint8\)"),
+        (np.zeros((1, 9, 8), np.uint16), r"got uint16; .*images / np.float32\(65535\)"),
+        (np.zeros((1, 9, 8), bool), r"got bool; .*images.astype\(np.uint8\) \* 255"),
+        (np.zeros((2, 1, 9, 8), np.uint8), r"NCHW: images.transpose\(0, 2, 3, 1\)"),
         (np.full((1, 9, 8), np.nan), "no NaN"),
         (np.full((1, 9, 8), 255.0), "values from 255 to 255"),
         (np.full((1, 9, 8), -0.1, np.float32), "values from -0.1"),
         ([[1], [1, 2]], "expected an array of images, all of one size"),
         ([["a"]], r"got shape \[1, 1\]"),
+        (Tensor(), r"this Tensor does not .*requires grad.*\.detach\(\)\.cpu\(\)\.numpy\(\)"),
     ],
 )
 def test_refuses_other_images(grey, images, message):
-    with pytest.raises(DataError, match=message):
-        grey.encode(images)
+    for use in (grey.encode, grey.posterior, grey.compress):
+        with pytest.raises(DataError, match=message) as caught:
+            use(images)
+        assert "\n" not in str(caught.value)
+
+
+def test_says_how_to_turn_one_image_round():
+    colour = make(height=9, width=8, channels=3, latent_dim=2, filters=(4,), dense_width=8)
+    with pytest.raises(DataError, match=r"CHW: images.transpose\(1, 2, 0\)"):
+        colour.encode(np.zeros((3, 9, 8), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +107,8 @@ def test_refuses_other_images(grey, images, message):
         (np.zeros((2, 4)), r"expected latents of shape \[N, 5\] or \[5\], got \[2, 4\]"),
         (np.full((1, 5), np.inf), "NaN or infinity"),
         (np.zeros((1, 5), complex), "got dtype complex128"),
+        (np.zeros((1, 5), bool), "got dtype bool"),
+        (Tensor(), r"array of latents.*\.detach\(\)"),
     ],
 )
 def test_refuses_other_latents(grey, z, message):
@@ -109,6 +136,60 @@ def test_sampling_needs_a_key_and_obeys_it(grey):
     image = RNG.integers(0, 256, (9, 8), np.uint8)
     first, second = (grey.sample_posterior(jax.random.key(k), image) for k in (0, 1))
     assert not np.array_equal(first, second)
+
+
+def test_a_seed_is_as_good_as_its_key(grey):
+    keys = (3, np.int64(3), jax.random.key(3), jax.random.PRNGKey(3))
+    for key in keys[1:]:
+        np.testing.assert_array_equal(grey.sample(key, 2), grey.sample(keys[0], 2))
+    assert grey.sample(0, 0).shape == (0, 9, 8, 1)
+    assert grey.sample_posterior(3, np.zeros((9, 8))).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    "key", [-1, 2**32, True, None, "0", 0.5, np.zeros(2, np.float32), jax.random.split(KEY, 2)]
+)
+def test_refuses_what_is_no_key(grey, key):
+    with pytest.raises(ConfigError, match=r"expected one key, jax.random.key\(seed\)") as caught:
+        grey.sample(key, 2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("n", [-1, 1.5, None, "2"])
+def test_refuses_what_is_no_number_of_samples(grey, n):
+    with pytest.raises(ConfigError, match="expected a number of images"):
+        grey.sample(0, n)
+
+
+def test_under_transformations_the_methods_are_the_pure_functions(grey):
+    images = RNG.integers(0, 256, (3, 9, 8), np.uint8)
+    z = grey.encode(images)
+    np.testing.assert_allclose(jax.jit(grey.encode)(images), z, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(grey.encode)(images[0] / 255.0), z[:1], atol=1e-5)
+    for ours, traced in zip(grey.posterior(images), jax.jit(grey.posterior)(images), strict=True):
+        np.testing.assert_allclose(traced, ours, atol=1e-5)
+    decoded = grey.decode(z)
+    np.testing.assert_allclose(jax.jit(grey.decode)(z), decoded, atol=1e-5)
+    np.testing.assert_allclose(jax.vmap(grey.decode)(z)[:, 0], decoded, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(grey.sample, static_argnums=1)(KEY, 2), grey.sample(KEY, 2), atol=1e-5
+    )
+    assert jax.jit(grey.sample_posterior)(KEY, images).shape == z.shape
+
+    gradient = jax.grad(lambda z: grey.decode(z)[:, 4, 4].sum())(z)
+    pure = jax.grad(lambda z: codec.decode(grey.params, z, grey.model)[:, 4, 4].sum())(z)
+    np.testing.assert_allclose(gradient, pure, atol=1e-6)
+    assert np.abs(gradient).max() > 0
+
+
+def test_under_transformations_the_rest_says_that_it_cannot(grey):
+    images = np.zeros((3, 9, 8), np.uint8)
+    with pytest.raises(DataError, match=r"under jax\.jit, vmap or grad: there only"):
+        jax.jit(grey.compress)(images)
+    with pytest.raises(DataError, match=r"under jax\.jit"):
+        jax.jit(lambda images: grey.find_quality(images, target_psnr=10))(images)
+    with pytest.raises(DataError, match=r"got shape \[3, 8, 9\]"):
+        jax.jit(grey.encode)(images.transpose(0, 2, 1))
 
 
 def test_functional_forms_are_what_the_codec_computes(grey):
@@ -152,3 +233,32 @@ def test_importing_the_codec_brings_no_trainer_and_no_data_library():
 def test_the_released_checkpoint_works():
     c = codec.load(RELEASED)
     assert c.encode(np.zeros((2, 28, 28), np.uint8)).shape == (2, 16)
+
+
+def test_a_codec_says_in_a_line_what_it_is(grey):
+    c = codec.load(RELEASED)
+    assert (c.image_shape, c.latent_dim) == ((28, 28, 1), 16)
+    assert repr(c) == (
+        "<Codec trained on mnist: 28x28x1 images, 16 latents, encodes and decodes, "
+        "with coding tables>"
+    )
+    assert "without coding tables" in repr(grey)
+    archive = c.compress(np.zeros((2, 28, 28), np.uint8), embed_model="float16")
+    embedded = codec.from_embedded(bitstream.Reader(io.BytesIO(archive)).model(), c.identity)
+    assert "from an archive" in repr(embedded)
+    assert "only decodes" in repr(embedded)
+
+
+def test_a_codec_can_be_pickled_copied_and_sent_to_a_process():
+    c = codec.load(RELEASED)
+    images = data.load("digits", "test")[:3]
+    z, file = c.encode(images), c.compress(images)
+    content = pickle.dumps(c)
+    assert len(content) < 2_300_000  # the parameters, once
+    for same in (pickle.loads(content), copy.copy(c), copy.deepcopy(c)):
+        np.testing.assert_array_equal(same.encode(images), z)
+        assert same.compress(images) == file
+        assert repr(same) == repr(c)
+        assert same.usual_errors == c.usual_errors
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(c.compress, images).result() == file
