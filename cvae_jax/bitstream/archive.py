@@ -97,7 +97,8 @@ class Archive:
         """The images of these numbers (default: all), uint8 ``[n, H, W, C]``."""
         if which is None:
             which = range(len(self))
-            self.reader.model()  # all of the file is vouched for, whatever decodes it
+            # All of the file is vouched for, whatever decodes it and whatever is asked for.
+            _ = self.reader.model(), self.reader.names_of_chunks, self.reader.labels_of_chunks
         self._decoder.require_affordable(len(which), self.reader.allowed, self.reader.paid)
         out = np.empty((len(which), *self._decoder.header.image_shape), np.uint8)
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
