@@ -107,8 +107,7 @@ class Archive:
         for k in np.unique(of_chunk).tolist():
             wanted = np.flatnonzero(of_chunk == k)
             chunk = self.reader.chunk(k)
-            meter.spend(chunk.work(self._decoder.tables))
-            symbols = self._symbols(k)
+            symbols = self._symbols(k, meter)
             out[wanted] = self._decoder.decode_symbols(symbols[row[wanted]], chunk.step)
             progress(len(wanted))
         return out
@@ -121,10 +120,11 @@ class Archive:
         """All images' labels, uint32 ``[N]``, None where they were stored without."""
         return self.reader.labels
 
-    def _symbols(self, k: int) -> np.ndarray:
+    def _symbols(self, k: int, meter: Meter) -> np.ndarray:
         if self._newest is None or self._newest[0] != k:
             self._newest = None  # before memory is taken for others
             chunk = self.reader.chunk(k)
+            meter.spend(chunk.work(self._decoder.tables))
             self._newest = k, chunk.symbols(self._decoder.tables, self.reader.allowed)
         return self._newest[1]
 
