@@ -97,7 +97,8 @@ class Archive:
         """The images of these numbers (default: all), uint8 ``[n, H, W, C]``."""
         if which is None:
             which = range(len(self))
-            self.reader.model()  # all of the file is vouched for, whatever decodes it
+            # All of the file is vouched for, whatever decodes it and whatever is asked for.
+            _ = self.reader.model(), self.reader.names_of_chunks, self.reader.labels_of_chunks
         self._decoder.require_affordable(len(which), self.reader.allowed, self.reader.paid)
         out = np.empty((len(which), *self._decoder.header.image_shape), np.uint8)
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
@@ -106,8 +107,7 @@ class Archive:
         for k in np.unique(of_chunk).tolist():
             wanted = np.flatnonzero(of_chunk == k)
             chunk = self.reader.chunk(k)
-            meter.spend(chunk.work(self._decoder.tables))
-            symbols = self._symbols(k)
+            symbols = self._symbols(k, meter)
             out[wanted] = self._decoder.decode_symbols(symbols[row[wanted]], chunk.step)
             progress(len(wanted))
         return out
@@ -120,10 +120,11 @@ class Archive:
         """All images' labels, uint32 ``[N]``, None where they were stored without."""
         return self.reader.labels
 
-    def _symbols(self, k: int) -> np.ndarray:
+    def _symbols(self, k: int, meter: Meter) -> np.ndarray:
         if self._newest is None or self._newest[0] != k:
             self._newest = None  # before memory is taken for others
             chunk = self.reader.chunk(k)
+            meter.spend(chunk.work(self._decoder.tables))
             self._newest = k, chunk.symbols(self._decoder.tables, self.reader.allowed)
         return self._newest[1]
 

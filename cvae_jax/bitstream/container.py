@@ -104,7 +104,7 @@ class Writer:
           FormatError: it is damaged.
         """
         archive.header.identity.require(self._header.identity, "the other archive's")
-        self._take_names([name for names in archive.names_of_chunks() for name in names or ()])
+        self._take_names([name for names in archive.names_of_chunks for name in names or ()])
         for k in range(len(archive.entries)):
             self._chunk(dataclasses.replace(archive.chunk(k), first=self._images))
 
@@ -225,6 +225,7 @@ class Reader:
             ) from error
         return chunk
 
+    @functools.cached_property
     def names_of_chunks(self) -> list[list[str] | None]:
         """The names of each chunk's images, None for one that was stored without.
 
@@ -235,26 +236,26 @@ class Reader:
         return [unpack_names(self.chunk(k), meter) for k in range(len(self.entries))]
 
     @functools.cached_property
+    def labels_of_chunks(self) -> list[np.ndarray | None]:
+        """The labels of each chunk's images, as ``names_of_chunks``: uint32 ``[count]``."""
+        self.allowed.require(budget.TEXT, 4 * len(self), self.paid)
+        return [self.chunk(k).labels for k in range(len(self.entries))]
+
+    @property
     def names(self) -> list[str] | None:
-        """All images' names, None if any was stored without.  Raises as ``names_of_chunks``."""
+        """All images' names, None if any was stored without; raises as ``names_of_chunks``."""
         found: list[str] = []
-        for names in self.names_of_chunks():
+        for names in self.names_of_chunks:
             if names is None:
                 return None
             found += names
         return found or None
 
-    @functools.cached_property
+    @property
     def labels(self) -> np.ndarray | None:
-        """All images' labels, uint32 ``[N]``, None if any was stored without; raises as names."""
-        self.allowed.require(budget.TEXT, 4 * len(self), self.paid)
-        found: list[np.ndarray] = []
-        for k in range(len(self.entries)):
-            labels = self.chunk(k).labels
-            if labels is None:
-                return None
-            found.append(labels)
-        return np.concatenate(found) if found else None
+        """All images' labels, uint32 ``[N]``, as ``names``."""
+        found = [labels for labels in self.labels_of_chunks if labels is not None]
+        return np.concatenate(found) if found and len(found) == len(self.entries) else None
 
     def ledger(self) -> dict[str, int]:
         """Bytes of the file by what they are for; they add up to its size."""

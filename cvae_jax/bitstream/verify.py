@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from cvae_jax.bitstream import records, single
+from cvae_jax.bitstream import single
 from cvae_jax.bitstream.budget import UNLIMITED
 from cvae_jax.bitstream.container import Reader
 from cvae_jax.bitstream.names import check_names
@@ -33,10 +33,8 @@ def verify_archive(reader: Reader, tables: Tables, identity: Identity) -> int:
     """``verify`` of an open archive, within its budget."""
     reader.header.identity.require(identity)
     reader.model()
-    check_names([name for names in reader.names_of_chunks() for name in names or ()])
+    check_names([name for names in reader.names_of_chunks for name in names or ()])
+    reader.labels  # noqa: B018, whatever they are
     for k in range(len(reader.entries)):
-        chunk = reader.chunk(k)
-        if chunk.packed_labels is not None:
-            records.unpack_labels(chunk.packed_labels, chunk.count)
-        chunk.symbols(tables, reader.allowed)
+        reader.chunk(k).symbols(tables, reader.allowed)
     return len(reader)

@@ -22,7 +22,16 @@ from safetensors.numpy import save
 
 from benchmarks.memory import Peak
 from cvae_jax import bitstream, codec
-from cvae_jax.bitstream import Archive, Budget, FileDecoder, Header, Identity, Reader, budget
+from cvae_jax.bitstream import (
+    Archive,
+    Budget,
+    FileDecoder,
+    Header,
+    Identity,
+    Reader,
+    budget,
+    records,
+)
 from cvae_jax.coding import embedded, quantize
 from cvae_jax.coding.architecture import decoder_cost, decoder_shapes
 from cvae_jax.coding.tables import Tables
@@ -134,7 +143,7 @@ def test_names_that_inflate_without_end(cheaply):
     assert len(found.chunks) == 60
     reader = Reader(io.BytesIO(data))
     assert reader.model() is None
-    for ask in (lambda: reader.names, lambda: reader.names_of_chunks()):
+    for ask in (lambda: reader.names, lambda: reader.names_of_chunks):
         with pytest.raises(FormatError, match="bytes of names"):
             ask()
 
@@ -144,6 +153,15 @@ def test_labels_that_inflate_without_end(cheaply):
     reader = Reader(io.BytesIO(archive_of_chunks([chunk] * 2000)))
     with pytest.raises(FormatError, match="bytes of names or labels"):
         reader.labels  # noqa: B018
+
+
+def test_reading_everything_vouches_for_names_and_labels_too():
+    for packed, words in (({"packed_labels": b"x"}, "labels"), ({"packed_names": b"x"}, "names")):
+        data = archive_of_chunks([dataclasses.replace(empty_chunk(3), **packed)])
+        with Archive(io.BytesIO(data), decoder_of(TABLES, HEADER)) as opened:
+            assert opened[1].shape == (28, 28, 1)
+            with pytest.raises(FormatError, match=words):
+                opened.read()
 
 
 def test_short_names_in_many_chunks_are_kept_packed(cheaply):
@@ -199,7 +217,7 @@ def test_limits_are_of_the_whole_of_a_reading(monkeypatch):
             opened.read()
 
 
-def test_nothing_is_read_twice_for_its_several_contents():
+def test_nothing_is_read_twice_for_its_several_contents(monkeypatch):
     class Counting(io.BytesIO):
         total = 0
 
@@ -208,11 +226,14 @@ def test_nothing_is_read_twice_for_its_several_contents():
             self.total += len(data)
             return data
 
-    file = Counting(DATA)
+    file, inflated = Counting(DATA), []
+    inflate = records._inflate
+    monkeypatch.setattr(records, "_inflate", lambda *a: inflated.append(a[2]) or inflate(*a))
     with Archive(file, decoder_of(TABLES, HEADER)) as opened:
         opened.names(), opened.labels(), opened.read(), opened.read(), opened.names()
         opened.reader.ledger()
     assert file.total < len(DATA) + 200  # the header is read thrice, to compare
+    assert sorted(inflated) == ["labels"] * 2 + ["names"]
 
 
 def test_kept_chunks_are_bounded(monkeypatch):
