@@ -3,6 +3,8 @@ usually reproduces images, ``calibration.json``."""
 
 from __future__ import annotations
 
+import os
+
 import jax
 import numpy as np
 
@@ -59,8 +61,9 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
     images = as_images(images, model.image_shape)
     posterior = Batched(lambda images: modules.posterior(params, images, model))
     tables = calibrate(lambda z: modules.decode(params, z, model), images, posterior(images))
+    errors = _errors(model, params, tables, images, held_out)
     checkpoint.attach(path, NAME, tables.to_bytes())
-    measure_errors(path, images, held_out)
+    checkpoint.attach(path, ERRORS, errors.to_bytes())
     return tables
 
 
@@ -79,8 +82,21 @@ def measure_errors(
     model, params = _restored(path)
     tables = read(path)
     if tables is None:
-        raise CheckpointError(f"checkpoint {path} has no coding tables; calibrate it first")
-    images = as_images(images, model.image_shape)
+        raise CheckpointError(
+            f"checkpoint {os.fspath(path)} has no coding tables; calibrate it first"
+        )
+    errors = _errors(model, params, tables, as_images(images, model.image_shape), held_out)
+    checkpoint.attach(path, ERRORS, errors.to_bytes())
+    return errors
+
+
+def _errors(
+    model: ModelConfig,
+    params: Params,
+    tables: Tables,
+    images: np.ndarray,
+    held_out: np.ndarray | None,
+) -> UsualErrors:
     if held_out is not None:
         held_out = as_images(held_out, model.image_shape)
         images = np.concatenate([held_out, images[: max(0, FEWEST - len(held_out))]])
@@ -89,9 +105,7 @@ def measure_errors(
         raise DataError("no images to measure the model's usual errors on")
     z_mean = Batched(lambda images: modules.encode(params, images, model))
     levels = Batched(lambda z: to_levels(modules.decode(params, z, model)))
-    errors = usual.measure(levels, images, z_mean(images), tables)
-    checkpoint.attach(path, ERRORS, errors.to_bytes())
-    return errors
+    return usual.measure(levels, images, z_mean(images), tables)
 
 
 def _restored(path: StrPath) -> tuple[ModelConfig, Params]:

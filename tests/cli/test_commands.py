@@ -17,6 +17,7 @@ from PIL import Image
 
 from cvae_jax import codec, data
 from cvae_jax.bitstream import container
+from cvae_jax.cli import models
 
 images, folder, cvae = command_samples.images, command_samples.folder, command_samples.cvae
 
@@ -207,6 +208,7 @@ def test_joining(cvae, folder, tmp_path):
 def test_embedded_models_are_used(cvae, folder, tmp_path, monkeypatch):
     assert cvae("compress", folder, "-o", "d.cvae", "--embed-model")[0] == 0
     monkeypatch.setattr("cvae_jax.runs.find.RELEASED", ())
+    models.load.cache_clear()
     assert "12 images" in cvae("verify", "d.cvae")[1]
     content = bytearray((tmp_path / "d.cvae").read_bytes())
     content[-3] ^= 1

@@ -29,7 +29,7 @@ def bare(tmp_path):
 
 def without_errors(path):
     """As checkpoints were before the usual errors were kept."""
-    files = manifest.read(path)
+    files = dict(manifest.Checkpoint(path).files)
     del files[tables.ERRORS]
     (path / tables.ERRORS).unlink()
     (path / manifest.NAME).write_text(json.dumps({"format": 1, "files": files}))
