@@ -18,6 +18,12 @@ def save(figure: Figure, path: str | Path) -> None:
     FigureCanvasAgg(figure).print_figure(path, dpi=120, bbox_inches="tight")
 
 
+def spread(images: np.ndarray, n: int) -> np.ndarray:
+    """``n`` of the images, or all where there are fewer, evenly spread: classes may be in order."""
+    n = min(n, len(images))
+    return images[np.arange(n) * len(images) // max(n, 1)]
+
+
 def grid(images: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:
     """Images ``[N, H, W, C]`` in [0, 1], ``columns`` to a row."""
     figure = Figure(figsize=(8, 0.55 * -(-len(images) // columns) + 0.4))
