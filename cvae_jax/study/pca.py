@@ -21,7 +21,7 @@ class PCA(NamedTuple):
     mean: np.ndarray  # [P]
     basis: np.ndarray  # [P, D], orthonormal columns
     tables: Tables
-    image_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int]
 
     @property
     def decoder(self) -> bitstream.FileDecoder:
@@ -79,4 +79,5 @@ def fit(images: np.ndarray, components: int) -> PCA:
     basis = np.linalg.eigh(covariance.astype(np.float64))[1][:, ::-1][:, :components]
     # An orthonormal basis spreads every dimension's error alike: one unit for all of them.
     tables = fit_tables((flat - mean) @ basis, np.full(basis.shape[1], SIGMA))
-    return PCA(mean, basis, tables, images.shape[1:])
+    _, height, width, channels = images.shape
+    return PCA(mean, basis, tables, (height, width, channels))
