@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 COLUMNS = 16
 # Of an epoch's row, all but the reconstruction term, which has the name of its loss.
@@ -77,7 +77,7 @@ def loss_curves(rows: list[dict[str, Any]]) -> Figure:
         ("validation_loss", "validation (averaged weights)", COLOURS[1], "--"),
     ):
         left.plot(epochs, [row[name] for row in rows], style, color=colour, label=label)
-    left.set(xlabel="epoch", ylabel="mean of an image", title="Loss")
+    left.set(xlabel="epoch", ylabel="mean per image", title="Loss")
     for name in [n for n in rows[0] if n not in NUMBERS] if rows else []:
         label = f"reconstruction ({name})"
         right.plot(epochs, [r[name] for r in rows], color=COLOURS[2], label=label)
@@ -89,7 +89,7 @@ def loss_curves(rows: list[dict[str, Any]]) -> Figure:
         lines = np.concatenate([line.get_ydata() for line in axes.lines] or [[]])
         if len(lines) and lines.min() > 0:  # so that the first epoch, far above, hides no other
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(MaxNLocator(7))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -24,7 +24,7 @@ MARKERS = "s^DvP<X>p"
 OURS = "oh*d"
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 NAMES = {OWN: "each image a file of its own", TOGETHER: "all images in one file"}
-HEADROOM = 4  # dB above the best of ours, where the other codecs' curves are cut off
+HEADROOM = 8  # dB above the best of ours, where the other codecs' curves are cut off
 NEAR = 1.7  # times a rate or an error that still counts as about equal
 EFFORT = "effort 1: one round of searching for better symbols when compressing"
 
@@ -62,13 +62,17 @@ def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
     best = max(r["psnr_of_mean_mse"] for r in rows if r["kind"] == "ours")
     panels[0].set_ylim(min(values) - 1, best + HEADROOM)
     panels[0].set_ylabel("PSNR of the mean squared error, dB")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.14),
+        ncols=4, fontsize=8,
+    )  # fmt: skip
     note = (
-        "Up and to the left is better; each point is a setting. Everything in a file counts, but "
-        f"not the model (of this codec and of PCA). {_capital(EFFORT)}."
+        "Up and to the left is better; each point is a setting, and the other codecs go on above. "
+        "Everything in a file counts, but not the model, which this codec and PCA need. "
+        f"{_capital(EFFORT)}."
     )
-    figure.text(0.5, 0.245, textwrap.fill(note, 125), ha="center", va="top", fontsize=8)
-    figure.subplots_adjust(left=0.06, right=0.99, top=0.94, bottom=0.34, wspace=0.04)
+    figure.text(0.5, 0.2, textwrap.fill(note, 140), ha="center", va="top", fontsize=8)
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.94, bottom=0.3, wspace=0.04)
     return figure
 
 
@@ -93,7 +97,7 @@ def equal_quality(study: Study, images: np.ndarray, error: float = 0.005) -> Fig
 
 
 def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title: str) -> Figure:
-    """A strip of images for each codec; ours always, others where they come near the value."""
+    """A strip of images for each codec; an image format's where it comes near the value."""
     pairs = zip(study.report["rows"], study.shown, strict=True)
     rows = [
         (r, s)
@@ -107,7 +111,7 @@ def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title
             (pair for pair in rows if pair[0]["codec"] == codec),
             key=lambda pair: abs(np.log(pair[0][at] / value)),
         )
-        if best[0]["kind"] == "ours" or 1 / NEAR < best[0][at] / value < NEAR:
+        if best[0]["kind"] != "lossy" or 1 / NEAR < best[0][at] / value < NEAR:
             chosen.append(best)
         else:
             far.append(f"{codec} ({_amount(best[0])})")
@@ -175,7 +179,7 @@ def bytes_per_dimension(codec: Codec, images: np.ndarray) -> Figure:
     axes.bar(np.arange(1, len(bits) + 1), np.sort(bits)[::-1], color=COLOURS[0])
     free = int((bits < 0.01).sum())
     rest = f"; {free} of {len(bits)} take next to nothing" if free else ""
-    axes.set(xlabel=f"latents, the dearest first{rest}", ylabel="bits per image")
+    axes.set(xlabel=f"latents, the most expensive first{rest}", ylabel="bits per image")
     axes.set_title(
         f"What an image's bytes are spent on at quality {quantize.DEFAULT_QUALITY}: "
         f"{bits.sum() / 8:.2f} bytes for its latents (the bars),\nand "
