@@ -135,14 +135,14 @@ def summary(report: dict[str, Any]) -> str:
             "another codec at no higher an error:",
             f"  - all images in one file: {default['bytes_per_image']:.2f} bytes per image against "
             f"{_named(found['smallest_together'])}, "
-            f"{_times(found['archive_times_smaller_than_together'])}",
+            f"{times(found['archive_times_smaller_than_together'])}",
             f"  - each image a file: {single['bytes_per_image']:.1f} bytes against "
             f"{_named(found['smallest_own_file'])}, "
-            f"{_times(found['single_times_smaller_than_own_files'])}",
+            f"{times(found['single_times_smaller_than_own_files'])}",
             f"  - all in one file that carries its decoder ({whole['model_bytes']:,} bytes), "
             f"{whole['images']:,} images: {whole['bytes']:,} bytes against "
             f"{whole['other_bytes']:,} ({whole['other']['codec']}, MSE "
-            f"{whole['other']['mse']:.5f}); {_pays(whole['pays_from'])}",
+            f"{whole['other']['mse']:.5f}); {pays(whole['pays_from'])}",
             f"  - PCA: {_linear(found)}",
         ]
         for regime, deltas in found["bjontegaard"].items():
@@ -154,11 +154,15 @@ def _named(row: Row) -> str:
     return f"{row['bytes_per_image']:.1f} ({row['codec']}, {row['setting']}, MSE {row['mse']:.5f})"
 
 
-def _times(smaller: float) -> str:
-    return f"{smaller:.1f} times smaller" if smaller >= 1 else f"{1 / smaller:.1f} times larger"
+def times(smaller: float, digits: int = 1) -> str:
+    """A ratio of sizes in words."""
+    if smaller >= 1:
+        return f"{smaller:.{digits}f} times smaller"
+    return f"{1 / smaller:.{digits}f} times larger"
 
 
-def _pays(images: int | None) -> str:
+def pays(images: int | None) -> str:
+    """From how many images on a model is worth its bytes, in words."""
     if images is None:
         return "it never pays"
     return f"it pays from about {about(images):,} images on"
