@@ -143,7 +143,7 @@ def summary(report: dict[str, Any]) -> str:
             f"{whole['images']:,} images: {whole['bytes']:,} bytes against "
             f"{whole['other_bytes']:,} ({whole['other']['codec']}, MSE "
             f"{whole['other']['mse']:.5f}); {pays(whole['pays_from'])}",
-            f"  - PCA: {_linear(found)}",
+            f"  - PCA: {linear(found)}",
         ]
         for regime, deltas in found["bjontegaard"].items():
             lines += [f"  - {_delta(regime, delta)}" for delta in deltas]
@@ -173,15 +173,15 @@ def about(count: int) -> int:
     return round(count, 3 - len(str(count)))
 
 
-def _linear(found: dict[str, Any]) -> str:
+def linear(found: dict[str, Any]) -> str:
+    """How PCA does at the error of a codec, in words."""
     parts = []
     for regime, of_ours in ((TOGETHER, found["default"]), (OWN, found["single"])):
-        best, words = found["smallest_pca"][regime], figures.NAMES[regime]
-        if best is None:
-            parts.append(f"no setting is as good, {words}")
-        else:
+        if best := found["smallest_pca"][regime]:
             wins = " and so wins" if best["bytes_per_image"] < of_ours["bytes_per_image"] else ""
-            parts.append(f"{_named(best)}, {words}{wins}")
+            parts.append(f"{_named(best)}, {figures.NAMES[regime]}{wins}")
+    if not parts:
+        return "no setting is as good"
     return "; ".join(parts)
 
 
