@@ -17,16 +17,20 @@ from cvae_jax.study.sweep import Study
 
 GLOSSARY = """What the words mean:
 
-- **quality** (0 to 100): how finely an image's latents are rounded, which trades bytes for error;
-  50 is the default. The other codecs' own dials are named as they name them.
+- **latents**: the numbers that the model makes of an image, and images of.
+- **quality** (0 to 100): how finely the latents are rounded to the whole numbers, symbols, that a
+  file holds, which trades bytes for error; 50 is the default. The other codecs' own dials are named
+  as they name them.
 - **effort** (0 to 9): rounds of searching, when compressing, for symbols that decode to a better
   image for their bytes; "searched" means with effort. Without a word of it: none.
 - **tables**: the probabilities that symbols are coded with, part of a checkpoint. They sort images
   into up to 256 groups of similar ones, their **components**.
 - **together**: all images in one file: this codec's archive, a sheet of all images side by side for
   the image formats, one stream of all pixels for xz, bzip2 and gzip. **own file**: each image a
-  file. **payload**: own files, less what a reader could put back. **with its model**: an archive
-  that carries its decoder.
+  file. **payload**: what is left of these without what a reader could put back (it was put back,
+  and compared). **with its model**: an archive that carries its decoder. It **pays** from as many
+  images on as make it smaller than the best other codec's sheet, if both go on to take as many
+  bytes per image.
 - **PCA**: principal components of the training images, coded as the latents are, into the same
   files; as many as a model has latents, and 16. Like this codec's, its model is not counted.
 
