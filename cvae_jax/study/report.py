@@ -111,7 +111,11 @@ def overview(out: Path) -> str:
         name = report["dataset"]
         shape = "x".join(map(str, report["image_shape"]))
         text += [f"## {name}, {report['images']} images of {shape}", ""]
-        text += [f"    {report['command']}", "", summary(report), ""]
+        text += [f"    {report['command']}", ""]
+        if not all("with_model" in found for found in report["comparisons"].values()):
+            text += ["This was measured by an earlier version: run the command again.", ""]
+            continue
+        text += [summary(report), ""]
         for title, caption in captions(report["comparisons"]).items():
             text += [f"{caption}:", "", f"![{caption}]({name}/{title}.png)", ""]
         text += ["Every setting that was measured:", "", table(report["rows"]), ""]

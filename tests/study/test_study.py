@@ -153,6 +153,14 @@ def test_the_files_say_what_was_measured(small):
     assert text.count("\n| ") == len(stored["rows"]) + 1
 
 
+def test_a_study_of_an_earlier_version_is_named_and_no_obstacle(tmp_path):
+    old = {"command": "the command", "dataset": "old", "images": 3, "image_shape": [2, 2, 1],
+           "rows": [], "comparisons": {"mnist": {"default": {}}}}  # fmt: skip
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    (tmp_path / "other.json").write_text("{}")
+    assert "earlier version: run the command again" in report.overview(tmp_path)
+
+
 def texts(figure):
     """Everything that is written in a figure."""
     return "\n".join(text.get_text() for text in figure.findobj(Text))
