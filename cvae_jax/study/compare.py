@@ -22,13 +22,12 @@ def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, 
 
     effort: of the rows of a search.
     """
-    others = [r for r in rows if r["kind"] != "ours"]
-    linear = [r for r in rows if r["kind"] == "baseline"]
+    formats, linear = _without_model(rows), [r for r in rows if r["kind"] == "baseline"]
     out = {}
     for name in ours:
         default = _find(rows, name, "quality 50", TOGETHER)
         single = _find(rows, name, "quality 50", OWN)
-        own, together = (_smallest(others, at, default["mse"]) for at in (OWN, TOGETHER))
+        own, together = (_smallest(formats, at, default["mse"]) for at in (OWN, TOGETHER))
         assert own  # lossless ones are as good as any
         assert together
         out[name] = {
@@ -56,15 +55,13 @@ def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, 
 
 def with_model(rows: Sequence[Row], name: str) -> dict[str, Any]:
     """What a codec's archive takes with its decoder inside, and from how many images on that is
-    less than the best other codec that needs no model takes at no higher an error.
+    less than the best image format takes at no higher an error.
 
     ``pays_from`` supposes that both go on to take as many bytes per image; None: never.
     """
     whole = _find(rows, name, "quality 50", WITH_MODEL)
     bare = _find(rows, name, "quality 50", TOGETHER)["bytes_per_image"]
-    other = _smallest(
-        [r for r in rows if r["kind"] in ("lossy", "lossless")], TOGETHER, whole["mse"]
-    )
+    other = _smallest(_without_model(rows), TOGETHER, whole["mse"])
     assert other  # lossless ones are as good as any
     images, each = whole["images"], other["bytes_per_image"]
     model = (whole["bytes_per_image"] - bare) * images
@@ -142,6 +139,11 @@ def _find(rows: Sequence[Row], codec: str, setting: str, regime: str) -> Row:
     return next(
         r for r in rows if (r["codec"], r["setting"], r["regime"]) == (codec, setting, regime)
     )
+
+
+def _without_model(rows: Sequence[Row]) -> list[Row]:
+    """Of the codecs that need no model: all but ours and PCA."""
+    return [r for r in rows if r["kind"] in ("lossy", "lossless")]
 
 
 def _smallest(rows: Sequence[Row], regime: str, mse: float) -> Row | None:

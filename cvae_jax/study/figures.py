@@ -25,7 +25,7 @@ OURS = "oh*d"
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 NAMES = {OWN: "each image a file of its own", TOGETHER: "all images in one file"}
 HEADROOM = 8  # dB above the best of ours, where the other codecs' curves are cut off
-NEAR = 1.7  # times a rate or an error that still counts as about equal
+NEAR = 1.7  # times a rate or an error that still counts as about equal; less always does
 EFFORT = "effort 1: one round of searching for better symbols when compressing"
 
 
@@ -104,7 +104,7 @@ def equal_quality(study: Study, images: np.ndarray, error: float = 0.005) -> Fig
 
 
 def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title: str) -> Figure:
-    """A strip of images for each codec; an image format's where it comes near the value."""
+    """A strip of images for each codec; ours always, others where they get down to the value."""
     pairs = zip(study.report["rows"], study.shown, strict=True)
     rows = [
         (r, s)
@@ -118,7 +118,7 @@ def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title
             (pair for pair in rows if pair[0]["codec"] == codec),
             key=lambda pair: abs(np.log(pair[0][at] / value)),
         )
-        if best[0]["kind"] != "lossy" or 1 / NEAR < best[0][at] / value < NEAR:
+        if best[0]["kind"] == "ours" or best[0][at] < NEAR * value:
             chosen.append(best)
         else:
             far.append(f"{codec} ({_amount(best[0])})")
@@ -136,7 +136,7 @@ def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title
     figure.subplots_adjust(left=0.24, right=0.99, hspace=0.06, top=0.99, bottom=0.01)
     figure.text(0.5, 1.01, textwrap.fill(title, 110), ha="center", va="bottom", fontsize=9)
     if far:
-        note = f"Not shown, as no setting comes near: {', '.join(far)}."
+        note = f"Not shown, as no setting gets near it: {', '.join(far)}."
         figure.text(0.5, -0.01, textwrap.fill(note, 125), ha="center", va="top", fontsize=8)
     return figure
 

@@ -29,7 +29,7 @@ GLOSSARY = """What the words mean:
   the image formats, one stream of all pixels for xz, bzip2 and gzip. **own file**: each image a
   file. **payload**: what is left of these without what a reader could put back (it was put back,
   and compared). **with its model**: an archive that carries its decoder. It **pays** from as many
-  images on as make it smaller than the best other codec's sheet, if both go on to take as many
+  images on as make it smaller than the best image format's sheet, if both go on to take as many
   bytes per image.
 - **PCA**: principal components of the training images, coded as the latents are, into the same
   files; as many as a model has latents, and 16. Like this codec's, its model is not counted.
@@ -140,7 +140,7 @@ def summary(report: dict[str, Any]) -> str:
         default, single, whole = found["default"], found["single"], found["with_model"]
         lines += [
             f"- **{name}**, default quality, MSE {default['mse']:.5f}. The smallest files of "
-            "another codec at no higher an error:",
+            "an image format at no higher an error:",
             f"  - all images in one file: {default['bytes_per_image']:.2f} bytes per image against "
             f"{_named(found['smallest_together'])}, "
             f"{times(found['archive_times_smaller_than_together'])}",
@@ -187,7 +187,8 @@ def linear(found: dict[str, Any]) -> str:
     for regime, of_ours in ((TOGETHER, found["default"]), (OWN, found["single"])):
         if best := found["smallest_pca"][regime]:
             wins = " and so wins" if best["bytes_per_image"] < of_ours["bytes_per_image"] else ""
-            parts.append(f"{_named(best)}, {figures.NAMES[regime]}{wins}")
+            words = f"{best['codec'].removeprefix('PCA, ')}, {figures.NAMES[regime]}"
+            parts.append(f"{best['bytes_per_image']:.1f} bytes ({words}){wins}")
     if not parts:
         return "no setting is as good"
     return "; ".join(parts)
