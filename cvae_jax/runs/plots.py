@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 COLUMNS = 16
-# Of an epoch's row, all but the reconstruction term, which has the name of its loss.
-NUMBERS = ("step", "epoch", "loss", "validation_loss", "kl", "images_per_second")
 # Okabe & Ito's palette: told apart by the colour-blind, and by their order of brightness in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
@@ -64,11 +62,8 @@ def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarra
     return figure
 
 
-def loss_curves(rows: list[dict[str, Any]]) -> Figure:
-    """Training and validation loss, and the loss's two parts, over epochs.
-
-    rows: of ``metrics.jsonl``; what is in them beside ``NUMBERS`` is the reconstruction term.
-    """
+def loss_curves(rows: list[dict[str, Any]], reconstruction: str) -> Figure:
+    """Training and validation loss, and its parts, ``reconstruction`` and KL, over epochs."""
     figure = Figure(figsize=(8, 3.2))
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
@@ -78,9 +73,8 @@ def loss_curves(rows: list[dict[str, Any]]) -> Figure:
     ):
         left.plot(epochs, [row[name] for row in rows], style, color=colour, label=label)
     left.set(xlabel="epoch", ylabel="mean per image", title="Loss")
-    for name in [n for n in rows[0] if n not in NUMBERS] if rows else []:
-        label = f"reconstruction ({name})"
-        right.plot(epochs, [r[name] for r in rows], color=COLOURS[2], label=label)
+    label = f"reconstruction ({reconstruction})"
+    right.plot(epochs, [r[reconstruction] for r in rows], color=COLOURS[2], label=label)
     right.plot(
         epochs, [r["kl"] for r in rows], "--", color=COLOURS[3], label="KL, before its weight"
     )

@@ -237,6 +237,7 @@ class _Pictures:
 
     def __init__(self, config: Config, data: TrainingData, workdir: Path):
         self.workdir = workdir
+        self.reconstruction = config.train.reconstruction
         self.images = plots.spread(data.test, plots.COLUMNS * 4)
         self.drawn = time.monotonic()
         noise = evaluation.noise_for(config.train.seed, plots.COLUMNS * 8, config.model.latent_dim)
@@ -255,7 +256,7 @@ class _Pictures:
         reconstructions, samples = self.render(params, self.images)
         title = "Test images (odd rows), and below each its reconstruction"
         figures = {
-            "loss_curves": plots.loss_curves(rows),
+            "loss_curves": plots.loss_curves(rows, self.reconstruction),
             "reconstructions": plots.pairs(to_unit(self.images), reconstructions, title),
             "samples": plots.grid(samples, "New images: decoded from random latents"),
         }

@@ -232,11 +232,11 @@ def test_loss_curves_of_any_loss_show_every_epoch(term):
         {"step": 5 * n, "epoch": n, "images_per_second": 3.0} | {k: v / n for k, v in values}
         for n in range(1, 9)
     ]
-    figure = plots.loss_curves(rows)
+    figure = plots.loss_curves(rows, term)
     left, right = figure.axes
     assert f"reconstruction ({term})" in texts(figure)
     assert left.get_ylim()[0] < 900 / 8
     assert left.get_ylim()[1] > 920
     assert right.get_ylim()[1] > 850
-    plots.loss_curves([])
-    plots.loss_curves([{**rows[0], term: -3.0, "loss": -1.0}])  # a loss may be below zero
+    plots.loss_curves([], term)
+    plots.loss_curves([{**rows[0], term: -3.0, "loss": -1.0}], term)  # a loss may be below zero
