@@ -21,3 +21,15 @@ def test_every_link_and_module_exists():
     there = {p.stem for p in package.glob("[a-z]*.py")}
     there |= {f"{p.parent.name}/" for p in package.glob("*/__init__.py")}
     assert there <= set(layout.split())
+
+
+def test_the_first_screen_is_short_and_names_what_the_model_costs():
+    assert len(TEXT.split()) < 1600
+    first = TEXT.split("## ")[0]
+    for words in (
+        "all in one file",
+        "each a file of its own",
+        "the decoder inside",
+        "it pays from",
+    ):
+        assert words in first

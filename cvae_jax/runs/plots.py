@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 COLUMNS = 16
 # Okabe & Ito's palette: told apart by the colour-blind, and by their order of brightness in grey.
@@ -15,7 +16,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    FigureCanvasAgg(figure).print_figure(path, dpi=120, bbox_inches="tight")
+    FigureCanvasAgg(figure).print_figure(path, dpi=200, bbox_inches="tight")
+
+
+def spread(images: np.ndarray, n: int) -> np.ndarray:
+    """``n`` of the images, or all where there are fewer, evenly spread: classes may be in order."""
+    n = min(n, len(images))
+    return images[np.arange(n) * len(images) // max(n, 1)]
 
 
 def grid(images: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:
@@ -36,12 +43,12 @@ def pairs(originals: np.ndarray, decoded: np.ndarray, title: str, columns: int =
 
 
 def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarray) -> Figure:
-    """Originals over reconstructions: the first images, the worst and the best by ``errors``."""
+    """Originals over reconstructions: some of all, the worst and the best by ``errors``."""
     order = np.argsort(errors, kind="stable")
     choices = {
-        "First images": np.arange(min(COLUMNS, len(errors))),
-        "Worst cases": order[::-1][:COLUMNS],
-        "Best cases": order[:COLUMNS],
+        "Evenly spread images": spread(np.arange(len(errors)), COLUMNS),
+        "The worst images": order[::-1][:COLUMNS],
+        "The best images": order[:COLUMNS],
     }
     figure = Figure(figsize=(8, 4.2))
     for i, (title, chosen) in enumerate(choices.items()):
@@ -50,7 +57,7 @@ def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarra
         show(
             figure.add_subplot(3, 1, i + 1),
             tile(both, COLUMNS),
-            f"{title}, MSE {low:.4f} to {high:.4f}",
+            f"{title} (above) and their reconstructions (below), MSE {low:.4f} to {high:.4f}",
         )
     return figure
 
@@ -65,17 +72,22 @@ def loss_curves(rows: list[dict[str, Any]], reconstruction: str) -> Figure:
         ("validation_loss", "validation (averaged weights)", COLOURS[1], "--"),
     ):
         left.plot(epochs, [row[name] for row in rows], style, color=colour, label=label)
-    left.set(xlabel="epoch", ylabel="loss per image", title="Loss")
-    if len(rows) > 3:  # the first epoch is far above the rest
-        values = [row[n] for row in rows[1:] for n in ("loss", "validation_loss")]
-        left.set_ylim(min(values) * 0.99, max(values) * 1.01)
-    left.legend()
-    right.plot(epochs, [r[reconstruction] for r in rows], color=COLOURS[2], label="reconstruction")
-    right.plot(epochs, [r["kl"] for r in rows], "--", color=COLOURS[3], label="KL")
-    right.set(xlabel="epoch", title="Its parts (training)")
-    right.set_ylim(bottom=0)
-    right.legend()
+    left.set(xlabel="epoch", ylabel="mean per image", title="Loss")
+    label = f"reconstruction ({reconstruction})"
+    right.plot(epochs, [r[reconstruction] for r in rows], color=COLOURS[2], label=label)
+    right.plot(
+        epochs, [r["kl"] for r in rows], "--", color=COLOURS[3], label="KL, before its weight"
+    )
+    right.set(xlabel="epoch", title="Its two terms (training)")
     for axes in (left, right):
+        lines = np.concatenate([line.get_ydata() for line in axes.lines] or [[]])
+        if len(lines) and lines.min() > 0:  # so that the first epoch, far above, hides no other
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.tight_layout()
     return figure

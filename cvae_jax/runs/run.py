@@ -235,7 +235,7 @@ class _Pictures:
     def __init__(self, config: Config, data: TrainingData, workdir: Path):
         self.workdir = workdir
         self.reconstruction = config.train.reconstruction
-        self.images = data.test[: plots.COLUMNS * 4]
+        self.images = plots.spread(data.test, plots.COLUMNS * 4)
         self.drawn = time.monotonic()
         noise = evaluation.noise_for(config.train.seed, plots.COLUMNS * 8, config.model.latent_dim)
 
@@ -251,11 +251,11 @@ class _Pictures:
             return
         self.drawn = time.monotonic()
         reconstructions, samples = self.render(params, self.images)
-        title = "Test images over reconstructions"
+        title = "Test images (odd rows), and below each its reconstruction"
         figures = {
             "loss_curves": plots.loss_curves(rows, self.reconstruction),
             "reconstructions": plots.pairs(to_unit(self.images), reconstructions, title),
-            "samples": plots.grid(samples, "Samples from the prior"),
+            "samples": plots.grid(samples, "New images: decoded from random latents"),
         }
         for name, figure in figures.items():
             path = self.workdir / f"{name}.png"

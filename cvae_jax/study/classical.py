@@ -124,11 +124,18 @@ def _swapped(encode: Callable, value: float, image: np.ndarray) -> bytes:
     return encode(image, value)
 
 
-# Lossless, of all raw pixels in one stream.
+class Stream(NamedTuple):
+    """A lossless compressor of bytes."""
+
+    compress: Callable[[bytes], bytes]
+    decompress: Callable[[bytes], bytes]
+
+
+# Of all raw pixels in one stream.
 STREAMS = {
-    "xz": lambda raw: lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME),
-    "bzip2": lambda raw: bz2.compress(raw, 9),
-    "gzip": lambda raw: gzip.compress(raw, 9, mtime=0),
+    "xz": Stream(partial(lzma.compress, preset=9 | lzma.PRESET_EXTREME), lzma.decompress),
+    "bzip2": Stream(bz2.compress, bz2.decompress),
+    "gzip": Stream(partial(gzip.compress, mtime=0), gzip.decompress),
 }
 
 

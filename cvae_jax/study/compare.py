@@ -9,7 +9,8 @@ import numpy as np
 
 from cvae_jax import metrics
 
-OWN, PAYLOAD, TOGETHER = "own file", "payload", "together"  # the regimes, see ``sweep``
+# The regimes, see ``sweep``.
+OWN, PAYLOAD, TOGETHER, WITH_MODEL = "own file", "payload", "together", "with its model"
 MSE_RANGE = (0.005, 0.0015)
 LEAST_OVERLAP = 0.5  # dB, below which a delta says nothing
 
@@ -17,31 +18,29 @@ Row = dict[str, Any]  # a setting as it was measured
 
 
 def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, Any]:
-    """What the README says: sizes at equal error, and Bjøntegaard's deltas.
+    """What the README says: sizes at equal error, what the model costs, Bjøntegaard's deltas.
 
     effort: of the rows of a search.
     """
+    formats, linear = _without_model(rows), [r for r in rows if r["kind"] == "baseline"]
     out = {}
     for name in ours:
         default = _find(rows, name, "quality 50", TOGETHER)
         single = _find(rows, name, "quality 50", OWN)
-        own, together = (
-            _smallest(
-                [r for r in rows if r["kind"] in ("lossy", "lossless")], regime, default["mse"]
-            )
-            for regime in (OWN, TOGETHER)
-        )
+        own, together = (_smallest(formats, at, default["mse"]) for at in (OWN, TOGETHER))
+        assert own  # lossless ones are as good as any
+        assert together
         out[name] = {
             "default": {"bytes_per_image": default["bytes_per_image"], "mse": default["mse"]},
             "single": {"bytes_per_image": single["bytes_per_image"], "mse": single["mse"]},
             "smallest_own_file": own,
             "smallest_together": together,
-            "archive_times_smaller_than_own_files": own["bytes_per_image"]
-            / default["bytes_per_image"],
+            "smallest_pca": {at: _smallest(linear, at, default["mse"]) for at in (TOGETHER, OWN)},
             "single_times_smaller_than_own_files": own["bytes_per_image"]
             / single["bytes_per_image"],
             "archive_times_smaller_than_together": together["bytes_per_image"]
             / default["bytes_per_image"],
+            "with_model": with_model(rows, name),
             "bjontegaard": {
                 regime: [
                     delta
@@ -54,8 +53,31 @@ def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, 
     return out
 
 
+def with_model(rows: Sequence[Row], name: str) -> dict[str, Any]:
+    """What a codec's archive takes with its decoder inside, and from how many images on that is
+    less than the best image format takes at no higher an error.
+
+    ``pays_from`` supposes that both go on to take as many bytes per image; None: never.
+    """
+    whole = _find(rows, name, "quality 50", WITH_MODEL)
+    bare = _find(rows, name, "quality 50", TOGETHER)["bytes_per_image"]
+    other = _smallest(_without_model(rows), TOGETHER, whole["mse"])
+    assert other  # lossless ones are as good as any
+    images, each = whole["images"], other["bytes_per_image"]
+    model = (whole["bytes_per_image"] - bare) * images
+    return {
+        "images": images,
+        "bytes": round(whole["bytes_per_image"] * images),
+        "model_bytes": round(model),
+        "mse": whole["mse"],
+        "other": other,
+        "other_bytes": round(each * images),
+        "pays_from": int(model // (each - bare)) + 1 if each > bare else None,
+    }
+
+
 def bjontegaard(rows: Sequence[Row], name: str, regime: str, effort: int) -> Row | None:
-    """BD-rate in % and BD-PSNR in dB against the best of the classical codecs at every rate.
+    """BD-rate in % and BD-PSNR in dB against the best of the other codecs and PCA at every rate.
 
     BD-rate over the part of MSE_RANGE that both curves cover, BD-PSNR over the bytes that both
     cover; the ranges are stated, and None returned where they hardly meet.  (G. Bjøntegaard,
@@ -63,7 +85,8 @@ def bjontegaard(rows: Sequence[Row], name: str, regime: str, effort: int) -> Row
     """
     import bjontegaard as bd
 
-    anchor = _envelope([r for r in rows if r["kind"] == "lossy" and r["regime"] == regime])
+    lossy = [r for r in rows if r["kind"] in ("lossy", "baseline")]
+    anchor = _envelope([r for r in lossy if r["regime"] == regime])
     test = _envelope(
         [r for r in rows if r["codec"] == name and r["regime"] == regime
          and ("effort" in r["setting"]) == bool(effort)]
@@ -118,8 +141,15 @@ def _find(rows: Sequence[Row], codec: str, setting: str, regime: str) -> Row:
     )
 
 
-def _smallest(rows: Sequence[Row], regime: str, mse: float) -> Row:
-    """The fewest bytes of a regime at an error no higher than this."""
+def _without_model(rows: Sequence[Row]) -> list[Row]:
+    """Of the codecs that need no model: all but ours and PCA."""
+    return [r for r in rows if r["kind"] in ("lossy", "lossless")]
+
+
+def _smallest(rows: Sequence[Row], regime: str, mse: float) -> Row | None:
+    """The fewest bytes of a regime at an error no higher than this; None where all are worse."""
     good = [r for r in rows if r["regime"] == regime and r["mse"] <= mse]
+    if not good:
+        return None
     best = min(good, key=lambda r: r["bytes_per_image"])
     return {k: best[k] for k in ("codec", "setting", "bytes_per_image", "mse")}

@@ -1,7 +1,11 @@
-"""The pictures of the study: rate against distortion, images at equal bytes, inside the latents."""
+"""The pictures of the study: rate against distortion, images at equal bytes, inside the latents.
+
+Each is to be understood by somebody who has not read the code: it says in words what is shown.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import jax
@@ -11,127 +15,203 @@ from matplotlib.figure import Figure
 from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize
 from cvae_jax.pixels import to_unit
-from cvae_jax.runs.plots import COLOURS, grid, show, tile
+from cvae_jax.runs.plots import COLOURS, grid, show, spread, tile
 from cvae_jax.study.compare import OWN, TOGETHER, Row
 from cvae_jax.study.sweep import Study
 
-# Told apart by shape and order of brightness as well as by colour.
-MARKERS = "os^DvPX*"
+# Told apart by shape and order of brightness as well as by colour; ours share none with others.
+MARKERS = "s^DvP<X>p"
+OURS = "oh*d"
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-NAMES = {OWN: "each image a file of its own", TOGETHER: "all images together"}
+NAMES = {OWN: "each image a file of its own", TOGETHER: "all images in one file"}
+HEADROOM = 8  # dB above the best of ours, where the other codecs' curves are cut off
+NEAR = 1.7  # times a rate or an error that still counts as about equal; less always does
+EFFORT = "effort 1: one round of searching for better symbols when compressing"
 
 
 def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
     """PSNR over bytes per image (logarithmic) of every codec, for both regimes."""
-    rows = study.report["rows"]
-    figure = Figure(figsize=(10, 4.6))
-    panels = figure.subplots(1, 2, sharey=True)
+    rows = [r for r in study.report["rows"] if r["psnr_of_mean_mse"] is not None]
     others = [r for r in rows if r["kind"] in ("lossy", "baseline")]
+    figure = Figure(figsize=(10, 5.4))
+    panels = figure.subplots(1, 2, sharey=True)
     for axes, regime in zip(panels, (TOGETHER, OWN), strict=True):
         for i, codec in enumerate(dict.fromkeys(r["codec"] for r in others)):
-            curve = [r for r in others if (r["codec"], r["regime"]) == (codec, regime)]
-            curve.sort(key=_bytes)
             axes.plot(
-                *_curve(curve), ls="--", lw=1, marker=MARKERS[i], ms=4, label=codec,
-                color=str(0.25 + 0.1 * i),
+                *_curve(others, codec, regime, searched=False), ls="--", lw=1, label=codec,
+                marker=MARKERS[i % len(MARKERS)], ms=5, color=str(0.2 + 0.09 * (i % 6)),
             )  # fmt: skip
         for i, name in enumerate(ours):
-            for searched, style in ((False, "-"), (True, ":")):
-                curve = [
-                    r
-                    for r in rows
-                    if (r["codec"], r["regime"]) == (name, regime)
-                    and ("effort" in r["setting"]) == searched
-                ]
-                label = f"cvae, {name}, searched" if searched else f"cvae, {name}"
-                if curve:
-                    axes.plot(
-                        *_curve(sorted(curve, key=_bytes)), style, marker=MARKERS[i], ms=5,
-                        lw=2, color=COLOURS[i % len(COLOURS)], label=label,
-                    )  # fmt: skip
+            look = {"color": COLOURS[i % len(COLOURS)], "marker": OURS[i % len(OURS)], "ms": 7}
+            axes.plot(
+                *_curve(rows, name, regime, searched=False), "-", lw=2.2,
+                label=f"this codec, {name}", **look,
+            )  # fmt: skip
+            axes.plot(
+                *_curve(rows, name, regime, searched=True), ":", lw=2.2, mfc="white",
+                label=f"this codec, {name}, effort 1", **look,
+            )  # fmt: skip
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         axes.set_xticks([t for t in TICKS if low <= t <= high])
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
-        axes.set(xlabel="bytes per image, everything in the file included", title=NAMES[regime])
+        axes.set(xlabel="bytes per image (logarithmic)", title=_capital(NAMES[regime]))
         axes.grid(alpha=0.3)
-        axes.set_ylim(10, 36)
+    values = [r["psnr_of_mean_mse"] for r in rows]
+    best = max(r["psnr_of_mean_mse"] for r in rows if r["kind"] == "ours")
+    panels[0].set_ylim(min(values) - 1, best + HEADROOM)
     panels[0].set_ylabel("PSNR of the mean squared error, dB")
-    panels[0].legend(fontsize=7, loc="upper left")
-    figure.tight_layout()
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.14),
+        ncols=4, fontsize=8,
+    )  # fmt: skip
+    note = (
+        "Up and to the left is better; each point is a setting, and the other codecs go on above. "
+        "Everything in a file counts, but not the model, which this codec and PCA need. "
+        f"{_capital(EFFORT)}."
+    )
+    figure.text(0.5, 0.2, textwrap.fill(note, 140), ha="center", va="top", fontsize=8)
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.94, bottom=0.3, wspace=0.04)
     return figure
 
 
-def side_by_side(
-    study: Study, images: np.ndarray, ours: Sequence[str], at: str, value: float
-) -> Figure:
-    """Images as each codec decodes them, all together in one file, nearest to a rate or an error.
+def equal_bytes(study: Study, images: np.ndarray) -> Figure:
+    """Images as each codec decodes them, at about the fewest bytes that image formats go down to.
 
-    at: "bytes_per_image", or "mse": equal bytes, or equal quality.
+    That is the median of the formats' smallest files.
     """
+    least: dict[str, float] = {}
+    for row in study.report["rows"]:
+        if row["kind"] == "lossy" and row["regime"] == TOGETHER:
+            size = row["bytes_per_image"]
+            least[row["codec"]] = min(size, least.get(row["codec"], size))
+    fewest = float(np.median(list(least.values())))
+    title = (
+        f"All {study.report['images']:,} images in one file, each codec at its setting nearest to "
+        f"{fewest:.1f} bytes per image, about the least that image formats go down to"
+    )
+    return _side_by_side(study, images, "bytes_per_image", fewest, title)
+
+
+def equal_quality(study: Study, images: np.ndarray, error: float = 0.005) -> Figure:
+    """Images as each codec decodes them, at about the same mean squared error."""
+    title = (
+        f"All {study.report['images']:,} images in one file, each codec at its setting nearest to "
+        f"a mean squared error of {error:g}: the bytes per image differ"
+    )
+    return _side_by_side(study, images, "mse", error, title)
+
+
+def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title: str) -> Figure:
+    """A strip of images for each codec; ours always, others where they get down to the value."""
     pairs = zip(study.report["rows"], study.shown, strict=True)
-    rows = [(r, s) for r, s in pairs if r["regime"] == TOGETHER and r["kind"] != "lossless"]
+    rows = [
+        (r, s)
+        for r, s in pairs
+        if r["regime"] == TOGETHER and r["kind"] != "lossless" and "effort" not in r["setting"]
+    ]
     chosen: list[tuple[Row, np.ndarray]] = []
+    far: list[str] = []
     for codec in dict.fromkeys(r["codec"] for r, _ in rows):
-        own = [(r, s) for r, s in rows if r["codec"] == codec]
-        best = min(own, key=lambda pair: abs(np.log(pair[0][at] / value)))
-        if 0.6 < best[0][at] / value < 1.7:
+        best = min(
+            (pair for pair in rows if pair[0]["codec"] == codec),
+            key=lambda pair: abs(np.log(pair[0][at] / value)),
+        )
+        if best[0]["kind"] == "ours" or best[0][at] < NEAR * value:
             chosen.append(best)
+        else:
+            far.append(f"{codec} ({_amount(best[0])})")
     chosen.sort(key=lambda pair: pair[0]["mse" if at == "bytes_per_image" else "bytes_per_image"])
-    strips = [("original", images[: len(chosen[0][1])])] if chosen else []
+    strips = [("original", spread(images, len(chosen[0][1])))]
     for row, decoded in chosen:
-        name = f"cvae, {row['codec']}" if row["codec"] in ours else row["codec"]
-        label = f"{name}\n{row['bytes_per_image']:.1f} bytes, MSE {row['mse']:.4f}"
-        strips.append((label, decoded))
-    figure = Figure(figsize=(9, 0.72 * max(len(strips), 1)))
-    panels = figure.subplots(max(len(strips), 1), 1, squeeze=False)[:, 0]
-    for axes, (label, strip) in zip(panels, strips, strict=False):
+        name = f"this codec, {row['codec']}" if row["kind"] == "ours" else row["codec"]
+        strips.append((f"{name}, {row['setting']}\n{_amount(row)}", decoded))
+    figure = Figure(figsize=(10, 0.66 * len(strips)))
+    for axes, (label, strip) in zip(
+        figure.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True
+    ):
         show(axes, tile(to_unit(strip), len(strip)), "")
         axes.text(-0.01, 0.5, label, ha="right", va="center", transform=axes.transAxes, fontsize=8)
-    figure.subplots_adjust(left=0.24, hspace=0.05)
+    figure.subplots_adjust(left=0.24, right=0.99, hspace=0.06, top=0.99, bottom=0.01)
+    figure.text(0.5, 1.01, textwrap.fill(title, 110), ha="center", va="bottom", fontsize=9)
+    if far:
+        note = f"Not shown, as no setting gets near it: {', '.join(far)}."
+        figure.text(0.5, -0.01, textwrap.fill(note, 125), ha="center", va="top", fontsize=8)
     return figure
 
 
-def traversals(codec: Codec, image: np.ndarray, rows: int = 16) -> Figure:
-    """One image with each of its most used latents moved from -3 to 3; a row each."""
-    z = codec.encode(image[None])[0]
-    spread = codec.tables.means.std(0) * codec.tables.unit
-    used = spread.argsort()[::-1][:rows]
-    values = np.linspace(-3, 3, 13)
-    moved = np.repeat(z[None, None], len(used), 0).repeat(len(values), 1)
+def _amount(row: Row) -> str:
+    return f"{row['bytes_per_image']:.1f} bytes, MSE {row['mse']:.4f}"
+
+
+def traversals(codec: Codec, images: np.ndarray, rows: int = 10) -> Figure:
+    """The first image with each of its most spread latents moved from -3 to 3; a row each."""
+    z = codec.encode(images)
+    deviation = z.std(0)
+    used = deviation.argsort()[::-1][:rows]
+    values = np.arange(-3, 4)
+    moved = np.tile(z[0], (len(used), len(values), 1))
     for row, d in enumerate(used):
         moved[row, :, d] = values
-    title = "One latent a row, from -3 to 3; the others as encoded"
-    return grid(codec.decode(moved.reshape(-1, len(z))), title, len(values))
+    pictures = codec.decode(moved.reshape(-1, z.shape[1]))
+    title = (
+        "What single latents do. In each row one latent of one image is set to the value above "
+        "the column; all others stay as encoded. The latents are those whose values differ most "
+        "from image to image (their spread, a standard deviation)."
+    )
+    height, width = codec.model.image_shape[:2]
+    figure = Figure(figsize=(6, 5.2 * len(used) * height / (len(values) * width)))
+    axes = figure.add_axes((0.13, 0, 0.86, 1))
+    show(axes, tile(pictures, len(values)), "")
+    for row, d in enumerate(used):
+        axes.text(
+            -3, (row + 0.5) * (height + 1), f"latent {d}\nspread {deviation[d]:.2f}",
+            ha="right", va="center", fontsize=7,
+        )  # fmt: skip
+    for column, at in enumerate(values):
+        axes.text(
+            (column + 0.5) * (width + 1), -2, f"{at:+d}" if at else "0",
+            ha="center", va="bottom", fontsize=8,
+        )  # fmt: skip
+    figure.text(0.5, 1.04, textwrap.fill(title, 88), ha="center", va="bottom", fontsize=8)
+    return figure
 
 
 def bytes_per_dimension(codec: Codec, images: np.ndarray) -> Figure:
     """Where the bytes go: bits of each latent at the default quality, largest first."""
     bits = _bits_per_dimension(codec, codec.encode(images))
-    figure = Figure(figsize=(8, 2.8))
+    figure = Figure(figsize=(8, 3))
     axes = figure.add_subplot()
-    axes.bar(np.arange(len(bits)), np.sort(bits)[::-1], color=COLOURS[0])
-    component = _component_bits(codec)
-    axes.set(xlabel="latents, by what they cost", ylabel="bits per image")
-    axes.set_title(f"{bits.sum() / 8:.2f} bytes for latents, {component / 8:.2f} for the component")
+    axes.bar(np.arange(1, len(bits) + 1), np.sort(bits)[::-1], color=COLOURS[0])
+    free = int((bits < 0.01).sum())
+    rest = f"; {free} of {len(bits)} take next to nothing" if free else ""
+    axes.set(xlabel=f"latents, the most expensive first{rest}", ylabel="bits per image")
+    axes.set_title(
+        f"What an image's bytes are spent on at quality {quantize.DEFAULT_QUALITY}: "
+        f"{bits.sum() / 8:.2f} bytes for its latents (the bars),\nand "
+        f"{_component_bits(codec) / 8:.2f} to say which of {codec.tables.components} groups of "
+        "similar images it is in, which narrows down its latents",
+        fontsize=9,
+    )
     axes.grid(axis="y", alpha=0.3)
     figure.tight_layout()
     return figure
 
 
-def interpolation(codec: Codec, pairs: np.ndarray) -> Figure:
-    """From one image to another through the latents, a row for each pair, ``[R, 2, H, W, C]``."""
-    steps = np.linspace(0, 1, 12)[:, None]
-    rows = []
-    for first, last in pairs:
-        z = codec.encode(np.stack([first, last]))
-        rows.append(codec.decode(((1 - steps) * z[0] + steps * z[1]).astype(np.float32)))
-    return grid(np.concatenate(rows), "From one digit to another, through the latents", 12)
+def interpolation(codec: Codec, images: np.ndarray) -> Figure:
+    """From one image to another through the latents; a row for each pair of up to 12 images."""
+    ends = codec.encode(spread(images, 12))
+    half = max(1, len(ends) // 2)
+    steps = np.linspace(0, 1, 12, dtype=np.float32)[:, None]
+    rows = [(1 - steps) * a + steps * b for a, b in zip(ends[:half], ends[-half:], strict=True)]
+    title = "From one image (left) to another (right): decoded from mixtures of their latents"
+    return grid(codec.decode(np.concatenate(rows)), title, len(steps))
 
 
-def samples(codec: Codec, n: int = 96) -> Figure:
-    return grid(codec.sample(jax.random.key(0), n), "Decoded from the prior N(0, I)")
+def samples(codec: Codec, n: int = 64) -> Figure:
+    title = "New images: decoded from random latents, each drawn from N(0, 1)"
+    return grid(codec.sample(jax.random.key(0), n), title)
 
 
 def _bits_per_dimension(codec: Codec, z: np.ndarray) -> np.ndarray:
@@ -148,10 +228,17 @@ def _component_bits(codec: Codec) -> float:
     return float(-(p * np.log2(p)).sum())
 
 
-def _bytes(row: Row) -> float:
-    return row["bytes_per_image"]
+def _curve(
+    rows: Sequence[Row], codec: str, regime: str, *, searched: bool
+) -> tuple[list[float], list[float]]:
+    """Bytes and PSNR of a codec's settings, by rising bytes."""
+    found = sorted(
+        (r["bytes_per_image"], r["psnr_of_mean_mse"])
+        for r in rows
+        if (r["codec"], r["regime"]) == (codec, regime) and ("effort" in r["setting"]) == searched
+    )
+    return [size for size, _ in found], [psnr for _, psnr in found]
 
 
-def _curve(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
-    inexact = [r for r in rows if r["psnr_of_mean_mse"] is not None]
-    return [_bytes(r) for r in inexact], [r["psnr_of_mean_mse"] for r in inexact]
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,38 +14,70 @@ from cvae_jax.coding.mixture import fit_tables
 from cvae_jax.coding.tables import Tables
 from cvae_jax.pixels import to_levels, to_unit
 
-STEP = quantize.UNITS_PER_SIGMA
+SIGMA = 0.25  # of a pixel's range: what the tables take for a component's uncertainty
 
 
 class PCA(NamedTuple):
     mean: np.ndarray  # [P]
     basis: np.ndarray  # [P, D], orthonormal columns
     tables: Tables
+    image_shape: tuple[int, int, int]
 
-    def code(self, images: np.ndarray, halvings: int) -> tuple[int, np.ndarray]:
-        """Bytes of an archive of uint8 ``[N, H, W, C]`` images, and what it decodes to.
-
-        The step is halved so many times from one unit of pixel difference.
-        """
-        step = STEP >> halvings
-        flat = to_unit(images).reshape(len(images), -1)
-        symbols = quantize.quantize((flat - self.mean) @ self.basis, self.tables, step)
+    @property
+    def decoder(self) -> bitstream.FileDecoder:
         identity = bitstream.Identity(bytes(16), self.tables.digest[:16])
-        header = bitstream.Header(images.shape[1:], self.basis.shape[1], identity)
+        header = bitstream.Header(self.image_shape, self.basis.shape[1], identity)
+        return bitstream.FileDecoder(header, self.tables, self.decode_symbols)
+
+    def encode_symbols(self, images: np.ndarray, step: float) -> tuple[np.ndarray, int]:
+        """int32 ``[N, D]`` of uint8 ``[N, H, W, C]``, and the step in the tables' units.
+
+        step: of the quantiser, in the range of a pixel.
+        """
+        units = round(step / SIGMA * quantize.UNITS_PER_SIGMA)
+        flat = to_unit(images).reshape(len(images), -1)
+        return quantize.quantize((flat - self.mean) @ self.basis, self.tables, units), units
+
+    def decode_symbols(self, symbols: np.ndarray, units: int) -> np.ndarray:
+        """The inverse: uint8 ``[N, H, W, C]``."""
+        flat = quantize.dequantize(symbols, self.tables, units) @ self.basis.T + self.mean
+        return to_levels(np.clip(flat, 0, 1)).reshape(-1, *self.image_shape)
+
+    def archive(self, images: np.ndarray, step: float) -> bytes:
+        """One file of all images; arguments as for ``encode_symbols``."""
         file = io.BytesIO()
-        writer = bitstream.Writer(file, header)
-        writer.add(symbols, step, self.tables)
+        writer = bitstream.Writer(file, self.decoder.header)
+        writer.add(*self.encode_symbols(images, step), self.tables)
         writer.finish()
-        decoded = quantize.dequantize(symbols, self.tables, step) @ self.basis.T + self.mean
-        return file.tell(), to_levels(np.clip(decoded, 0, 1)).reshape(images.shape)
+        return file.getvalue()
+
+    def read(self, archive: bytes) -> np.ndarray:
+        """What an archive decodes to, uint8 ``[N, H, W, C]``."""
+        return bitstream.Archive(io.BytesIO(archive), self.decoder).read()
+
+    def singles(self, images: np.ndarray, step: float) -> list[bytes]:
+        """A file of each image; arguments as for ``encode_symbols``."""
+        symbols, units = self.encode_symbols(images, step)
+        identity = self.decoder.header.identity
+        return [bitstream.single.encode(one, units, self.tables, identity) for one in symbols]
+
+    def read_singles(self, files: Sequence[bytes]) -> np.ndarray:
+        """What single images' files decode to, uint8 ``[N, H, W, C]``."""
+        identity = self.decoder.header.identity
+        decoded = (bitstream.single.decode(file, self.tables, identity) for file in files)
+        return np.concatenate([self.decode_symbols(one[None], units) for one, units in decoded])
 
 
 def fit(images: np.ndarray, components: int) -> PCA:
-    """The principal components of uint8 ``[N, H, W, C]`` images, and tables for them."""
+    """The principal components of uint8 ``[N, H, W, C]`` images, and tables for them.
+
+    components: how many; no more than an image has numbers.
+    """
     flat = to_unit(images).reshape(len(images), -1)
     mean = flat.mean(0)
     covariance = (flat - mean).T @ (flat - mean) / len(flat)
     basis = np.linalg.eigh(covariance.astype(np.float64))[1][:, ::-1][:, :components]
     # An orthonormal basis spreads every dimension's error alike: one unit for all of them.
-    tables = fit_tables((flat - mean) @ basis, np.ones(components))
-    return PCA(mean, basis, tables)
+    tables = fit_tables((flat - mean) @ basis, np.full(basis.shape[1], SIGMA))
+    _, height, width, channels = images.shape
+    return PCA(mean, basis, tables, (height, width, channels))

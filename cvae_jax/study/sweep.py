@@ -1,14 +1,17 @@
 """Every setting of every codec on the same images: bytes, error, time.
 
-Real files, decoded again; three regimes: ``own file`` (each image alone), ``payload`` (own files
-less what a reader could put back) and ``together`` (all images as one sheet, stream or archive).
+Real files, every one of them decoded again.  Four regimes: ``own file`` (each image alone),
+``payload`` (own files less what a reader could put back), ``together`` (all images as one sheet,
+stream or archive) and ``with its model`` (an archive that carries its decoder).
 """
 
 from __future__ import annotations
 
 import functools
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,16 +21,20 @@ from jax import Array
 
 from cvae_jax import metrics
 from cvae_jax.batching import microbatched, stream
-from cvae_jax.codec import Codec
+from cvae_jax.codec import Codec, load
+from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.pixels import to_unit
+from cvae_jax.runs.plots import spread
 from cvae_jax.study import classical, pca
-from cvae_jax.study.compare import OWN, PAYLOAD, TOGETHER, Row, compare
+from cvae_jax.study.compare import OWN, PAYLOAD, TOGETHER, WITH_MODEL, Row, compare
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
 EFFORT = 1
 SINGLES = 1000  # images, evenly spread, of which the slow codecs and this one make own files
-SHOWN = 12  # images that are kept as each setting decodes them, for pictures
+COMPONENTS = 16  # of the PCA that is always tried; others have as many as a model has latents
+PCA_STEPS = {"2": 2, "1": 1, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}  # of a pixel's range
+SHOWN = 12  # images, evenly spread, that are kept as each setting decodes them, for pictures
 SSIM_SIZE = 11
 
 Say = Callable[[str], None]
@@ -35,7 +42,7 @@ Say = Callable[[str], None]
 
 class Study(NamedTuple):
     report: dict[str, Any]  # images, image_shape, rows, comparisons: as JSON can hold it
-    shown: list[np.ndarray]  # for each row the first SHOWN images as they were decoded
+    shown: list[np.ndarray]  # for each row SHOWN of its images as they were decoded
 
 
 def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say: Say) -> Study:
@@ -57,7 +64,9 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
 
     for name, codec in codecs.items():
         add(_ours(name, codec, images))
-    add(_principal_components(images, training))
+    wanted = {COMPONENTS} | {codec.model.latent_dim for codec in codecs.values()}
+    for components in sorted({min(n, images[0].size) for n in wanted}):
+        add(_principal_components(images, training, components))
     add(_classical(images))
     add(_streams(images))
     report = {
@@ -93,7 +102,7 @@ def _row(
         "encode_ms_per_image": None if encode is None else 1e3 * encode / len(images),
         "decode_ms_per_image": None if decode is None else 1e3 * decode / len(images),
     }
-    return row, decoded[:SHOWN]
+    return row, spread(decoded, SHOWN)
 
 
 def quality(images: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
@@ -135,35 +144,53 @@ def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np
                 encode=encode, decode=decode, kind="ours",
             )  # fmt: skip
             if not effort:
-                symbols, step = codec.encode_symbols(_some(images), quality)
-                sizes = sum(len(codec.pack(one, step)) for one in symbols)
+                alone = spread(images, SINGLES)
+                symbols, step = codec.encode_symbols(alone, quality)
+                files = [codec.pack(one, step) for one in symbols]
                 yield _row(
-                    name, setting, OWN, sizes, _some(images), _some(decoded),
+                    name, setting, OWN, sum(map(len, files)), alone,
+                    np.concatenate([codec.decompress(file) for file in files]),
                     encode=None, decode=None, kind="ours",
                 )  # fmt: skip
+    content = codec.compress(images, embed_model="float16")
+    yield _row(
+        name, f"quality {DEFAULT_QUALITY}", WITH_MODEL, len(content), images,
+        _decoded_by_itself(content), encode=None, decode=None, kind="ours",
+    )  # fmt: skip
 
 
-def _some(images: np.ndarray) -> np.ndarray:
-    """About SINGLES of the images, spread over all of them: a test set's start may be easier."""
-    return images[:: max(1, len(images) // SINGLES)]
+def _decoded_by_itself(archive: bytes) -> np.ndarray:
+    """The images of an archive, decoded by the model that it carries."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "images.cvae")
+        path.write_bytes(archive)
+        return load(path).decompress(archive)
 
 
 def _principal_components(
-    images: np.ndarray, training: np.ndarray
+    images: np.ndarray, training: np.ndarray, components: int
 ) -> Iterable[tuple[Row, np.ndarray]]:
-    model = pca.fit(training, components=16)
-    for bits in (0, 1, 2, 3, 4):
-        content, decoded = model.code(images, bits)
-        yield _row(
-            "PCA, 16 components", f"step 1/{2**bits}", TOGETHER, content, images, decoded,
-            encode=None, decode=None, kind="baseline",
-        )  # fmt: skip
+    model = pca.fit(training, components)
+    alone = spread(images, SINGLES)
+    for label, step in PCA_STEPS.items():
+        row = functools.partial(
+            _row,
+            f"PCA, {model.basis.shape[1]} components",
+            f"step {label}",
+            encode=None,
+            decode=None,
+            kind="baseline",
+        )
+        archive = model.archive(images, step)
+        yield row(TOGETHER, len(archive), images, model.read(archive))
+        files = model.singles(alone, step)
+        yield row(OWN, sum(map(len, files)), alone, model.read_singles(files))
 
 
 def _classical(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
     whole = classical.sheet(images)
     for setting in classical.settings(images.shape[3]):
-        alone = _some(images) if setting.slow else images
+        alone = spread(images, SINGLES) if setting.slow else images
         files, encode = _timed(lambda s=setting, x=alone: [s.encode(image) for image in x])
         decoded, decode = _timed(lambda s=setting, f=files: np.stack([s.decode(x) for x in f]))
         row = functools.partial(
@@ -185,9 +212,11 @@ def _classical(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
 
 def _streams(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
     raw = images.tobytes()
-    for name, compress in classical.STREAMS.items():
-        content, encode = _timed(functools.partial(compress, raw))
+    for name, coder in classical.STREAMS.items():
+        content, encode = _timed(functools.partial(coder.compress, raw))
+        again, decode = _timed(functools.partial(coder.decompress, content))
+        decoded = np.frombuffer(again, np.uint8).reshape(images.shape)
         yield _row(
-            name, "best", TOGETHER, len(content), images, images,
-            encode=encode, decode=None, kind="lossless",
+            name, "best", TOGETHER, len(content), images, decoded,
+            encode=encode, decode=decode, kind="lossless",
         )  # fmt: skip
