@@ -14,7 +14,8 @@ from conftest import RELEASED, ROOT, shared_dir
 from PIL import Image
 
 from cvae_jax import codec, data, errors, losses
-from cvae_jax.cli import evaluate, parser
+from cvae_jax.cli import parser
+from cvae_jax.cli.commands import evaluate
 from cvae_jax.config import TrainConfig
 from cvae_jax.runs import checkpoint, keras_import
 

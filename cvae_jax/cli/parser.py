@@ -8,6 +8,7 @@ Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import signal
 import sys
@@ -16,9 +17,19 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from cvae_jax import __version__, errors
-from cvae_jax.cli import evaluate, release, train
+from cvae_jax.cli.commands import evaluate, release, train
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
+
+# Where each command's function is; train, evaluate, release and import-keras bring their own.
+MODULES = {
+    "compress": "compress",
+    "decompress": "decompress",
+    "info": "archives",
+    "verify": "archives",
+    "concat": "archives",
+    "calibrate": "calibrate",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -162,14 +173,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _call(args: argparse.Namespace, to: TextIO) -> int:
     # Slow to import: after the arguments.
     from cvae_jax import backend
-    from cvae_jax.cli import commands
 
     signal.signal(signal.SIGTERM, _stop)
     backend.use_compilation_cache()
     if "program" in args:
         return args.program(args)
     started = time.monotonic()
-    report = getattr(commands, args.command)(args)
+    module = importlib.import_module(f"cvae_jax.cli.commands.{MODULES[args.command]}")
+    report = getattr(module, args.command)(args)
     if args.verbose:
         seconds = round(time.monotonic() - started, 2)
         report.values["seconds"] = seconds

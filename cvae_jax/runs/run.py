@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from cvae_jax import training
-from cvae_jax.config import Config
+from cvae_jax.config import Config, TrainConfig
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import ConfigError, TrainingError, explained, needs
 from cvae_jax.files import whole
@@ -27,7 +29,6 @@ from cvae_jax.pixels import to_unit
 from cvae_jax.runs import checkpoint, evaluation, plots, retention, tables
 from cvae_jax.runs.find import find
 from cvae_jax.runs.manifest import Checkpoint
-from cvae_jax.runs.progress import TrainingProgress
 from cvae_jax.runs.record import Dataset, Record, package_versions
 
 METRICS = "metrics.jsonl"
@@ -117,7 +118,7 @@ def _run(
         retention.save_step(workdir, step, items, record.to_dict(), score=validation_loss)
 
     start = int(state.step)
-    with TrainingProgress(config.train, per_epoch, start) as progress, _signals() as received:
+    with _Progress(config.train, per_epoch, start) as progress, _signals() as received:
         for at in training.run(config, state, data.train):
             progress.step(at)
             if at.step % per_epoch == 0:
@@ -280,3 +281,58 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for caught, handler in previous.items():
             signal.signal(caught, handler)
+
+
+class _Progress:
+    """Shows epoch, losses, images/s and time left on stderr."""
+
+    def __init__(self, config: TrainConfig, steps_per_epoch: int, start_step: int):
+        self.config, self.steps_per_epoch = config, steps_per_epoch
+        self.total = config.epochs * steps_per_epoch
+        self.started, self.start_step = time.monotonic(), start_step
+        self.mark, self.mark_step = self.started, start_step
+        self.images_per_second = 0.0
+        self.bar = tqdm(
+            total=self.total,
+            initial=start_step,
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]",
+        )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def step(self, at: training.Dispatch) -> None:
+        self.bar.update(at.step - self.bar.n)
+        if (at.step - self.mark_step) >= self.steps_per_epoch or at.step % 20 == 0:
+            self._measure(at.step)
+            epoch = min(at.step // self.steps_per_epoch + 1, self.config.epochs)
+            self.bar.set_description_str(f"epoch {epoch}/{self.config.epochs}")
+            shown = " ".join(f"{k} {v:.2f}" for k, v in at.metrics.items())
+            self.bar.set_postfix_str(f"{shown} {self.images_per_second:,.0f} images/s")
+
+    def epoch(self, epoch: int, row: dict[str, float]) -> None:
+        """A line for a finished epoch, above the bar where there is one."""
+        done = epoch * self.steps_per_epoch
+        elapsed = time.monotonic() - self.started
+        left = elapsed / max(done - self.start_step, 1) * (self.total - done)
+        shown = "  ".join(
+            f"{name} {value:.2f}" for name, value in row.items() if name != "images_per_second"
+        )
+        speed = f"{row['images_per_second']:,.0f} images/s"
+        line = f"epoch {epoch}/{self.config.epochs}  {shown}  {speed}  {_minutes(left)} left"
+        tqdm.write(line, file=sys.stderr)
+        self.mark, self.mark_step = time.monotonic(), done  # validating and saving do not count
+
+    def _measure(self, step: int) -> None:
+        seconds = time.monotonic() - self.mark
+        if seconds > 0:
+            self.images_per_second = (step - self.mark_step) * self.config.batch_size / seconds
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"

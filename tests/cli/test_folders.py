@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from test_files import everything_below, run_with_little_room
 
-from cvae_jax.cli import folders
+from cvae_jax.cli.files import folders
 from cvae_jax.errors import ConfigError, FormatError
 
 NAMES = ["a.png", "deep/er/b.png", "deep/ü.png"]

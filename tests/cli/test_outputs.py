@@ -14,8 +14,8 @@ from conftest import ROOT
 
 from cvae_jax import codec, data
 from cvae_jax.bitstream import names
-from cvae_jax.cli import outputs
-from cvae_jax.cli.outputs import ToFile, ToFolder, ToStdout
+from cvae_jax.cli.files import outputs
+from cvae_jax.cli.files.outputs import ToFile, ToFolder, ToStdout
 from cvae_jax.errors import ConfigError
 
 images, folder, cvae = command_samples.images, command_samples.folder, command_samples.cvae

@@ -62,7 +62,7 @@ def test_each_image_is_encoded_once_and_probes_are_watched(cvae, monkeypatch):
         return reports.progress(total, what)
 
     monkeypatch.setattr(codec.Codec, "encode_symbols", counted)
-    monkeypatch.setattr("cvae_jax.cli.compress.progress", watched)
+    monkeypatch.setattr("cvae_jax.cli.commands.compress.progress", watched)
     assert cvae("compress", DIGITS, "-o", "d.cvae", "--target-psnr", 18)[0] == 0
     assert seen == [10]
     assert bars == [("find quality", 10 * target.PROBES), ("compress", 10)]

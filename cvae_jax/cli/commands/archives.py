@@ -1,4 +1,4 @@
-"""What each subcommand of ``cvae`` does: read, call the codec, write, and say what came of it."""
+"""``cvae info``, ``verify`` and ``concat``: files that are there already."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from cvae_jax import bitstream, codec, data, errors
+from cvae_jax import bitstream, errors
 from cvae_jax.bitstream import UNLIMITED, Budget
-from cvae_jax.cli import ledger, models, outputs
-from cvae_jax.cli.compress import compress
-from cvae_jax.cli.decompress import decompress
-from cvae_jax.cli.folders import file_names
+from cvae_jax.cli import models
+from cvae_jax.cli.commands import ledger
+from cvae_jax.cli.files import outputs
+from cvae_jax.cli.files.folders import file_names
 from cvae_jax.cli.reports import Report, counted
-from cvae_jax.data.holdout import TrainingData
-from cvae_jax.errors import ConfigError, CvaeError, DataError, FormatError
-from cvae_jax.runs import tables
-from cvae_jax.runs.find import find
-
-__all__ = ["calibrate", "compress", "concat", "decompress", "info", "verify"]
+from cvae_jax.errors import CvaeError, DataError, FormatError
 
 
 def info(args: Namespace) -> Report:
@@ -101,37 +96,3 @@ def _check_joined(reader: bitstream.Reader) -> None:
             raise DataError(
                 f"joined, {error}; rename it, or leave names out with cvae compress --no-names"
             ) from error
-
-
-def calibrate(args: Namespace) -> Report:
-    c = codec.load(args.checkpoint)
-    complete = c.stored_tables is not None and c.usual_errors is not None
-    if complete and not args.force:
-        raise ConfigError(
-            f"{args.checkpoint} has coding tables; -f replaces them, and what was compressed with "
-            "them can then no longer be decompressed"
-        )
-    h, w, channels = c.model.image_shape
-    dataset = args.dataset or c.made_by().dataset.name
-    full = data.load(dataset, "train", args.data_dir, image_size=(h, w), channels=channels)
-    fraction = c.made_by().config.train.validation_fraction
-    split = TrainingData.split(dataset, full, full[:0], fraction)
-    images, found = split.train, find(args.checkpoint)
-    if c.stored_tables is None or args.force:
-        made = tables.make(found, images, split.validation)
-    else:  # a checkpoint from before the usual errors were kept
-        made = c.tables
-        tables.measure_errors(found, images, split.validation)
-    values = {
-        "checkpoint": args.checkpoint,
-        "images": len(images),
-        "components": made.components,
-        "tables": made.digest[:16].hex(),
-    }
-    return Report(
-        values,
-        [
-            f"{args.checkpoint}: tables {values['tables']} of {made.components} components "
-            f"from {len(images)} images of {dataset}"
-        ],
-    )

@@ -12,10 +12,11 @@ import numpy as np
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Budget
-from cvae_jax.cli import models, outputs
-from cvae_jax.cli.folders import file_names, numbered
-from cvae_jax.cli.outputs import Output, ToFolder
-from cvae_jax.cli.paths import check_inside
+from cvae_jax.cli import models
+from cvae_jax.cli.files import outputs
+from cvae_jax.cli.files.folders import file_names, numbered
+from cvae_jax.cli.files.outputs import Output, ToFolder
+from cvae_jax.cli.files.paths import check_inside
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.files import whole

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from cvae_jax import data, files
-from cvae_jax.cli import folders, paths
+from cvae_jax.cli.files import folders, paths
 from cvae_jax.errors import ConfigError
 
 SUFFIX = ".cvae"

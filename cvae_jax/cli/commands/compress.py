@@ -12,8 +12,10 @@ import numpy as np
 
 from cvae_jax import bitstream, data, metrics
 from cvae_jax.bitstream import UNLIMITED
-from cvae_jax.cli import inputs, ledger, models, outputs
-from cvae_jax.cli.folders import file_names
+from cvae_jax.cli import models
+from cvae_jax.cli.commands import ledger
+from cvae_jax.cli.files import inputs, outputs
+from cvae_jax.cli.files.folders import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
 from cvae_jax.codec import BLOCK, Codec
 from cvae_jax.coding import quantize, search, target

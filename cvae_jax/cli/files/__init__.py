@@ -1,0 +1,1 @@
+"""What a command is given, and where its output goes."""
