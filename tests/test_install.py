@@ -85,7 +85,9 @@ def test_every_room_is_in_the_wheel():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     named = set(setup["options"]["packages"].split())
-    rooms = {f"cvae_jax.{p.parent.name}" for p in (ROOT / "cvae_jax").glob("*/__init__.py")}
+    rooms = {
+        ".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "cvae_jax").rglob("__init__.py")
+    }
     assert named == {"cvae_jax", "cvae_jax.released", *rooms}
     data = setup["options.package_data"]["cvae_jax.released"].split()
     released = {p.parent.name for p in (ROOT / "checkpoints").glob("*/README.md")}

@@ -5,12 +5,18 @@ import re
 from conftest import ROOT
 
 from benchmarks import readme
+from cvae_jax import codec
 
 TEXT = (ROOT / "README.md").read_text()
 
 
 def test_tables_are_up_to_date():
     assert readme.filled(TEXT) == TEXT, "run python -m benchmarks.readme"
+
+
+def test_released_checkpoints_know_the_sheet_to_beat():
+    for name in ("mnist", "mnist-hq"):
+        assert codec.load(name).made_by().best_sheet == readme.best_sheet(name)
 
 
 def test_every_link_and_module_exists():

@@ -33,6 +33,8 @@ class Record:
     results: dict[str, float | None] = field(default_factory=dict)  # of validation
     test: dict[str, Any] = field(default_factory=dict)  # `evaluation.to_json`, of a release
     imported_from: dict[str, str] = field(default_factory=dict)  # SHA-256 of Keras's files
+    # The smallest sheet of another codec, no worse than files of the default quality, of a release.
+    best_sheet: dict[str, Any] = field(default_factory=dict)
     step: int | None = None
     score: float | None = None  # what the best step is chosen by; lower is better
 

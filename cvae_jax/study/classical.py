@@ -139,18 +139,8 @@ STREAMS = {
 }
 
 
-def sheet(images: np.ndarray) -> np.ndarray:
-    """All images as one, row by row of a square, filled up with black: ``[R H, R W, C]``."""
-    n, h, w, c = images.shape
-    side = int(np.ceil(np.sqrt(n)))
-    filled = np.zeros((side * side, h, w, c), images.dtype)
-    filled[:n] = images
-    rows = filled.reshape(side, side, h, w, c).transpose(0, 2, 1, 3, 4)
-    return np.ascontiguousarray(rows.reshape(side * h, side * w, c))
-
-
 def cut(whole: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of ``sheet`` for images of shape ``[N, H, W, C]``."""
+    """The inverse of ``pixels.sheet`` for images of shape ``[N, H, W, C]``."""
     n, h, w, c = shape
     side = whole.shape[0] // h
     tiles = whole.reshape(side, h, side, w, c).transpose(0, 2, 1, 3, 4)

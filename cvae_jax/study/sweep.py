@@ -23,7 +23,7 @@ from cvae_jax import metrics
 from cvae_jax.batching import microbatched, stream
 from cvae_jax.codec import Codec, load
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
-from cvae_jax.pixels import to_unit
+from cvae_jax.pixels import sheet, to_unit
 from cvae_jax.runs.plots import spread
 from cvae_jax.study import classical, pca
 from cvae_jax.study.compare import OWN, PAYLOAD, TOGETHER, WITH_MODEL, Row, compare
@@ -188,7 +188,7 @@ def _principal_components(
 
 
 def _classical(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
-    whole = classical.sheet(images)
+    whole = sheet(images)
     for setting in classical.settings(images.shape[3]):
         alone = spread(images, SINGLES) if setting.slow else images
         files, encode = _timed(lambda s=setting, x=alone: [s.encode(image) for image in x])

@@ -49,7 +49,7 @@ def test_json_reports_what_text_says(cvae, folder, tmp_path):
     assert report["ratio_to_raw"] == pytest.approx(784 * 12 / size)
     report = json.loads(cvae("info", "d.cvae", "-j")[1])
     assert sum(report["bytes_by_use"].values()) == size
-    assert set(report["break_even"]) == {"PNG", "WebP", "xz"}
+    assert set(report["break_even"]) == {"PNG", "WebP", "WebP sheet", "xz"}
     assert report["qualities"] == [70]
     for row in report["break_even"].values():
         n, each = row["images"], row["bytes_per_image"]

@@ -107,7 +107,7 @@ def test_harmless_names_are_not_refused(tmp_path):
 
 def test_a_killed_writers_folder_is_removed_by_the_next(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from cvae_jax.cli import folders\n"
+        "import os, sys; from pathlib import Path; from cvae_jax.cli.files import folders\n"
         "def content(i):\n    if i: os.kill(os.getpid(), 9)\n    return b'half'\n"
         "folders.extract(Path(sys.argv[1]), ['a', 'b'], content, force=True)\n"
     )
@@ -123,7 +123,7 @@ def test_a_killed_writers_folder_is_removed_by_the_next(tmp_path):
 def test_errors_of_writing_name_the_file_that_is_meant(tmp_path):
     """Not its temporary, and not nothing, as the system does where the disk is full."""
     shown = run_with_little_room(
-        "from cvae_jax.cli import folders\n"
+        "from cvae_jax.cli.files import folders\n"
         "big = lambda i: bytes(99 + 10**6 * i)\n"
         "folders.extract(Path('out'), ['a', 'b/c'], big, force=False)\n",
         tmp_path,

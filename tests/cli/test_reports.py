@@ -216,3 +216,11 @@ def test_the_package_is_the_command(module):
     done = subprocess.run([sys.executable, "-m", module, "-V"], capture_output=True, cwd=ROOT)
     assert done.returncode == 0
     assert done.stdout.startswith(b"cvae_jax ")
+
+
+def test_info_compares_with_the_best_sheet_of_another_codec(cvae, folder):
+    """As the study of the released checkpoint measured it, at the default quality alone."""
+    for quality, compared in ((50, True), (30, False)):
+        cvae("compress", folder, "-q", quality, "-o", "q.cvae", "-f")
+        rows = json.loads(cvae("info", "q.cvae", "-j")[1])["break_even"]
+        assert ("AVIF sheet, lossy (measured)" in rows) is compared

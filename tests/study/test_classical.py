@@ -5,6 +5,7 @@ import pytest
 from conftest import ROOT
 
 from cvae_jax import data
+from cvae_jax.pixels import sheet
 from cvae_jax.study import classical
 
 pytest.importorskip("imagecodecs")
@@ -22,7 +23,7 @@ def error(a, b):
 def test_every_dial_trades_bytes_for_error(images):
     """A flat line would be a fault of ours: a level that is ignored, a codec that is lossless."""
     curves = {}
-    whole = classical.sheet(images)
+    whole = sheet(images)
     for setting in classical.settings(images.shape[3]):
         content = setting.encode(whole)
         decoded = classical.cut(setting.decode(content), images.shape)
@@ -42,10 +43,8 @@ def test_every_dial_trades_bytes_for_error(images):
 
 def test_sheets():
     for n in (1, 3, 4, 10):
-        assert np.array_equal(
-            classical.cut(classical.sheet(IMAGES[:n]), IMAGES[:n].shape), IMAGES[:n]
-        )
-    assert np.array_equal(classical.sheet(IMAGES)[28:56, 28:56], IMAGES[5])
+        assert np.array_equal(classical.cut(sheet(IMAGES[:n]), IMAGES[:n].shape), IMAGES[:n])
+    assert np.array_equal(sheet(IMAGES)[28:56, 28:56], IMAGES[5])
 
 
 def test_only_what_a_reader_can_put_back_is_stripped():

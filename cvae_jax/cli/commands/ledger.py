@@ -15,6 +15,7 @@ from cvae_jax.cli.reports import counted
 from cvae_jax.codec import Codec
 from cvae_jax.coding import embedded, quantize
 from cvae_jax.errors import CheckpointError, ModelMismatchError
+from cvae_jax.pixels import sheet
 
 SAMPLE = 1000  # images that other formats are tried on
 
@@ -112,7 +113,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         names=spent["names"] > 0,
         labels=spent["labels"] > 0,
         bytes_by_use=spent,
-        **_compared(content, len(reader), spent, c, images),
+        **_compared(content, len(reader), spent, c, images, steps),
         missing=missing,
     )
 
@@ -140,7 +141,7 @@ def _of_single(content: bytes, ckpt: str | None) -> Account:
         names=False,
         labels=False,
         bytes_by_use=spent,
-        **_compared(content, 1, spent, known, images),
+        **_compared(content, 1, spent, known, images, {step}),
         missing=missing,
     )
 
@@ -161,6 +162,7 @@ def _compared(
     spent: dict[str, int],
     c: Codec | None,
     images: np.ndarray | None,
+    steps: set[int],
 ) -> dict[str, Any]:
     """What takes the model: its size, and from how many images on it pays."""
     if c is None or images is None:
@@ -170,12 +172,21 @@ def _compared(
     grows = sum(spent.get(use, 0) for use in ("streams", "checks", "names", "labels"))
     fixed = model + len(content) - grows - spent.get("model", 0)
     others = other_formats(images) if count else {}
+    others |= _measured_sheet(c, steps)
     return {
         "model_bytes": model,
         "break_even": {
             name: _break_even(fixed, grows / count, size) for name, size in others.items()
         },
     }
+
+
+def _measured_sheet(c: Codec, steps: set[int]) -> dict[str, float]:
+    """Bytes per image of the best other codec's sheet, as the study of a release measured it."""
+    best = c.record.best_sheet if c.record else {}
+    if not best or steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
+        return {}
+    return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
 
 
 def _break_even(fixed: float, each: float, other: float) -> BreakEven:
@@ -190,7 +201,10 @@ def bytes_as(suffix: str, images: np.ndarray) -> float | None:
 
 
 def other_formats(images: np.ndarray) -> dict[str, float]:
-    """Bytes per image in lossless formats: files of their own, and one stream of raw pixels."""
+    """Bytes per image in lossless formats: files of their own, all as one picture, and all raw
+    pixels in one stream."""
     sizes = {"PNG": bytes_as(".png", images), "WebP": bytes_as(".webp", images)}
+    if sizes["WebP"] is not None:
+        sizes["WebP sheet"] = len(data.encode_image(sheet(images), ".webp")) / len(images)
     sizes["xz"] = len(lzma.compress(images.tobytes(), preset=9)) / len(images)
     return {name: size for name, size in sizes.items() if size is not None}
