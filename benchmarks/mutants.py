@@ -219,7 +219,9 @@ def _embedded(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts
         arrays = load(parts.model)
         length = int.from_bytes(parts.model[:8], "little")
         settings = json.loads(json.loads(parts.model[8 : 8 + length])["__metadata__"]["model"])
-    except Exception:  # changed before
+    except Exception:  # changed before, and no model any more
+        return parts
+    if not isinstance(settings, dict) or not arrays:
         return parts
     kind = rng.integers(5)
     architecture = ""
@@ -242,7 +244,7 @@ def _embedded(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts
             parts = parts._replace(header=header)
     elif kind == 2:
         architecture = _pick(rng, ["[" * 10**5, '{"height":' + "9" * 10**5, "[[", "null"])
-    elif kind == 3 and "tables" in arrays:
+    elif kind == 3 and "tables" in arrays and arrays["tables"].nbytes >= 4:
         changed = bytearray(arrays["tables"].tobytes())
         at = int(rng.integers(len(changed) // 4)) * 4
         changed[at : at + 4] = struct.pack("<I", _extreme(rng, _EXTREMES))
