@@ -31,9 +31,9 @@ MARGIN = 0.9  # of what is exact: rounding moves sums a little
 OUTPUT_SHIFT = 8  # thresholds are in 1/256 of a logit
 # Steps of weights, in standard deviations of their channel's weights: of the dense layer, of the
 # transposed convolutions, and of the last, whose few weights are seen in every pixel.
-DENSE_STEP, STEP, OUTPUT_STEP = 0.05, 0.075, 0.015
+DENSE_STEP, STEP, OUTPUT_STEP = 0.05, 0.07, 0.008
 UNUSED = 0.01  # variance over the images of a latent that says nothing (Burda et al. 2016)
-HEADROOM = 1.5  # of an input, over the largest that calibration saw
+HEADROOM = 4  # of an input, over the largest that calibration saw
 IN_RANGE = 0.9999  # share of a channel's activations that is not cut
 DAMPING = 0.01  # of the inputs' correlations, in their mean power
 
@@ -71,7 +71,8 @@ def quantize_decoder(
         repeat = weights.shape[1] // channels[k]  # a channel's outputs share step and shift
         spread = weights.reshape(len(weights), repeat, -1).std((0, 1))
         if last:
-            shift = np.ceil(-np.log2(OUTPUT_STEP * spread.mean())) - OUTPUT_SHIFT
+            # A power of two, from OUTPUT_STEP to twice as much.
+            shift = np.floor(-np.log2(OUTPUT_STEP * spread.mean())) - OUTPUT_SHIFT
             shift = np.full(channels[k], np.clip(shift, 0, MAX_SHIFT))
             step = 2.0 ** -(OUTPUT_SHIFT + shift)
         else:
