@@ -1,8 +1,9 @@
 """Feeds the readers random and mutated files:  python -m benchmarks.fuzz [--inputs 100000]
 
-Mutations get past the checks: after bytes of an archive's sections or of a single image's payload
-are changed, every check is made anew.  Each input must be an error of the format, or images that
-compress to the same symbols again; anything else ends the run with the input written to a file.
+Mutations get past the checks (``mutants``).  Each input must be an error of the format, or images
+that compress to the same symbols again.  It has SECONDS of processor time, and MEGABYTES of memory
+beyond what was in use and the images that it gives; both grow with the file.  Anything else ends
+the run with the input written to a file.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import argparse
 import collections
 import io
-import resource
-import struct
+import json
 import sys
 import time
 from pathlib import Path
@@ -19,157 +19,166 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.memory import Peak
+from benchmarks.mutants import Sample, mutant, samples
 from cvae_jax import bitstream
-from cvae_jax.bitstream import Header, Identity, Reader, Writer, records, single
-from cvae_jax.coding import entropy
-from cvae_jax.coding.tables import TOTAL, Tables
+from cvae_jax.bitstream import Archive, FileDecoder, Header, Identity, Reader, single
+from cvae_jax.bitstream.names import check_names
+from cvae_jax.coding import embedded, entropy
+from cvae_jax.coding.architecture import Cost, decoder_cost
+from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import CvaeError
 
-CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "mnist"
-SLOWEST = 20  # seconds that one input may take: more is a hang
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS, SECONDS_PER_MEGABYTE = 2.0, 4.0
+MEGABYTES, MEGABYTES_PER_MEGABYTE = 64.0, 20.0
+
+
+class Excess(Exception):
+    """An input that cost more than it may."""
+
+
+class Images:
+    """Stands for a network: makes images of the right size, and counts their bytes."""
+
+    def __init__(self) -> None:
+        self._made = self.largest = 0
+
+    def reading(self) -> Images:
+        """Itself, as another reading begins."""
+        self._made = 0
+        return self
+
+    def make(self, n: int, shape: tuple[int, int, int], value: int) -> np.ndarray:
+        out = np.full((n, *shape), value % 256, np.uint8)
+        self._made += out.nbytes
+        self.largest = max(self.largest, self._made)
+        return out
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the outcome to this file")
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
-    tables = Tables.from_bytes((CHECKPOINT / "tables.bin").read_bytes())
-    identity = Identity(bytes(16), tables.digest[:16])
-    samples = _samples(tables, identity)
-    counts: collections.Counter[str] = collections.Counter()
-    idle = _peak_mb()
-    slowest = 0.0
-    for _ in tqdm(range(args.inputs), unit="input", disable=not sys.stderr.isatty()):
-        data = _mutant(rng, samples[rng.integers(len(samples))], tables)
-        started = time.monotonic()
-        try:
-            outcome = _read(data, tables, identity)
-        except CvaeError as error:
-            outcome = type(error).__name__
-        except BaseException:
-            Path("fuzz-failure.bin").write_bytes(data)
-            print(
-                f"input {sum(counts.values())} failed: it is in fuzz-failure.bin", file=sys.stderr
-            )
-            raise
-        slowest = max(slowest, time.monotonic() - started)
-        if slowest > SLOWEST:
-            Path("fuzz-failure.bin").write_bytes(data)
-            print(f"an input took {slowest:.0f} s: it is in fuzz-failure.bin", file=sys.stderr)
-            return 1
-        counts[outcome] += 1
-    for outcome, count in counts.most_common():
-        print(f"{count:>8}  {outcome}")
-    print(f"slowest input: {slowest:.2f} s; peak memory above idle: {_peak_mb() - idle:.0f} MB")
+    report = run(args.inputs, args.seed, Path("fuzz-failure.bin"))
+    print(json.dumps(report, indent=2))
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
 
-def _samples(tables: Tables, identity: Identity) -> list[bytes]:
-    """Small archives with and without names, labels, a model; and single images."""
-    rng = np.random.default_rng(1)
-    k = rng.choice(tables.components, 60, p=tables.weights / TOTAL)
-    units = tables.means[k] + rng.normal(size=(60, tables.latent_dim)) * tables.widths[k] / 16
-    samples = []
-    for step in (87, 600, 4096):
-        symbols = np.rint(units / step).astype(np.int32)
-        symbols[3, 2] = 10**6
-        samples += [single.encode(s, step, tables, identity) for s in symbols[:8]]
-        for model, names, labels in ((None, None, None), (b"model", list("abcdefghij"), range(10))):
-            file = io.BytesIO()
-            writer = Writer(file, Header((28, 28, 1), tables.latent_dim, identity), model)
-            for start in (0, 10, 20):
-                writer.add(symbols[start : start + 10], step, tables, names, labels)
-            writer.finish()
-            samples.append(file.getvalue())
-    return samples
-
-
-def _mutant(rng: np.random.Generator, data: bytes, tables: Tables) -> bytes:
-    kind = rng.integers(5)
-    if kind == 0:  # noise, behind a magic or not
-        start = [b"", single.MAGIC + b"\1", records.MAGIC + b"\1"][rng.integers(3)]
-        return start + rng.bytes(int(rng.integers(200)))
-    if kind == 1:  # damage as it happens
-        return _changed(rng, data)
-    if data[:2] == single.MAGIC:  # the step or the payload, with the check that then belongs
-        content = data[:6] + _changed(rng, data[6:-4])
+def run(inputs: int, seed: int, failure: Path) -> dict:
+    """Outcomes by kind, and the most that an input cost.  A failing input is left in a file."""
+    rng = np.random.default_rng(seed)
+    whole = samples()
+    for sample in whole:  # also what is imported or made once is then there
+        assert _read(sample.data, sample, Images()).startswith("a valid")
+    counts: collections.Counter[str] = collections.Counter()
+    slowest = largest = 0.0
+    for number in tqdm(range(inputs), unit="input", disable=not sys.stderr.isatty()):
+        sample = whole[rng.integers(len(whole))]
+        data = mutant(rng, sample)
+        images, peak, started = Images(), Peak(), time.process_time()
         try:
-            book = tables.book(*struct.unpack_from("<H", content, 6))
-            symbols = entropy.decode_one(content[8:], book)
-        except (CvaeError, struct.error):
-            return content + data[-4:]
-        return content + records.pack_crc(content + records.symbol_bytes(symbols))
-    header, sections = _sections(data)
-    which = int(rng.integers(len(sections)))
-    tag, body = sections[which]
-    if kind == 2:
-        sections[which] = tag, _changed(rng, body)
-    elif kind == 3:  # sections in another order, missing, or twice
-        picks = rng.integers(len(sections), size=int(rng.integers(1, len(sections) + 2)))
-        sections = [sections[i] for i in picks]
-    else:  # a field of a chunk or of the index takes an extreme value
-        body = bytearray(body)
-        at = int(rng.integers(max(len(body) - 4, 1)))
-        body[at : at + 4] = struct.pack("<I", [0, 1, 2**31, 2**32 - 1][rng.integers(4)])
-        sections[which] = tag, bytes(body)
-    out = header + b"".join(records.pack_section(*section) for section in sections[:-1])
-    offset = struct.pack("<Q", len(out))
-    return out + records.pack_section(*sections[-1]) + offset + records.pack_crc(offset) + b"CVAZ"
+            outcome = _outcome(data, sample, images)
+            seconds, megabytes = time.process_time() - started, peak.megabytes()
+            size = len(data) / 1e6
+            most = SECONDS + SECONDS_PER_MEGABYTE * size
+            room = MEGABYTES + MEGABYTES_PER_MEGABYTE * size + images.largest / 1e6
+            if seconds > most or megabytes > room:
+                raise Excess(
+                    f"{len(data)} bytes took {seconds:.1f} s and {megabytes:.0f} MB; "
+                    f"at most {most:.1f} s and {room:.0f} MB"
+                )
+        except BaseException:
+            failure.write_bytes(data)
+            print(f"input {number} of seed {seed} failed: it is in {failure}", file=sys.stderr)
+            raise
+        counts[outcome] += 1
+        slowest = max(slowest, seconds)
+        largest = max(largest, megabytes - images.largest / 1e6)
+    return {
+        "inputs": inputs,
+        "seed": seed,
+        "outcomes": dict(counts.most_common()),
+        "slowest_seconds": round(slowest, 2),
+        "largest_megabytes_beside_images": round(largest, 1),
+    }
 
 
-def _changed(rng: np.random.Generator, data: bytes) -> bytes:
-    out = bytearray(data)
-    for _ in range(int(rng.integers(1, 4))):
-        at = int(rng.integers(len(out) + 1))
-        change = rng.integers(4)
-        if change == 0 and at < len(out):
-            out[at] ^= 1 << int(rng.integers(8))
-        elif change == 1 and at < len(out):
-            out[at] = int(rng.integers(256))
-        elif change == 2:
-            out[at : at + int(rng.integers(8))] = b""
-        else:
-            out[at:at] = rng.bytes(int(rng.integers(1, 8)))
-    return bytes(out)
+def _outcome(data: bytes, sample: Sample, images: Images) -> str:
+    try:
+        return _read(data, sample, images)
+    except CvaeError as error:
+        if not str(error).isprintable():
+            raise AssertionError(f"a message of several lines: {str(error)!r}") from error
+        return type(error).__name__
 
 
-def _sections(data: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    header, rest, sections = data[: records.HEADER_SIZE], data[records.HEADER_SIZE : -16], []
-    while rest:
-        length = records.section_length(rest[:8])
-        sections.append((rest[:4], rest[8 : length - 4]))
-        rest = rest[length:]
-    return header, sections
-
-
-def _read(data: bytes, tables: Tables, identity: Identity) -> str:
+def _read(data: bytes, sample: Sample, images: Images) -> str:
     """Reads a file in every way, and what was read is coded again."""
     if not bitstream.is_archive(data):
+        tables = sample.tables
+        identity = Identity(bytes(16), tables.digest[:16])
         symbols, step = single.decode(data, tables, identity)
-        again = single.decode(single.encode(symbols, step, tables, identity), tables, identity)
-        assert np.array_equal(again[0], symbols)
+        again = single.encode(symbols, step, tables, identity)
+        assert np.array_equal(single.decode(again, tables, identity)[0], symbols)
         return "a valid image"
-    for chunk in bitstream.salvage(data).chunks:
+    faults: list[CvaeError] = []
+
+    def attempt(read, *arguments):
         try:
-            chunk.symbols(tables)
-        except CvaeError:
-            continue
+            return read(*arguments)
+        except CvaeError as error:
+            faults.append(error)
+
+    attempt(_recover, data, sample, images)
     reader = Reader(io.BytesIO(data))
-    reader.header.identity.require(identity)
-    reader.model()
-    sum(reader.ledger().values())
+    reader.ledger()
+    for ask in (lambda: check_names(reader.names or []), lambda: reader.labels):
+        attempt(ask)
+    decoder = _decoder(reader.header, reader.model(), sample, images.reading())
+    archive = Archive(io.BytesIO(data), decoder, reader)
+    for number in (0, len(reader) // 2, len(reader) - 1):
+        if 0 <= number < len(reader):
+            attempt(archive.__getitem__, number)
+    images.reading()
+    archive.read()
     for k in range(len(reader.entries)):
-        chunk = reader.chunk(k)
-        symbols, book = chunk.symbols(tables), tables.book(chunk.step)
+        symbols = reader.chunk(k).symbols(decoder.tables)[:50]
+        book = decoder.tables.book(reader.chunk(k).step)
         again = entropy.decode(entropy.encode(symbols, book), len(symbols), book)
         assert np.array_equal(again, symbols)
+    if faults:
+        raise faults[0]
     return "a valid archive"
 
 
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _recover(data: bytes, sample: Sample, images: Images) -> None:
+    found = bitstream.salvage(data)
+    bitstream.recover(data, _decoder(found.header, found.model, sample, images.reading()))
+
+
+def _decoder(header: Header, model: bytes | None, sample: Sample, images: Images) -> FileDecoder:
+    """The decoder of the file's model or the sample's; no network, but images of its size."""
+    tables: Tables = sample.tables
+    shape, latent_dim = (28, 28, 1), tables.latent_dim
+    cost: Cost | None = None
+    identity = Identity(bytes(16), tables.digest[:16])
+    if model is not None:
+        architecture, _, tables = embedded.unpack(model, header.identity)
+        shape, latent_dim = architecture.image_shape, architecture.latent_dim
+        cost = decoder_cost(architecture)
+        identity = header.identity
+
+    return FileDecoder(
+        Header(shape, latent_dim, identity),
+        tables,
+        lambda symbols, step: images.make(len(symbols), shape, step),
+        cost,
+    )
 
 
 if __name__ == "__main__":

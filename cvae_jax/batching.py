@@ -1,8 +1,8 @@
 """Any number of images through a jitted function: few compilations, bounded memory.
 
 ``stream`` cuts a host array of any length into blocks of a few fixed sizes; ``microbatched`` makes
-a compiled function go through such a block in microbatches that fit the cache.  What comes out
-for an image does not depend on which block it fell into, up to rounding.
+a compiled function go through such a block in microbatches that fit the cache; ``Batched`` is
+both.  What comes out for an image does not depend on which block it fell into, up to rounding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from cvae_jax import backend
 
@@ -94,3 +94,19 @@ def stream(f: Callable, *arrays: np.ndarray) -> Any:
         before, done = block, following
     copy_out(*before[:2], done)
     return out
+
+
+class Batched:
+    """A pure function of an array of rows, for any number of them.
+
+    It is compiled, and goes through the rows of a host array block by block, as in ``stream``.
+    On rows that JAX traces (under ``jit``, ``vmap`` or ``grad``) it is the function itself.
+    """
+
+    def __init__(self, f: Callable[[Array], Any]):
+        self._f = f
+        self.compiled = jax.jit(microbatched(f))
+
+    def __call__(self, rows: Any) -> Any:
+        traced = isinstance(rows, jax.core.Tracer)
+        return self._f(rows) if traced else stream(self.compiled, rows)

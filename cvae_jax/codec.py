@@ -10,36 +10,39 @@
     x = c.decompress(data)          # [N, 28, 28, 1] uint8
     c.open("digits.cvae")[1234]     # one image of an archive
 
-``encode`` and ``decode`` are also pure functions of parameters and arrays, for use inside
-jitted code; ``Codec`` adds checked input, any number of images and bounded memory.
+``encode`` and ``decode`` are also pure functions of parameters and arrays; ``Codec`` adds checked
+input, any number of images and bounded memory.  Under ``jax.jit``, ``vmap`` and ``grad`` its
+``encode``, ``posterior`` and ``decode`` are those functions of its own parameters.
 """
 
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import functools
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
 
 from cvae_jax import backend, bitstream, pixels
-from cvae_jax.batching import microbatched, stream
+from cvae_jax.autoencoder import Autoencoder
 from cvae_jax.bitstream import Archive, FileDecoder, Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.bitstream.container import Labels
 from cvae_jax.coding import embedded, quantize, search, target
+from cvae_jax.coding.architecture import decoder_cost
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CheckpointError, ConfigError, DataError, FormatError
 from cvae_jax.metrics import mse_of_levels
-from cvae_jax.modules import Params, Posterior, abstract_params, decode, encode, posterior
+from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
 from cvae_jax.runs import checkpoint, tables
 from cvae_jax.runs.find import find
 from cvae_jax.runs.record import Record
@@ -49,96 +52,34 @@ __all__ = ["Codec", "decode", "encode", "from_embedded", "load", "posterior"]
 BLOCK = 2048  # images that are encoded between two reports of progress
 
 
-@dataclass(frozen=True, eq=False)
-class Codec:
+@dataclass(frozen=True, eq=False, repr=False)
+class Codec(Autoencoder):
     """A trained model, ready for use; make one with ``load``.
 
-    One that came with an archive (``load`` of a file) decodes, and cannot encode: it has no
-    record, and its parameters are those of the decoder alone.
+    Copies and pickles are the same codec, compiled anew.
     """
 
-    model: ModelConfig
-    params: Params
-    record: Record | None = None  # of its making; None: it came with an archive
     stored_tables: Tables | None = None  # None: encode and decode work, files do not
     stored_identity: Identity | None = None  # of the archive that it came with
+    usual_errors: UsualErrors | None = None  # of calibration; None: nobody measured them
 
-    # The jitted functions close over the parameters: XLA then lays the kernels out once, when it
-    # compiles.  As arguments they would be laid out at every call, half of the time of one image.
+    def __repr__(self) -> str:
+        h, w, channels = self.model.image_shape
+        origin = f"trained on {self.record.dataset.name}" if self.record else "from an archive"
+        can = "encodes and decodes" if self.record else "only decodes"
+        coding = "with" if self.stored_tables else "without"
+        return (
+            f"<Codec {origin}: {h}x{w}x{channels} images, {self.latent_dim} latents, {can}, "
+            f"{coding} coding tables>"
+        )
 
-    @functools.cached_property
-    def _posterior(self) -> Callable[[Array], Posterior]:
-        return jax.jit(microbatched(lambda images: posterior(self.params, images, self.model)))
-
-    @functools.cached_property
-    def _z_mean(self) -> Callable[[Array], Array]:
-        return jax.jit(microbatched(lambda images: encode(self.params, images, self.model)))
-
-    @functools.cached_property
-    def _pixels(self) -> Callable[[Array], Array]:
-        return jax.jit(microbatched(lambda z: decode(self.params, z, self.model)))
-
-    @functools.cached_property
-    def _levels(self) -> Callable[[Array], Array]:
-        return jax.jit(microbatched(lambda z: pixels.to_levels(decode(self.params, z, self.model))))
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _ready, tuple((fields | {"params": jax.device_get(self.params)}).values())
 
     @functools.cached_property
     def _refiner(self) -> search.Refiner:
         return search.Refiner(lambda z: decode(self.params, z, self.model), self.tables)
-
-    def made_by(self) -> Record:
-        """The record of its making.
-
-        Raises:
-          CheckpointError: this codec came with an archive, so it has none and cannot encode.
-        """
-        if self.record is None:
-            raise CheckpointError(
-                "this model came with an archive, and only decodes; name the checkpoint instead"
-            )
-        return self.record
-
-    def _images(self, images: Any) -> np.ndarray:
-        self.made_by()  # refuses a codec that cannot encode
-        return pixels.as_images(images, self.model.image_shape)
-
-    # Latents
-
-    def encode(self, images: Any) -> np.ndarray:
-        """The latents of images, ``[N, D]`` float32: the posterior's means, always the same.
-
-        images: uint8, or float in [0, 1]; ``[N, H, W, C]``, or ``[N, H, W]``, ``[H, W, C]``,
-        ``[H, W]`` (the last two give ``[1, D]``); N may be 0.
-
-        Raises:
-          DataError: another size, dtype or range, or NaN.
-          CheckpointError: this codec came with an archive, and has no encoder.
-        """
-        return stream(self._z_mean, self._images(images))
-
-    def posterior(self, images: Any) -> Posterior:
-        """Means and log-variances of the latents, two ``[N, D]``; input as for ``encode``."""
-        return stream(self._posterior, self._images(images))
-
-    def decode(self, z: Any) -> np.ndarray:
-        """Images in [0, 1], float32 ``[N, H, W, C]``, of latents ``[N, D]`` or ``[D]``.
-
-        Raises:
-          DataError: another shape or dtype, or a value that is not finite.
-        """
-        return stream(self._pixels, pixels.as_latents(z, self.model.latent_dim))
-
-    def sample(self, key: Array, n: int) -> np.ndarray:
-        """``n`` images decoded from the prior, float32 ``[n, H, W, C]``; the key decides which."""
-        return self.decode(jax.random.normal(key, (n, self.model.latent_dim)))
-
-    def sample_posterior(self, key: Array, images: Any) -> np.ndarray:
-        """One random latent per image from its posterior, ``[N, D]``; see ``encode``."""
-        posterior = self.posterior(images)
-        noise = jax.random.normal(key, posterior.z_mean.shape)
-        return np.asarray(posterior.sample(noise))
-
-    # Files
 
     def compress(
         self,
@@ -163,7 +104,8 @@ class Codec:
           CheckpointError: the checkpoint has no coding tables.
           ConfigError, DataError: an impossible setting or image.
         """
-        if pixels.is_single(images, self.model.image_shape):
+        images = pixels.on_host(images)
+        if pixels.is_single(images, self.image_shape):
             if names is not None or labels is not None or embed_model:
                 raise ConfigError("a single image has no names, labels or embedded model")
             symbols, step = self.encode_symbols(images, quality, effort, progress)
@@ -186,9 +128,6 @@ class Codec:
         """
         if symbols.ndim == 1:
             return bitstream.single.encode(symbols, step, self.tables, self.identity)
-        for what, given in (("names", names), ("labels", labels)):
-            if given is not None and len(given) != len(symbols):
-                raise DataError(f"{len(given)} {what} for {len(symbols)} images")
         model = None
         if embed_model:
             model = embedded.pack(self.model, self.params, self.tables, embed_model)
@@ -208,11 +147,11 @@ class Codec:
         """What a file holds of images: int32 ``[N, D]``, and the quantiser's step in units."""
         step = quantize.step(quality)
         search.check_effort(effort)
-        arranged = self._images(images)
-        out = np.empty((len(arranged), self.model.latent_dim), np.int32)
+        arranged = self._images(pixels.on_host(images))
+        out = np.empty((len(arranged), self.latent_dim), np.int32)
         for start in range(0, len(arranged), BLOCK):
             rows = slice(start, start + BLOCK)
-            z_mean = stream(self._z_mean, arranged[rows])
+            z_mean = self._z_mean(arranged[rows])
             out[rows] = self._symbols(arranged[rows], z_mean, step, effort)
             progress(len(z_mean))
         return out, step
@@ -247,11 +186,12 @@ class Codec:
         if (target_bytes is None) == (target_psnr is None):
             raise ConfigError("give one of target_bytes and target_psnr")
         search.check_effort(effort)
+        images = pixels.on_host(images)
         arranged = self._images(images)
         if not len(arranged):
             raise DataError("no images to find a quality for")
-        alone = pixels.is_single(images, self.model.image_shape)
-        z_mean = stream(self._z_mean, arranged)  # the same at every quality
+        alone = pixels.is_single(images, self.image_shape)
+        z_mean = self._z_mean(arranged)  # the same at every quality
 
         def probe(quality: int) -> tuple[np.ndarray, int]:
             step = quantize.step(quality)
@@ -304,7 +244,17 @@ class Codec:
 
     def decode_symbols(self, symbols: np.ndarray, step: int) -> np.ndarray:
         """The images of symbols: int32 ``[N, D]`` -> uint8 ``[N, H, W, C]``."""
-        return stream(self._levels, quantize.dequantize(symbols, self.tables, step))
+        return self._levels(quantize.dequantize(symbols, self.tables, step))
+
+    def unusual(self, mse: np.ndarray, step: int) -> np.ndarray:
+        """Which images are far from what this model was trained on, worst first.
+
+        mse: of each image to what was decoded of it, ``[N]`` (``metrics.mse_of_each``); step: of
+        the quantiser.  Empty where nobody measured the model's usual errors.
+        """
+        if self.usual_errors is None:
+            return np.zeros(0, np.intp)
+        return self.usual_errors.far(np.asarray(mse), step)
 
     @property
     def tables(self) -> Tables:
@@ -330,25 +280,27 @@ class Codec:
     @property
     def header(self) -> bitstream.Header:
         """What every archive of this codec starts with."""
-        return bitstream.Header(self.model.image_shape, self.model.latent_dim, self.identity)
+        return bitstream.Header(self.image_shape, self.latent_dim, self.identity)
 
     @property
     def file_decoder(self) -> FileDecoder:
         """What reading an archive takes of this codec."""
-        return FileDecoder(self.header, self.tables, self.decode_symbols)
+        cost = decoder_cost(self.model) if self.stored_identity else None  # it came with a file
+        return FileDecoder(self.header, self.tables, self.decode_symbols, cost)
 
 
-def load(path: str | Path) -> Codec:
+def load(path: str | Path | None = None) -> Codec:
     """The codec of a checkpoint: a workdir of train.py, a step inside it, or a released one.
 
-    An archive that carries its model is a checkpoint too; its codec decodes, and cannot encode.
+    Where nothing has that path, it is the name of a checkpoint that comes with the package
+    (``mnist``, the default, or ``mnist-hq``).  An archive that carries its model is a checkpoint
+    too; its codec decodes, and cannot encode.
 
     Raises:
       CheckpointError: nothing usable is there; the message says what was looked for.
       FormatError: an archive without a model, or damaged coding tables.
     """
-    backend.dispatch_inline()
-    if Path(path).is_file():
+    if path is not None and Path(path).is_file():
         with builtins.open(path, "rb") as file:
             archive = bitstream.Reader(file)
             return from_embedded(archive.model(), archive.header.identity)
@@ -356,7 +308,8 @@ def load(path: str | Path) -> Codec:
     record = Record.from_dict(checkpoint.read_config(found))
     model = record.config.model
     params = checkpoint.restore(found, {"params": abstract_params(model)})["params"]
-    return Codec(model, jax.device_put(params), record, tables.read(found))
+    stored, usual_errors = tables.read(found), tables.read_errors(found)
+    return _ready(model, params, record, stored, usual_errors=usual_errors)
 
 
 def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
@@ -367,7 +320,11 @@ def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
     """
     if blob is None:
         raise FormatError("this archive carries no model; name the checkpoint that made it")
-    model, params, coding_tables = embedded.unpack(blob)
-    return Codec(
-        model, jax.device_put(params), stored_tables=coding_tables, stored_identity=identity
-    )
+    model, params, coding_tables = embedded.unpack(blob, identity)
+    return _ready(model, params, stored_tables=coding_tables, stored_identity=identity)
+
+
+def _ready(model: ModelConfig, params: Params, *fields: Any, **named: Any) -> Codec:
+    """The codec of parameters that are NumPy's: of a checkpoint, an archive or a pickle."""
+    backend.dispatch_inline()
+    return Codec(model, jax.device_put(params), *fields, **named)

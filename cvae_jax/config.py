@@ -12,9 +12,32 @@ from typing import Any
 
 from cvae_jax.errors import ConfigError
 
+# A stored configuration is not believed beyond these, and no one trains more on small images.
+LARGEST = 1 << 14  # of any number of an architecture
+MOST_STAGES = 16
+
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def _check_types(config: Any) -> None:
+    """Raises ConfigError at the first field that is of another type than its default."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(field.default, tuple):
+            right = isinstance(value, tuple) and all(_is_a(int, v) for v in value)
+        else:
+            right = _is_a(type(field.default), value)
+        if not right:
+            kind = type(field.default).__name__
+            raise ConfigError(f"{field.name} must be of type {kind}, not {value!r:.40}")
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    """A whole number counts as a float, and a bool as no number."""
+    kinds = (int, float) if kind is float else kind
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _positive(config: Any, *names: str) -> None:
@@ -37,9 +60,16 @@ class ModelConfig:
     dense_width: int = _setting(128, "width of the encoder's dense layer")
 
     def __post_init__(self):
+        _check_types(self)
         _positive(self, "height", "width", "channels", "latent_dim", "dense_width")
         if not self.filters or min(self.filters) < 1:
             raise ConfigError(f"filters must be one or more positive numbers, not {self.filters}")
+        if len(self.filters) > MOST_STAGES:
+            raise ConfigError(f"filters must be {MOST_STAGES} at most, not {len(self.filters)}")
+        sizes = {**dataclasses.asdict(self), "filters": max(self.filters)}
+        for name, value in sizes.items():
+            if value > LARGEST:
+                raise ConfigError(f"{name} must be {LARGEST} at most, not {value}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -79,6 +109,7 @@ class TrainConfig:
     seed: int = _setting(0, "the one source of all randomness")
 
     def __post_init__(self):
+        _check_types(self)
         _positive(self, "epochs", "batch_size", "learning_rate", "validation_fraction")
         for name, low, high in (
             ("beta", 0, math.inf),

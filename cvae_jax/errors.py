@@ -7,8 +7,10 @@ and leave with ``exit_code`` (``run``).
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 
 class CvaeError(Exception):
@@ -49,6 +51,10 @@ class ModelMismatchError(CvaeError):
     exit_code = 5
 
 
+class InstallError(CvaeError):
+    """An optional package that is not installed."""
+
+
 class TrainingError(CvaeError):
     """A run that cannot start or go on."""
 
@@ -63,17 +69,56 @@ def explained(action: str) -> Iterator[None]:
         raise CheckpointError(f"cannot {action}: {error.strerror or error}{where}") from error
 
 
+class Failure(NamedTuple):
+    """An error that a user can cause, as it is reported."""
+
+    line: str
+    exit_code: int
+
+
+def failure(error: BaseException) -> Failure | None:
+    """How an error is reported; None for one that no user can cause."""
+    if isinstance(error, CvaeError):
+        return Failure(one_line(str(error)), error.exit_code)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return Failure(one_line(f"{where}{error.strerror or error}"), 1)
+    if isinstance(error, MemoryError):
+        return Failure(one_line(f"out of memory ({error})" if str(error) else "out of memory"), 1)
+    if isinstance(error, KeyboardInterrupt):
+        return Failure("interrupted", 130)
+    return None
+
+
+def one_line(text: str) -> str:
+    """Text, names of files among it, without what would break or disguise the line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextlib.contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Imports of optional packages go in here: a missing one becomes an InstallError.
+
+    extra: the extra of this package that installs it; what: what it is needed for.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InstallError(
+            f"{what} needs the package {error.name}: pip install 'cvae_jax[{extra}]'"
+        ) from error
+
+
 def run(main: Callable[[], int | None]) -> int:
     """Calls a command's ``main`` and returns its exit status; user errors become one line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error always is
     try:
         return main() or 0
-    except CvaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except BaseException as error:
+        found = failure(error)
+        if found is None:
+            raise
+        start = "" if isinstance(error, KeyboardInterrupt) else "error: "
+        print(f"{start}{found.line}", file=sys.stderr)
+        return found.exit_code

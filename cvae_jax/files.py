@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-import tempfile
+import platform
+import re
+import secrets
+import shutil
+import stat
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cvae_jax.errors import ConfigError
+
+_SUFFIX = ".cvae-tmp"
+_STEM = 80  # bytes of the file's name that its temporary repeats
 
 
 @contextlib.contextmanager
@@ -17,33 +26,56 @@ def whole(path: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator[B
     """A file to write, which takes the name ``path`` at the end if all went well.
 
     Until then it is a temporary beside ``path``, closed to other users; whatever goes wrong,
-    it is removed and what was there before is intact.
+    it is removed and what was there before is intact.  It can be read back before it is given
+    its name.  A FIFO or a character device is written into, and cannot be.
 
     Raises:
-      ConfigError: ``path`` exists and ``force`` is not set, or it is one of ``inputs``.
-      OSError: it cannot be written.
+      ConfigError: as for ``check_free``.
+      OSError: it cannot be written; the error names ``path``.
     """
     check_free(path, force=force, inputs=inputs)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:80]}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    if is_written_into(path):
+        with _naming(path):
+            into = io.BufferedWriter(_Raw(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY, path))
+        with into:
+            yield into
+        return
+    with temporary(path) as made:
+        with _naming(path):
+            file = io.BufferedRandom(_Raw(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, path))
+        with file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~umask())
-        os.replace(name, path)
-        sync(path.parent)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+            with _naming(path):
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+                made.chmod(0o666 & ~umask())
+                os.replace(made, path)
+                sync(path.parent)
+
+
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` for a file or a folder on its way there; removed if still in use.
+
+    What killed processes left there for the same ``path`` is removed too.
+    """
+    stem = os.fsencode(path.name)[:_STEM].decode(errors="ignore")
+    _remove_leftovers(path.parent, stem)
+    # The name is known before anything is made, so that no interrupt can come in between.
+    made = path.parent / f".{stem}.{os.getpid()}.{_host()}.{secrets.token_hex(4)}{_SUFFIX}"
+    try:
+        yield made
+    finally:
+        _remove(made)
 
 
 def check_free(path: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuses, before any work, an output that ``whole`` would refuse.
 
     Raises:
-      ConfigError: it exists and ``force`` is not set, is a folder, or is one of ``inputs``.
+      ConfigError: it exists and ``force`` is not set, is a folder, a block device or a socket,
+        or is one of ``inputs``.
     """
     if not path.parent.is_dir():
         raise ConfigError(f"{path}: there is no folder {path.parent}")
@@ -53,8 +85,21 @@ def check_free(path: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
         raise ConfigError(f"{path} is a folder; name a file")
     if any(path.exists() and other.exists() and path.samefile(other) for other in inputs):
         raise ConfigError(f"{path} is also an input; name another output")
-    if not force:
+    if path.is_block_device() or path.is_socket():
+        raise ConfigError(f"{path} is a block device or a socket; name a file")
+    if not force and not is_written_into(path):
         raise ConfigError(f"{path} exists; -f overwrites it")
+
+
+def is_written_into(path: Path) -> bool:
+    """Whether it is there and no regular file could take its place: a FIFO, a device.
+
+    So are the open files of this process (``/dev/stdout``), whatever they are.
+    """
+    with contextlib.suppress(OSError):
+        mode = path.stat().st_mode
+        return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or _is_descriptor(path)
+    return False
 
 
 def sync(path: Path) -> None:
@@ -71,3 +116,83 @@ def umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def write(path: Path, content: bytes, shown: Path) -> None:
+    """Writes a new file in a temporary folder; an error names it as ``shown``.  Raises OSError."""
+    with _naming(shown), _Raw(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, shown, 0o666) as file:
+        left = memoryview(content)
+        while left:
+            left = left[file.write(left) :]
+
+
+class _Raw(io.FileIO):
+    """A file whose errors of writing name the file that is meant: a full disk names none."""
+
+    def __init__(self, path: Path, flags: int, shown: Path, mode: int = 0o600):
+        reads = flags & os.O_RDWR
+        super().__init__(
+            path,
+            "r+" if reads else "w",
+            opener=lambda name, _: os.open(name, flags | os.O_CLOEXEC, mode),
+        )
+        self._shown = shown
+
+    def write(self, data: Any, /) -> int:
+        with _naming(self._shown):
+            return super().write(data)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _is_descriptor(path: Path) -> bool:
+    own = os.path.realpath("/proc/self/fd")
+    for _ in range(40):  # links in a chain, as the system allows
+        if os.path.realpath(path.parent) == own:
+            return True
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return False
+
+
+def _host() -> str:
+    """Tells machines that share a folder apart: a process is looked for on its own alone."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _remove_leftovers(folder: Path, stem: str) -> None:
+    pattern = re.compile(
+        re.escape(f".{stem}.") + r"([1-9]\d{0,8})\." + _host() + r"\.\w{8}" + re.escape(_SUFFIX)
+    )
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = pattern.fullmatch(entry.name)
+            if found and not _is_alive(int(found[1])):
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                        _remove(Path(entry.path))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

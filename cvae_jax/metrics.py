@@ -24,6 +24,12 @@ def mse_of_levels(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean((x.astype(np.float32) - y) ** 2, dtype=np.float64)) / 255**2
 
 
+def mse_of_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Mean squared error of each image, uint8 ``[N, H, W, C]`` x2 -> ``[N]``, likewise."""
+    squared = (x.astype(np.float32) - y) ** 2
+    return squared.reshape(len(x), -1).mean(1, dtype=np.float64) / 255**2
+
+
 def psnr(mse: Array | np.ndarray | float) -> np.ndarray:
     """Peak signal-to-noise ratio in dB of a mean squared error; infinite where it is 0."""
     with np.errstate(divide="ignore"):

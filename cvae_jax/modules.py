@@ -42,8 +42,9 @@ class VAEOutput(NamedTuple):
 
 def _kernel_and_bias(layer: nn.Module, *shape: int) -> tuple[Array, Array]:
     """Glorot-uniform and zero, named as Linen names them; kept in float32, used in layer.dtype."""
-    kernel = layer.param("kernel", nn.initializers.glorot_uniform(), shape)
-    bias = layer.param("bias", nn.initializers.zeros, shape[-1:])
+    # The dtype is named because the default one is float64 under JAX_ENABLE_X64.
+    kernel = layer.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
+    bias = layer.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
     return kernel.astype(layer.dtype), bias.astype(layer.dtype)
 
 
@@ -186,7 +187,7 @@ def _apply(module: nn.Module, params: Params, *arguments: Any) -> Any:
 
 def init_params(config: ModelConfig, key: Array) -> Params:
     """Fresh parameters, ``{"encoder": {...}, "decoder": {...}}``, float32."""
-    images = jnp.zeros((1, config.height, config.width, config.channels))
+    images = jnp.zeros((1, *config.image_shape), jnp.float32)
     return jax.jit(CVAE(config).init)(key, images)["params"]
 
 

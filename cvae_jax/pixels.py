@@ -1,29 +1,49 @@
-"""Images and latents at the door: what is accepted, and how grey levels become numbers.
+"""What comes in at the door, and how grey levels become numbers: images, latents and keys.
 
 A *level* is a uint8 from 0 to 255; a *pixel value* is a float in [0, 1].  ``to_unit`` and
 ``to_levels`` are the only places where one becomes the other.
+
+An array may be one that JAX traces (under ``jit``, ``vmap``, ``grad``): then its shape and dtype
+are checked like any other's, and its values, which nobody knows yet, are not.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from cvae_jax.errors import DataError
+from cvae_jax.errors import ConfigError, DataError
+
+_REMEDIES = {  # for dtypes whose scale is not known
+    "bool": "for true as white, images.astype(np.uint8) * 255",
+    "uint16": "for 16-bit levels, images / np.float32(65535)",
+}
 
 
 def to_unit(images: Any) -> Any:
-    """Levels as float32 in [0, 1]; floats come back as they are.  NumPy or JAX, any shape.
+    """Levels, or floats in [0, 1] as they are, as float32.  NumPy or JAX, any shape.
 
     Raises:
-      DataError: integers other than uint8, whose scale is not known.
+      DataError: integers other than uint8, whose scale is not known, and what is no number.
     """
+    _check_dtype(images.dtype)
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
-    if images.dtype.kind in "biu":
-        raise DataError(f"expected images as uint8 or float in [0, 1], got {images.dtype}")
-    return images
+    return images.astype(np.float32, copy=False)
+
+
+def _check_dtype(dtype: np.dtype) -> None:
+    if dtype == np.uint8 or jnp.issubdtype(dtype, np.floating):
+        return
+    message = f"expected images as uint8 or float in [0, 1], got {dtype}"
+    if dtype.kind in "biu":
+        remedy = _REMEDIES.get(dtype.name, "for levels from 0 to 255, images.astype(np.uint8)")
+        message += f"; {remedy}"
+    raise DataError(message)
 
 
 def to_levels(images: Any) -> Any:
@@ -33,44 +53,78 @@ def to_levels(images: Any) -> Any:
     return images.__array_namespace__().rint(images * 255).astype(np.uint8)
 
 
-def as_images(images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
+def is_traced(array: Any) -> bool:
+    """Whether it stands for an array under ``jax.jit``, ``vmap`` or ``grad``."""
+    return isinstance(array, jax.core.Tracer)
+
+
+def on_host(array: Any, what: str = "images") -> np.ndarray:
+    """An array of NumPy, from anything that has its values at hand.
+
+    Raises:
+      DataError: it cannot become one; the message says what to call.
+    """
+    if is_traced(array):
+        raise DataError(
+            f"{what} have no values yet under jax.jit, vmap or grad: there only encode, "
+            "posterior, decode and sampling work; call the rest outside"
+        )
+    try:
+        return np.asarray(array)
+    except ValueError as error:
+        raise DataError(f"expected an array of {what}, all of one size ({error})") from error
+    except Exception as error:  # whatever the object's own __array__ raises
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"expected an array of {what}, and this {type(array).__name__} does not become one "
+            f"({reason}); of a tensor, give tensor.detach().cpu().numpy()"
+        ) from error
+
+
+def as_images(images: Any, image_shape: tuple[int, int, int]) -> Any:
     """Checks images and brings them to ``[N, H, W, C]``, without a copy.
 
     images: uint8, or float in [0, 1]; ``[N, H, W, C]``, ``[N, H, W]``, ``[H, W, C]`` or
-    ``[H, W]``, those without channels where C is 1; N may be 0.
+    ``[H, W]``, those without channels where C is 1; N may be 0.  Traced ones stay traced.
 
     Raises:
       DataError: another size, dtype or range, or NaN.
     """
-    try:
-        images = np.asarray(images)
-    except ValueError as error:
-        raise DataError(f"expected an array of images, all of one size ({error})") from error
-    h, w, c = image_shape
-    shape = images.shape
-    if shape == image_shape:
-        images = images[None]
-    elif c == 1 and (shape == (h, w) or (images.ndim == 3 and shape[1:] == (h, w))):
-        images = images.reshape(-1, h, w, 1)
-    if images.ndim != 4 or images.shape[1:] != image_shape:
-        accepted = [f"[N, {h}, {w}, {c}] or [{h}, {w}, {c}]"]
-        if c == 1:
-            accepted.append(f"[N, {h}, {w}] or [{h}, {w}]")
-        raise DataError(
-            f"expected images of {h}x{w}, {c} channel{'s' if c > 1 else ''}: "
-            f"{', '.join(accepted)}; got shape {list(shape)}"
-        )
-    if images.dtype == np.uint8:
+    traced = is_traced(images)
+    images = _arranged(images if traced else on_host(images), image_shape)
+    _check_dtype(images.dtype)
+    if traced or images.dtype == np.uint8:
         return images
-    if images.dtype.kind != "f":
-        raise DataError(f"expected images as uint8 or float in [0, 1], got {images.dtype}")
     # One pass over the data, and NaN fails both comparisons.
     if images.size and not (images.min() >= 0 and images.max() <= 1):
         raise DataError(
             "float images must lie in [0, 1] and hold no NaN; "
-            f"got values from {images.min():g} to {images.max():g}"
+            f"got values from {float(images.min()):g} to {float(images.max()):g}"
         )
     return images
+
+
+def _arranged(images: Any, image_shape: tuple[int, int, int]) -> Any:
+    """Any accepted shape as ``[N, H, W, C]``."""
+    h, w, c = image_shape
+    shape = images.shape
+    if shape == image_shape:
+        return images[None]
+    if c == 1 and (shape == (h, w) or (images.ndim == 3 and shape[1:] == (h, w))):
+        return images.reshape(-1, h, w, 1)
+    if images.ndim == 4 and shape[1:] == image_shape:
+        return images
+    accepted = [f"[N, {h}, {w}, {c}] or [{h}, {w}, {c}]"]
+    if c == 1:
+        accepted.append(f"[N, {h}, {w}] or [{h}, {w}]")
+    message = (
+        f"expected images of {h}x{w}, {c} channel{'s' if c > 1 else ''}: "
+        f"{', '.join(accepted)}; got shape {list(shape)}"
+    )
+    if shape[-3:] == (c, h, w) and images.ndim in (3, 4):
+        layout, axes = ("NCHW", "0, 2, 3, 1") if images.ndim == 4 else ("CHW", "1, 2, 0")
+        message += f", which looks like {layout}: images.transpose({axes})"
+    raise DataError(message)
 
 
 def is_single(images: Any, image_shape: tuple[int, int, int]) -> bool:
@@ -78,26 +132,42 @@ def is_single(images: Any, image_shape: tuple[int, int, int]) -> bool:
     return np.ndim(images) == 2 or np.shape(images) == image_shape
 
 
-def as_latents(z: Any, latent_dim: int) -> np.ndarray:
+def as_latents(z: Any, latent_dim: int) -> Any:
     """Checks latents and brings them to float32 ``[N, D]``, from ``[N, D]`` or ``[D]``.
 
     Raises:
       DataError: another shape or dtype, or a value that is not finite.
     """
-    try:
-        z = np.asarray(z)
-    except ValueError as error:
-        raise DataError(f"expected an array of latents ({error})") from error
+    traced = is_traced(z)
+    z = z if traced else on_host(z, "latents")
     if z.ndim == 1:
         z = z[None]
     if z.ndim != 2 or z.shape[1] != latent_dim:
         raise DataError(
             f"expected latents of shape [N, {latent_dim}] or [{latent_dim}], got {list(z.shape)}"
         )
-    if z.dtype.kind not in "fiu":
+    if z.dtype.kind not in "iu" and not jnp.issubdtype(z.dtype, np.floating):
         raise DataError(f"expected latents as numbers, got dtype {z.dtype}")
     with np.errstate(over="ignore"):  # infinity is refused next
         z = z.astype(np.float32, copy=False)
-    if not np.isfinite(z).all():
+    if not traced and not np.isfinite(z).all():
         raise DataError("latents hold NaN or infinity; expected finite numbers")
     return z
+
+
+def as_key(key: Any) -> Array:
+    """A key of JAX's, from one or from the integer that is its seed.
+
+    Raises:
+      ConfigError: anything else.
+    """
+    if isinstance(key, int | np.integer) and not isinstance(key, bool) and 0 <= key < 2**32:
+        return jax.random.key(int(key))
+    if isinstance(key, Array):
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if (typed and key.shape == ()) or (key.dtype == np.uint32 and key.shape == (2,)):
+            return key
+    got = " ".join(repr(key).split())
+    raise ConfigError(
+        f"expected one key, jax.random.key(seed), or a seed from 0 to {2**32 - 1}, not {got:.60}"
+    )

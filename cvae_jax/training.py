@@ -87,7 +87,7 @@ def init_state(config: Config, total_steps: int) -> TrainState:
         params=params,
         average=jax.tree.map(jnp.copy, params),
         opt_state=optimizer(config.train, total_steps).init(params),
-        sums={name: jnp.zeros(()) for name in names},
+        sums={name: jnp.zeros((), jnp.float32) for name in names},
     )
 
 
@@ -144,7 +144,7 @@ def train_step(
     at = state.step % len(order)
     images = data[order[at]]
     noise = jax.random.normal(
-        jax.random.fold_in(key, state.step), (len(images), config.model.latent_dim)
+        jax.random.fold_in(key, state.step), (len(images), config.model.latent_dim), jnp.float32
     )
     metrics, gradient = loss_and_gradient(
         config, state.params, images, noise, backend.microbatch_size()

@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist"
 
 # So that their assertions are as talkative as the tests' own.
-pytest.register_assert_rewrite("archive_samples", "checkpoint_samples", "data_samples")
+pytest.register_assert_rewrite(
+    "archive_samples", "checkpoint_samples", "command_samples", "data_samples"
+)
 
 
 def shared_dir() -> Path:

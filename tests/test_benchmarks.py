@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks import contestants, throughput
+from benchmarks import contestants, fuzz, throughput
+from benchmarks.memory import Peak
 from cvae_jax.config import ModelConfig
 
 
@@ -58,6 +59,33 @@ def test_contestants_do_what_they_are_timed_for(make):
     encode, decode = (make()(task, 2) for task in ("encode", "decode"))
     assert np.shape(encode()) == (2, 16)
     assert np.shape(decode()) == (2, 28, 28, 1)
+
+
+def test_thousands_of_hostile_files_are_refused_cheaply(tmp_path):
+    """Every input is checked by the fuzzer itself; 200,000 others are in results/fuzz.json."""
+    report = fuzz.run(5000, seed=1, failure=tmp_path / "failure.bin")
+    outcomes = report["outcomes"]
+    assert sum(outcomes.values()) == 5000
+    # Not all of them stop at the first check.
+    assert outcomes["a valid archive"] > 200
+    assert outcomes["a valid image"] > 200
+    assert outcomes["FormatError"] > 2000
+
+
+def test_an_input_that_costs_too_much_fails_the_fuzzing(tmp_path, monkeypatch):
+    failure = tmp_path / "failure.bin"
+    monkeypatch.setattr(fuzz, "SECONDS", -1.0)
+    with pytest.raises(fuzz.Excess, match="at most"):
+        fuzz.run(5, seed=0, failure=failure)
+    assert failure.is_file()
+
+
+def test_peak_memory_is_what_was_used_since():
+    peak = Peak()
+    block = np.ones(100_000_000, np.uint8)  # too large to come from memory that was freed
+    del block
+    assert 90 < peak.megabytes() < 140
+    assert Peak().megabytes() < 20
 
 
 def test_pytorch_does_the_same_work():

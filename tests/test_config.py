@@ -23,6 +23,12 @@ def test_survives_json(preset):
         ({"validation_fraction": 0.0}, "validation_fraction must be positive"),
         ({"schedule": "linear"}, "schedule must be one of constant, cosine, not linear"),
         ({"seed": -1}, "seed must be from 0"),
+        ({"latent_dim": 1 << 70}, "latent_dim must be 16384 at most"),
+        ({"filters": (1,) * 17}, "filters must be 16 at most"),
+        ({"filters": (1, "2")}, "filters must be of type tuple"),
+        ({"height": 28.5}, r"height must be of type int, not 28\.5"),
+        ({"height": True}, "height must be of type int, not True"),
+        ({"beta": "1"}, "beta must be of type float"),
     ],
 )
 def test_refuses_what_cannot_be(settings, message):

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from cvae_jax.bitstream import records, single
 from cvae_jax.bitstream.archive import Archive, FileDecoder, recover
+from cvae_jax.bitstream.budget import UNLIMITED, Budget
 from cvae_jax.bitstream.container import CHUNK_IMAGES, Reader, Writer
 from cvae_jax.bitstream.records import Chunk, Header, Identity
 from cvae_jax.bitstream.salvage import Salvage, salvage
+from cvae_jax.bitstream.verify import verify, verify_archive
 from cvae_jax.errors import FormatError
 
 __all__ = [
     "CHUNK_IMAGES",
+    "UNLIMITED",
     "Archive",
+    "Budget",
     "Chunk",
     "FileDecoder",
     "Header",
@@ -26,6 +30,8 @@ __all__ = [
     "recover",
     "salvage",
     "single",
+    "verify",
+    "verify_archive",
 ]
 
 

@@ -8,15 +8,14 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from cvae_jax.bitstream.container import Reader
-from cvae_jax.bitstream.records import Chunk, Header
+from cvae_jax.bitstream import budget
+from cvae_jax.bitstream.budget import Budget, Meter
+from cvae_jax.bitstream.container import Reader, unpack_names
+from cvae_jax.bitstream.records import Header
 from cvae_jax.bitstream.salvage import lost, salvage
+from cvae_jax.coding.architecture import Cost
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
-
-# More pixels than this are read at once only from a file that is large enough to hold them.
-ALWAYS_ALLOWED = 1 << 32
-EXPANSION = 2000  # pixels per byte: of the digits at the default quality it takes 150
 
 OnProgress = Callable[[int], None]  # told, now and then, how many more images are done
 
@@ -31,12 +30,21 @@ class FileDecoder(NamedTuple):
     header: Header  # which every archive of the model has
     tables: Tables
     decode_symbols: Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
+    cost: Cost | None = None  # of an image, if the model came with the file and is not trusted
 
     def require(self, header: Header) -> None:
         """Raises ModelMismatchError unless an archive with this header is this model's."""
         header.identity.require(self.header.identity)
         if header != self.header:
             raise FormatError("the archive's header contradicts the model that it names")
+
+    def require_affordable(self, images: int, allowed: Budget, size: int) -> None:
+        """Raises FormatError unless a file of that size may cost decoding so many images."""
+        allowed.require(budget.PIXELS, images * math.prod(self.header.image_shape), size)
+        if self.cost:
+            at_once = min(images, budget.MICROBATCH)
+            allowed.require(budget.MULTIPLY_ADDS, images * self.cost.multiply_adds, size)
+            allowed.require(budget.ACTIVATIONS, at_once * self.cost.memory, size)
 
 
 class Archive:
@@ -45,12 +53,22 @@ class Archive:
     A context manager: leaving it closes the file.
     """
 
-    def __init__(self, file: BinaryIO, decoder: FileDecoder):
-        """Raises FormatError if damaged, ModelMismatchError if it is not the decoder's."""
+    def __init__(
+        self,
+        file: BinaryIO,
+        decoder: FileDecoder,
+        reader: Reader | None = None,
+        *,
+        allowed: Budget = budget.DEFAULT,
+    ):
+        """Raises FormatError if damaged, ModelMismatchError if it is not the decoder's.
+
+        reader: of the file, where there is one already; its budget then counts.
+        """
         self._file, self._decoder = file, decoder
-        self.reader = Reader(file)
+        self.reader = Reader(file, allowed) if reader is None else reader
         decoder.require(self.reader.header)
-        self._newest: tuple[int, Chunk, np.ndarray] | None = None
+        self._newest: tuple[int, np.ndarray] | None = None
 
     def __enter__(self) -> Archive:
         return self
@@ -80,47 +98,34 @@ class Archive:
         if which is None:
             which = range(len(self))
             self.reader.model()  # all of the file is vouched for, whatever decodes it
-        shape = (len(which), *self._decoder.header.image_shape)
-        if math.prod(shape) > max(ALWAYS_ALLOWED, EXPANSION * self.reader.size):
-            raise FormatError(
-                f"{self.reader.size} bytes that claim to hold {len(which)} images; "
-                "read them in parts"
-            )
-        out = np.empty(shape, np.uint8)
+        self._decoder.require_affordable(len(which), self.reader.allowed, self.reader.paid)
+        out = np.empty((len(which), *self._decoder.header.image_shape), np.uint8)
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
         of_chunk, row = self.reader.find(np.asarray(which, np.int64))
-        for k in np.unique(of_chunk):
+        meter = self.reader.meter(budget.LOOKUPS)
+        for k in np.unique(of_chunk).tolist():
             wanted = np.flatnonzero(of_chunk == k)
-            chunk, symbols = self._chunk(k)
+            chunk = self.reader.chunk(k)
+            meter.spend(chunk.work(self._decoder.tables))
+            symbols = self._symbols(k)
             out[wanted] = self._decoder.decode_symbols(symbols[row[wanted]], chunk.step)
             progress(len(wanted))
         return out
 
     def names(self) -> list[str] | None:
         """All images' names, None where they were stored without."""
-        found: list[str] = []
-        for k in range(len(self.reader.entries)):
-            names = self.reader.chunk(k).names
-            if names is None:
-                return None
-            found += names
-        return found or None
+        return self.reader.names
 
     def labels(self) -> np.ndarray | None:
         """All images' labels, uint32 ``[N]``, None where they were stored without."""
-        found: list[np.ndarray] = []
-        for k in range(len(self.reader.entries)):
-            labels = self.reader.chunk(k).labels
-            if labels is None:
-                return None
-            found.append(labels)
-        return np.concatenate(found) if found else None
+        return self.reader.labels
 
-    def _chunk(self, k: int) -> tuple[Chunk, np.ndarray]:
+    def _symbols(self, k: int) -> np.ndarray:
         if self._newest is None or self._newest[0] != k:
+            self._newest = None  # before memory is taken for others
             chunk = self.reader.chunk(k)
-            self._newest = k, chunk, chunk.symbols(self._decoder.tables)
-        return self._newest[1:]
+            self._newest = k, chunk.symbols(self._decoder.tables, self.reader.allowed)
+        return self._newest[1]
 
 
 class Recovered(NamedTuple):
@@ -133,31 +138,42 @@ class Recovered(NamedTuple):
     faults: list[str]
 
 
-def recover(data: bytes, decoder: FileDecoder) -> Recovered:
+def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT) -> Recovered:
     """Decodes every intact chunk of a damaged archive.
 
     Raises:
-      FormatError: nothing can be recovered.
+      FormatError: nothing can be recovered, or only at a cost that is not allowed.
       ModelMismatchError: it is another model's.
     """
     found = salvage(data)
     decoder.require(found.header)
-    faults, parts = list(found.faults), []
+    size = len(data) - len(found.model or b"")
+    count = sum(chunk.count for chunk in found.chunks)
+    decoder.require_affordable(count, allowed, size)
+    images = np.empty((count, *decoder.header.image_shape), np.uint8)
+    numbers = np.empty(count, np.int64)
+    lookups = Meter(budget.LOOKUPS, allowed, size)
+    text = Meter(budget.TEXT, allowed, size)
+    faults = list(found.faults)
+    names: list[str | None] = []
+    ranges: list[tuple[int, int]] = []
     for chunk in found.chunks:
         try:
-            parts.append((chunk, chunk.symbols(decoder.tables)))
+            lookups.spend(chunk.work(decoder.tables))
+            symbols = chunk.symbols(decoder.tables, allowed)
+            named = unpack_names(chunk, text)
         except FormatError as error:
             faults.append(str(error))
-    shape = decoder.header.image_shape
-    images = [decoder.decode_symbols(symbols, chunk.step) for chunk, symbols in parts]
-    numbers = [chunk.first + np.arange(chunk.count) for chunk, _ in parts]
-    names: list[str | None] = []
-    for chunk, _ in parts:
-        names += chunk.names or [None] * chunk.count
+            continue
+        at = slice(len(names), len(names) + chunk.count)
+        images[at] = decoder.decode_symbols(symbols, chunk.step)
+        numbers[at] = chunk.first + np.arange(chunk.count)
+        names += named or [None] * chunk.count
+        ranges.append((chunk.first, chunk.count))
     return Recovered(
-        np.concatenate([np.empty((0, *shape), np.uint8), *images]),
-        np.concatenate([np.empty(0, np.int64), *numbers]),
+        images[: len(names)],
+        numbers[: len(names)],
         names,
-        lost([(chunk.first, chunk.count) for chunk, _ in parts], found.images),
+        lost(ranges, found.images),
         faults,
     )

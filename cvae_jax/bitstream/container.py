@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import struct
 from collections.abc import Sequence
@@ -11,13 +12,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cvae_jax.bitstream import records
+from cvae_jax.bitstream import budget, records
+from cvae_jax.bitstream.budget import Budget, Limit, Meter
+from cvae_jax.bitstream.names import check_names
 from cvae_jax.bitstream.records import CRC_SIZE, HEADER_SIZE, Chunk, Header
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import DataError, FormatError
 
 CHUNK_IMAGES = 4096  # where an archive is written here
+KEPT = 1 << 26  # bytes of chunks that a reader keeps
+_NAME_ROOM = 64  # bytes that a name takes in memory beside its characters
 
 _COUNT = struct.Struct("<Q")
 _ENTRY = struct.Struct("<QII")
@@ -37,13 +42,17 @@ class Entry:
 
 
 class Writer:
-    """Writes an archive to a file object, chunk by chunk; ``finish`` makes it complete."""
+    """Writes an archive to a file object, chunk by chunk; ``finish`` makes it complete.
+
+    Whatever a reader would refuse is refused before it is written.
+    """
 
     def __init__(self, file: BinaryIO, header: Header, model: bytes | None = None):
         """model: what decodes the archive, kept with it; opaque here."""
         self._file, self._header = file, header
         self._packed = records.pack_header(header, model is not None)
         self._entries: list[Entry] = []
+        self._batches: list[list[str]] = []  # names, as they came
         self._images = 0
         self._at = 0
         self._write(self._packed)
@@ -61,22 +70,28 @@ class Writer:
         """Appends images: int32 ``[N, D]`` symbols, and N names and labels where given.
 
         Raises:
-          FormatError: a name or a label that cannot be stored.
+          DataError: symbols of another shape, or a name or a label that cannot be stored.
         """
+        n, d = len(symbols), self._header.latent_dim
+        if symbols.shape != (n, d) or tables.latent_dim != d:
+            raise DataError(f"symbols of shape {symbols.shape} for a model of {d} latents")
+        numbers = None if labels is None else _checked_labels(labels, n)
+        if names is not None:
+            if len(names) != n:
+                raise DataError(f"{len(names)} names for {n} images")
+            self._take_names(names)
         book = tables.book(step)
-        stored = None if labels is None else _stored_labels(labels)
-        for start in range(0, len(symbols), CHUNK_IMAGES):
-            part = slice(start, min(start + CHUNK_IMAGES, len(symbols)))
-            stream = entropy.encode(symbols[part], book)
+        for start in range(0, n, CHUNK_IMAGES):
+            part = slice(start, min(start + CHUNK_IMAGES, n))
             self._chunk(
                 Chunk(
                     first=self._images,
                     count=part.stop - start,
                     step=step,
                     symbol_crc=records.crc32c(records.symbol_bytes(symbols[part])),
-                    names=None if names is None else list(names[part]),
-                    labels=None if stored is None else stored[part],
-                    stream=stream,
+                    packed_names=None if names is None else records.pack_names(names[part]),
+                    packed_labels=None if numbers is None else records.pack_labels(numbers[part]),
+                    stream=entropy.encode(symbols[part], book),
                 )
             )
 
@@ -85,13 +100,27 @@ class Writer:
 
         Raises:
           ModelMismatchError: it is of another model.
+          DataError: it has names that cannot be unpacked.
+          FormatError: it is damaged.
         """
         archive.header.identity.require(self._header.identity, "the other archive's")
+        self._take_names([name for names in archive.names_of_chunks() for name in names or ()])
         for k in range(len(archive.entries)):
             self._chunk(dataclasses.replace(archive.chunk(k), first=self._images))
 
+    def _take_names(self, names: Sequence[str]) -> None:
+        records.pack_names(names)  # says which cannot be stored at all
+        _check_names(names)
+        self._batches.append(list(names))
+
     def finish(self) -> None:
-        """Writes the index, which makes the archive complete."""
+        """Writes the index, which makes the archive complete.
+
+        Raises:
+          DataError: names that came one by one cannot be together.
+        """
+        if len(self._batches) > 1:
+            _check_names([name for names in self._batches for name in names])
         offset = self._at
         entries = b"".join(_ENTRY.pack(e.offset, e.length, e.count) for e in self._entries)
         self._section(records.INDEX, self._packed + _COUNT.pack(self._images) + entries)
@@ -115,17 +144,18 @@ class Writer:
 class Reader:
     """An archive, open for reading.
 
-    Opening reads the header and the index; ``chunk`` reads one chunk and nothing else.
+    Opening reads the header and the index; ``chunk`` reads one chunk and nothing else.  Chunks
+    are kept, the newest KEPT bytes of them, so that none is read twice for its several contents.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, allowed: Budget = budget.DEFAULT):
         """file: seekable.
 
         Raises:
           FormatError: no archive, or a damaged one.
           VersionError: one of a newer format.
         """
-        self._file = file
+        self._file, self.allowed = file, allowed
         self.size = file.seek(0, io.SEEK_END)
         self.header, self.has_model = records.unpack_header(self._read(0, HEADER_SIZE))
         self.model_size = (
@@ -133,16 +163,32 @@ class Reader:
         )
         self.index_offset, self.entries = self._index()
         self.starts = np.cumsum([0] + [entry.count for entry in self.entries])
+        self._kept: dict[int, Chunk] = {}  # the one asked for last comes last
+        self._kept_size = 0
 
     def __len__(self) -> int:
         """Number of images."""
         return int(self.starts[-1])
 
+    @property
+    def paid(self) -> int:
+        """Bytes of the file that its budget counts: all but the model."""
+        return self.size - self.model_size
+
+    def meter(self, limit: Limit) -> Meter:
+        return Meter(limit, self.allowed, self.paid)
+
     def model(self) -> bytes | None:
-        """The embedded model, opaque here; None if there is none."""
-        return (
-            self._section(HEADER_SIZE, self.model_size, records.MODEL) if self.has_model else None
-        )
+        """The embedded model, opaque here; None if there is none.
+
+        Raises:
+          FormatError: it is damaged.
+        """
+        return self._embedded if self.has_model else None
+
+    @functools.cached_property
+    def _embedded(self) -> bytes:
+        return self._section(HEADER_SIZE, self.model_size, records.MODEL)
 
     def find(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of images' chunks, and their places in there: ``[n]`` -> two ``[n]``."""
@@ -150,11 +196,23 @@ class Reader:
         return k, images - self.starts[k]
 
     def chunk(self, k: int) -> Chunk:
-        """Reads the k-th chunk and checks its bytes.
+        """Reads the k-th chunk and checks its bytes, unless it is kept.
 
         Raises:
           FormatError: it is damaged.
         """
+        chunk = self._kept.pop(k, None)
+        if chunk is None:
+            chunk = self._read_chunk(k)
+            self._kept_size += self.entries[k].length
+        self._kept[k] = chunk
+        while self._kept_size > KEPT and len(self._kept) > 1:
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            self._kept_size -= self.entries[oldest].length
+        return chunk
+
+    def _read_chunk(self, k: int) -> Chunk:
         entry, first = self.entries[k], int(self.starts[k])
         try:
             chunk = records.unpack_chunk(self._section(entry.offset, entry.length, records.CHUNK))
@@ -166,6 +224,37 @@ class Reader:
                 f"chunk {k} (images {first} to {last}, byte {entry.offset}): {error}"
             ) from error
         return chunk
+
+    def names_of_chunks(self) -> list[list[str] | None]:
+        """The names of each chunk's images, None for one that was stored without.
+
+        Raises:
+          FormatError: they are damaged, or more than the budget allows.
+        """
+        meter = self.meter(budget.TEXT)
+        return [unpack_names(self.chunk(k), meter) for k in range(len(self.entries))]
+
+    @functools.cached_property
+    def names(self) -> list[str] | None:
+        """All images' names, None if any was stored without.  Raises as ``names_of_chunks``."""
+        found: list[str] = []
+        for names in self.names_of_chunks():
+            if names is None:
+                return None
+            found += names
+        return found or None
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray | None:
+        """All images' labels, uint32 ``[N]``, None if any was stored without; raises as names."""
+        self.allowed.require(budget.TEXT, 4 * len(self), self.paid)
+        found: list[np.ndarray] = []
+        for k in range(len(self.entries)):
+            labels = self.chunk(k).labels
+            if labels is None:
+                return None
+            found.append(labels)
+        return np.concatenate(found) if found else None
 
     def ledger(self) -> dict[str, int]:
         """Bytes of the file by what they are for; they add up to its size."""
@@ -220,10 +309,35 @@ class Reader:
         return offset, entries
 
 
-def _stored_labels(labels: Labels) -> np.ndarray:
-    """Labels as uint32."""
-    numbers = np.asarray(labels)
-    low, high = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
-    if numbers.dtype.kind not in "iu" or not 0 <= low <= high < 1 << 32:
-        raise FormatError("labels must be whole numbers from 0 to 4294967295")
+def _check_names(names: Sequence[str]) -> None:
+    """``check_names`` of what is given to be written: no damaged file, but data at fault."""
+    try:
+        check_names(names)
+    except FormatError as error:
+        raise DataError(str(error)) from error
+
+
+def unpack_names(chunk: Chunk, meter: Meter) -> list[str] | None:
+    """A chunk's names, if ``meter``, of budget.TEXT, lets them have the memory."""
+    meter.spend(_NAME_ROOM * chunk.count)  # once too much is spent, nothing more is inflated
+    joined = chunk.joined_names
+    if joined is None:
+        return None
+    meter.spend(len(joined) * (1 if joined.isascii() else 4))
+    return records.split_names(joined, chunk.count)
+
+
+def _checked_labels(labels: Labels, n: int) -> np.ndarray:
+    """Labels as uint32 ``[n]``."""
+    try:
+        numbers = np.asarray(labels)
+    except ValueError as error:
+        raise DataError(f"labels must be one whole number for each image ({error})") from error
+    if numbers.ndim != 1:
+        raise DataError(f"labels of shape {numbers.shape}; expected one for each of {n} images")
+    if len(numbers) != n:
+        raise DataError(f"{len(numbers)} labels for {n} images")
+    low, high = (numbers.min(), numbers.max()) if numbers.dtype.kind in "iu" and n else (0, 0)
+    if (numbers.dtype.kind not in "iu" and n) or not 0 <= low <= high < 1 << 32:
+        raise DataError("labels must be whole numbers from 0 to 4294967295")
     return numbers.astype(np.uint32)

@@ -2,40 +2,88 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
+from cvae_jax.bitstream.records import MAX_NAME
 from cvae_jax.errors import FormatError
 
 MAX_COMPONENT = 200  # bytes of a file's or a folder's name; leaves room for a suffix
 
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\:*?"<>|]')
+# What changes the direction of the text around it makes one name look like another.
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Devices of Windows, in every folder and whatever their suffix.
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\xb9\xb2\xb3]) *(\..*)?", re.IGNORECASE
+)
 
-def check_names(names: Sequence[str]) -> None:
+
+def check_names(names: Sequence[str], *, longest: int = MAX_COMPONENT) -> None:
     """Refuses names that could leave the folder they are meant for, or overwrite each other.
+
+    longest: bytes of UTF-8 that each part of a name may have.
 
     Raises:
       FormatError: naming the first that is absolute, has ``..``, backslashes, control
-        characters or a drive letter, is too long, or is there twice or also a folder.
+        characters, direction marks or a drive letter, is no Unicode text, is a device of
+        Windows, is too long, or is there twice or also a folder.
     """
-    files: set[str] = set()
+    for name in names:
+        if fault := _fault(name, longest):
+            raise _refused(name, fault)
+    check_distinct(names)
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Refuses names of which two would be one file, or one a file and a folder, on some system.
+
+    Raises:
+      FormatError: naming the first.
+    """
+    files: dict[str, str] = {}
     folders: set[str] = set()
     for name in names:
-        parts = name.split("/")
-        fault = None
-        if any(ord(c) < 32 or ord(c) == 127 or c in '\\:*?"<>|' for c in name):
-            fault = "a character that not every system allows"
-        elif any(part in ("", ".", "..") for part in parts):
-            fault = "an absolute path, or one with empty, . or .. parts"
-        elif any(len(part.encode()) > MAX_COMPONENT for part in parts):
-            fault = f"a part of more than {MAX_COMPONENT} bytes"
-        elif any(part.endswith((" ", ".")) for part in parts):
-            fault = "a part that ends in a space or a dot"
-        key = name.casefold()
+        key = _key(name)
         if key in files:
-            fault = "it is there twice"
-        if fault:
-            raise FormatError(f"the name {name[:80]!r} is refused: {fault}")
-        files.add(key)
-        folders.update(str(parent) for parent in PurePosixPath(key).parents)
-    if both := files & folders:
-        raise FormatError(f"the name {min(both)[:80]!r} is refused: it is also a folder")
+            twin = "" if files[key] == name else f", once as {files[key][:80]!r}"
+            raise _refused(name, f"it is there twice{twin}")
+        files[key] = name
+        folder = key.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    if both := files.keys() & folders:
+        raise _refused(files[min(both)], "it is also a folder")
+
+
+def _fault(name: str, longest: int) -> str | None:
+    if _FORBIDDEN.search(name):
+        return "a character that not every system allows"
+    if _DIRECTION.search(name):
+        return "a mark that changes the direction of text"
+    if len(name.encode()) > MAX_NAME:
+        return f"more than {MAX_NAME} bytes"
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return "an absolute path, or one with empty, . or .. parts"
+    if any(len(part.encode()) > longest for part in parts):
+        return f"a part of more than {longest} bytes"
+    if any(part.endswith((" ", ".")) for part in parts):
+        return "a part that ends in a space or a dot"
+    if any(_RESERVED.fullmatch(part) for part in parts):
+        return "a part that is a device on Windows"
+    return None
+
+
+def _key(name: str) -> str:
+    """Equal for names that some system takes for one: of other case, or composed otherwise."""
+    if name.isascii():
+        return name.casefold()
+    folded = unicodedata.normalize("NFD", name).casefold()
+    return unicodedata.normalize("NFC", folded)
+
+
+def _refused(name: str, fault: str) -> FormatError:
+    return FormatError(f"the name {name[:80]!r} is refused: {fault}")

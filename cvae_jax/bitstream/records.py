@@ -8,19 +8,23 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
 
+from cvae_jax.bitstream import budget
+from cvae_jax.bitstream.budget import Budget
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import FormatError, ModelMismatchError, VersionError
+from cvae_jax.errors import DataError, FormatError, ModelMismatchError, VersionError
 
 MAGIC = b"\x89CVAE\r\n\x1a"
 VERSION = 1
 MAX_CHUNK = 8192  # images
+MAX_IMAGES = 1 << 63  # of an archive
 MAX_NAME = 1024  # bytes of UTF-8
 MODEL, CHUNK, INDEX = b"MODL", b"CHNK", b"INDX"  # tags of sections
 
@@ -66,25 +70,57 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """A chunk as it is stored, its bytes checked, its symbols not yet decoded."""
+    """A chunk as it is stored, its bytes checked, nothing unpacked before it is asked for."""
 
     first: int  # number of its first image in the archive
     count: int
     step: int  # of the quantiser, in units of the tables
     symbol_crc: int
-    names: list[str] | None
-    labels: np.ndarray | None  # uint32 [count]
+    packed_names: bytes | None
+    packed_labels: bytes | None
     stream: bytes
-    names_size: int = 0  # as stored
-    labels_size: int = 0
 
-    def symbols(self, tables: Tables) -> np.ndarray:
+    @property
+    def names(self) -> list[str] | None:
+        """Unpacked anew at each call.  Raises FormatError if they cannot be."""
+        joined = self.joined_names
+        return None if joined is None else split_names(joined, self.count)
+
+    @property
+    def joined_names(self) -> bytes | None:
+        """What ``split_names`` takes; raises as ``names``."""
+        if self.packed_names is None:
+            return None
+        return _inflate(self.packed_names, self.count * (MAX_NAME + 1), "names")
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """uint32 ``[count]``, as ``names``."""
+        if self.packed_labels is None:
+            return None
+        return unpack_labels(self.packed_labels, self.count)
+
+    @property
+    def names_size(self) -> int:
+        return len(self.packed_names or b"")
+
+    @property
+    def labels_size(self) -> int:
+        return len(self.packed_labels or b"")
+
+    def work(self, tables: Tables) -> int:
+        """What ``symbols`` takes, in lookups (``budget``)."""
+        return tables.book(self.step).work(self.count)
+
+    def symbols(self, tables: Tables, allowed: Budget = budget.DEFAULT) -> np.ndarray:
         """The images' symbols, int32 ``[count, D]``.
 
         Raises:
-          FormatError: they are not what was compressed.
+          FormatError: they are not what was compressed, or more than is allowed.
         """
         try:
+            allowed.require(budget.SYMBOLS, self.count * tables.latent_dim, len(self.stream))
+            allowed.require(budget.LOOKUPS, self.work(tables), len(self.stream))
             symbols = entropy.decode(self.stream, self.count, tables.book(self.step))
         except FormatError as error:
             raise FormatError(f"{self._where}: {error}") from error
@@ -101,6 +137,9 @@ class Chunk:
 
 
 def pack_header(header: Header, has_model: bool) -> bytes:
+    """Raises DataError for images that no header describes."""
+    if max(header.image_shape) >= 1 << 16:
+        raise DataError(f"images of {header.image_shape}; at most 65535 fit a file, each way")
     packed = _HEADER.pack(
         *(MAGIC, VERSION, _HAS_MODEL * has_model, *header.image_shape),
         *(header.latent_dim, 0, *header.identity, 0),
@@ -154,21 +193,13 @@ def unpack_section(data: bytes, tag: bytes) -> bytes:
 
 
 def pack_chunk(chunk: Chunk) -> bytes:
-    names = b"" if chunk.names is None else _pack_names(chunk.names)
-    labels = b"" if chunk.labels is None else zlib.compress(chunk.labels.astype("<u4").tobytes(), 9)
-    flags = _HAS_NAMES * (chunk.names is not None) | _HAS_LABELS * (chunk.labels is not None)
+    names, labels = chunk.packed_names, chunk.packed_labels
+    flags = _HAS_NAMES * (names is not None) | _HAS_LABELS * (labels is not None)
     head = _CHUNK.pack(
         *(chunk.first, chunk.count, chunk.step, flags),
-        *(chunk.symbol_crc, len(names), len(labels)),
+        *(chunk.symbol_crc, chunk.names_size, chunk.labels_size),
     )
-    return head + names + labels + chunk.stream
-
-
-def _pack_names(names: list[str]) -> bytes:
-    for name in names:
-        if not name or "\0" in name or len(name.encode()) > MAX_NAME:
-            raise FormatError(f"cannot store the name {name[:40]!r}: empty, with NUL, or too long")
-    return zlib.compress("\0".join(names).encode(), 9)
+    return head + (names or b"") + (labels or b"") + chunk.stream
 
 
 def unpack_chunk(body: bytes) -> Chunk:
@@ -178,30 +209,53 @@ def unpack_chunk(body: bytes) -> Chunk:
     start = _CHUNK.size + names_size
     if not 1 <= count <= MAX_CHUNK or step < 1 or start + labels_size > len(body):
         raise FormatError("an impossible header")
+    if first + count > MAX_IMAGES:
+        raise FormatError(f"an impossible header: its first image is number {first}")
     if flags & ~(_HAS_NAMES | _HAS_LABELS):
         raise VersionError("it uses features that this program does not know: update it")
     if (names_size and not flags & _HAS_NAMES) or (labels_size and not flags & _HAS_LABELS):
         raise FormatError("an impossible header")
-    names = labels = None
-    if flags & _HAS_NAMES:
-        names = _unpack_names(body[_CHUNK.size : start], count)
-    if flags & _HAS_LABELS:
-        unpacked = _inflate(body[start : start + labels_size], 4 * count, "labels")
-        if len(unpacked) != 4 * count:
-            raise FormatError(f"labels: {len(unpacked)} bytes for {count} images")
-        labels = np.frombuffer(unpacked, "<u4").astype(np.uint32)
-    stream = body[start + labels_size :]
-    return Chunk(*(first, count, step, symbol_crc, names, labels, stream, names_size, labels_size))
+    names = body[_CHUNK.size : start] if flags & _HAS_NAMES else None
+    labels = body[start : start + labels_size] if flags & _HAS_LABELS else None
+    return Chunk(first, count, step, symbol_crc, names, labels, body[start + labels_size :])
 
 
-def _unpack_names(data: bytes, count: int) -> list[str]:
+# Names and labels
+
+
+def pack_names(names: Sequence[str]) -> bytes:
+    """Raises DataError for a name that cannot be stored."""
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"a name must be text, not {type(name).__name__}")
+        if not name or "\0" in name or len(name.encode(errors="replace")) > MAX_NAME:
+            raise DataError(f"cannot store the name {name[:40]!r}: empty, with NUL, or too long")
     try:
-        names = _inflate(data, count * (MAX_NAME + 1), "names").decode().split("\0")
+        return zlib.compress("\0".join(names).encode(), 9)
+    except UnicodeEncodeError as error:
+        wrong = next(name for name in names if name.encode(errors="ignore").decode() != name)
+        raise DataError(f"cannot store the name {wrong[:40]!r}: it is not Unicode") from error
+
+
+def split_names(joined: bytes, count: int) -> list[str]:
+    try:
+        names = [name.decode() for name in joined.split(b"\0", count)]
     except UnicodeDecodeError as error:
         raise FormatError("names: not UTF-8") from error
     if len(names) != count or not all(names):
-        raise FormatError(f"names: {len(names)} of them for {count} images, or an empty one")
+        raise FormatError(f"names: not {count} of them, as there are images, or an empty one")
     return names
+
+
+def pack_labels(labels: np.ndarray) -> bytes:
+    return zlib.compress(labels.astype("<u4").tobytes(), 9)
+
+
+def unpack_labels(data: bytes, count: int) -> np.ndarray:
+    unpacked = _inflate(data, 4 * count, "labels")
+    if len(unpacked) != 4 * count:
+        raise FormatError(f"labels: {len(unpacked)} bytes for {count} images")
+    return np.frombuffer(unpacked, "<u4").astype(np.uint32)
 
 
 def _inflate(data: bytes, limit: int, what: str) -> bytes:
@@ -228,4 +282,4 @@ def crc32c(data: bytes) -> int:
 
 def symbol_bytes(symbols: np.ndarray) -> bytes:
     """The symbols as their check sees them."""
-    return symbols.astype("<i4").tobytes()
+    return symbols.astype("<i4", copy=False).tobytes()

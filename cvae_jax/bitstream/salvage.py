@@ -20,7 +20,8 @@ class Salvage:
     """What a damaged archive still holds."""
 
     header: Header
-    model: bytes | None
+    has_model: bool  # whether there was one
+    model: bytes | None  # None also if it is damaged
     chunks: list[Chunk]  # whose bytes are intact, in the order of their images
     images: int | None  # how many there were; None if the index is lost
     faults: list[str]
@@ -48,7 +49,10 @@ def salvage(data: bytes) -> Salvage:
             else:
                 copy, has_model = records.unpack_header(body[:HEADER_SIZE])
                 header = header or copy
-                (images,) = _COUNT.unpack_from(body, HEADER_SIZE)
+                (count,) = _COUNT.unpack_from(body, HEADER_SIZE)
+                if count > records.MAX_IMAGES:
+                    raise FormatError(f"it claims {count} images")
+                images = count
         except (FormatError, struct.error) as error:
             faults.append(f"{tag.decode()} section at byte {offset}: {error}")
     if header is None:
@@ -57,7 +61,7 @@ def salvage(data: bytes) -> Salvage:
         faults.append("the embedded model is damaged")
     if images is None:
         faults.append("the index is damaged: images may be missing at the end")
-    return Salvage(header, model, _without_overlaps(chunks), images, faults)
+    return Salvage(header, has_model, model, _without_overlaps(chunks), images, faults)
 
 
 def lost(recovered: list[tuple[int, int]], images: int | None) -> list[tuple[int, int]]:

@@ -24,13 +24,12 @@ def encode(symbols: np.ndarray, step: int, tables: Tables, identity: Identity) -
     return data + records.pack_crc(data + records.symbol_bytes(symbols))
 
 
-def decode(data: bytes, tables: Tables, identity: Identity) -> tuple[np.ndarray, int]:
-    """The inverse of ``encode``: symbols int32 ``[D]`` and the step.
+def head(data: bytes) -> tuple[bytes, int]:
+    """What a file says of itself, unchecked: the 3 bytes of its model, and the step.
 
     Raises:
-      FormatError: damaged.
+      FormatError: no image, or a truncated one.
       VersionError: of a newer format.
-      ModelMismatchError: of another model.
     """
     if data[:2] != MAGIC or len(data) < ROOM:
         raise FormatError(f"no cvae image, or a truncated one: {len(data)} bytes")
@@ -39,6 +38,20 @@ def decode(data: bytes, tables: Tables, identity: Identity) -> tuple[np.ndarray,
         raise VersionError(
             f"format version {version}, this program reads {records.VERSION}: update it"
         )
+    if step < 1:
+        raise FormatError("an impossible step of the quantiser: 0")
+    return short, step
+
+
+def decode(data: bytes, tables: Tables, identity: Identity) -> tuple[np.ndarray, int]:
+    """The inverse of ``encode``: symbols int32 ``[D]`` and the step.
+
+    Raises:
+      FormatError: damaged.
+      VersionError: of a newer format.
+      ModelMismatchError: of another model.
+    """
+    short, step = head(data)
     if short != identity.short:
         raise ModelMismatchError(
             f"compressed with model {short.hex()}, but the checkpoint's is "

@@ -1,11 +1,14 @@
-"""Flags in two spellings: every command takes ``--data-dir`` and ``--data_dir``."""
+"""Flags in two spellings (``--data-dir`` and ``--data_dir``), and the numbers in them."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
+
+from cvae_jax.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,6 +19,33 @@ class Parser(argparse.ArgumentParser):
     ) -> Any:
         words = sys.argv[1:] if args is None else args
         return super().parse_known_args([_hyphenated(word) for word in words], namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError, so that wrong use is reported as every other error is."""
+        self.print_usage(sys.stderr)
+        raise ConfigError(message)
+
+
+def finite(text: str) -> float:
+    """A number, for ``type=``: neither NaN nor infinite, which every comparison would let pass."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a finite number, not {text}")
+    return number
+
+
+finite.__name__ = "number"  # as argparse names it: "invalid number value: 'x'"
+
+
+def positive(text: str) -> float:
+    """A finite number above 0, for ``type=``."""
+    number = finite(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text}")
+    return number
+
+
+positive.__name__ = "number"
 
 
 def _hyphenated(word: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,22 +18,37 @@ _ARRAY_SUFFIXES = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz"}
 _IDX_STARTS = (b"\x00\x00\x08", b"\x1f\x8b")
 
 
+class Source(NamedTuple):
+    """A file to read."""
+
+    name: str | None  # relative path of an image file; None: standard input
+    path: Path | None  # None: standard input
+
+
 class Inputs(NamedTuple):
     images: np.ndarray  # uint8 [N, H, W, C]
     names: list[str] | None  # relative paths of image files; None where some had no name
-    paths: list[Path]  # files that were read
     single: bool  # one image file
 
 
+def expand(arguments: Sequence[str]) -> list[Source]:
+    """The files that arguments mean, in their order.
+
+    Raises:
+      DataError: there is none for an argument.
+    """
+    return [source for argument in arguments for source in _expand(argument)]
+
+
 def read(
-    arguments: Sequence[str],
+    sources: Sequence[Source],
     image_shape: tuple[int, int, int],
     *,
     resize: bool,
     grayscale: bool,
     stdin: BinaryIO,
 ) -> Inputs:
-    """Reads all inputs, in the order given.
+    """Reads the images of all sources, in the order given.
 
     image_shape: what the model wants.  Other images are refused, with both sizes in the message;
     ``resize`` stretches image files to its size, ``grayscale`` makes coloured ones grey.
@@ -44,42 +58,41 @@ def read(
     """
     parts: list[np.ndarray] = []
     names: list[str | None] = []
-    paths: list[Path] = []
     with contextlib.ExitStack() as stack:
-        files: list[tuple[str | None, Path]] = []
-        for argument in arguments:
-            if argument == "-":
-                files.append((None, stack.enter_context(_spooled(stdin))))
-            else:
-                files += _expand(argument)
-        for name, path in files:
-            shown = "standard input" if name is None else str(path)
+        for name, given in sources:
+            path = stack.enter_context(_spooled(stdin)) if given is None else given
+            shown = "standard input" if given is None else str(given)
+            if not path.is_file():  # reading a FIFO or a device may never end
+                raise DataError(f"{shown}: no regular file; give it as standard input, with -")
             reader = _array_reader(path)
-            if reader:
-                images = _check_array(reader(path), shown, image_shape)
-            else:
-                images = _read_image(path, shown, image_shape, resize, grayscale)[None]
+            try:
+                if reader:
+                    images = _check_array(reader(path), shown, image_shape)
+                else:
+                    images = _read_image(path, shown, image_shape, resize, grayscale)[None]
+            except DataError as error:
+                raise DataError(str(error).replace(str(path), shown)) from error
             parts.append(images)
-            paths.append(path)
             names += [None] * len(images) if reader or name is None else [name]
     images = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not len(images):
-        raise DataError(f"{', '.join(arguments)}: no images")
+        raise DataError(f"{shown}: no images")
     known = None if None in names else [str(name) for name in names]
-    return Inputs(images, known, paths, single=len(files) == 1 and reader is None)
+    return Inputs(images, known, single=len(parts) == 1 and reader is None)
 
 
-def _expand(argument: str) -> list[tuple[str, Path]]:
-    """``(name, path)`` of each file that an argument means."""
+def _expand(argument: str) -> list[Source]:
+    if argument == "-":
+        return [Source(None, None)]
     path = Path(argument)
     if path.is_dir():
-        return [(p.relative_to(path).as_posix(), p) for p in data.list_images(path)]
+        return [Source(p.relative_to(path).as_posix(), p) for p in data.list_images(path)]
     if path.exists():
-        return [(path.name, path)]
+        return [Source(path.name, path)]
     if glob.has_magic(argument):
         found = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if p.is_file())
         if found:
-            return [(p.name, p) for p in found]
+            return [Source(p.name, p) for p in found]
         raise DataError(f"{argument}: no file matches")
     raise DataError(f"{argument}: no such file or folder")
 
@@ -91,13 +104,10 @@ def _spooled(stdin: BinaryIO) -> Iterator[Path]:
     if not content:
         raise DataError("standard input: empty")
     suffix = next((s for start, s in _ARRAY_SUFFIXES.items() if content.startswith(start)), "")
-    descriptor, name = tempfile.mkstemp(suffix=suffix)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        yield Path(name)
-    finally:
-        os.unlink(name)
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        file.write(content)
+        file.flush()
+        yield Path(file.name)
 
 
 def _array_reader(path: Path) -> Callable[[Path], np.ndarray] | None:
@@ -126,12 +136,9 @@ def _read_image(
     path: Path, shown: str, wanted: tuple[int, int, int], resize: bool, grayscale: bool
 ) -> np.ndarray:
     h, w, channels = wanted
-    try:
-        image = data.read_image(path, image_size=(h, w) if resize else None)
-        if image.shape[2] == 3 and channels == 1 and grayscale:
-            image = data.read_image(path, image_size=(h, w) if resize else None, channels=1)
-    except DataError as error:
-        raise DataError(str(error).replace(str(path), shown)) from error
+    image = data.read_image(path, image_size=(h, w) if resize else None)
+    if image.shape[2] == 3 and channels == 1 and grayscale:
+        image = data.read_image(path, image_size=(h, w) if resize else None, channels=1)
     if image.shape[2] == 1 and channels == 3:
         image = np.repeat(image, 3, axis=2)
     if image.shape != wanted:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import lzma
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cvae_jax import bitstream, data
+from cvae_jax.bitstream import Budget
+from cvae_jax.cli import models
+from cvae_jax.cli.reports import counted
 from cvae_jax.codec import Codec
 from cvae_jax.coding import embedded, quantize
+from cvae_jax.errors import CheckpointError, ModelMismatchError
 
 SAMPLE = 1000  # images that other formats are tried on
 
@@ -25,28 +29,36 @@ class Account(NamedTuple):
     images: int
     bytes: int
     bytes_per_image: float
+    steps: list[int]  # of the quantiser
     qualities: list[float]
-    image_shape: list[int]
-    model: str  # digests
-    tables: str
+    image_shape: list[int] | None  # None: only the model knows it
+    model: str  # digests; of a single image's model 3 bytes that stand for both
+    tables: str | None
+    names: bool  # whether there are any
+    labels: bool
     bytes_by_use: dict[str, int]  # adds up to bytes
-    model_bytes: int  # of the decoder: embedded, or as it would be
-    break_even: dict[str, BreakEven]
+    # What takes the model; without it None, and the reason in ``missing``.
+    model_bytes: int | None  # of the decoder: embedded, or as it would be
+    break_even: dict[str, BreakEven] | None
+    missing: str | None
 
     def to_dict(self) -> dict:
         """As JSON holds it."""
+        if self.break_even is None:
+            return self._asdict()
         rows = {name: other._asdict() for name, other in self.break_even.items()}
         return {**self._asdict(), "break_even": rows}
 
     def text(self) -> str:
         """For people, without the file's name."""
-        count, shape = self.images, "x".join(map(str, self.image_shape))
+        count = self.images
         each = max(count, 1)
+        shape = "x".join(map(str, self.image_shape or ()))
         lines = [
-            f"{self.kind}, {counted(count, 'image')} of {shape}, "
+            f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
             f"quality {', '.join(f'{q:g}' for q in self.qualities) or '-'}",
             f"model {self.model}",
-            f"tables {self.tables}",
+            *([f"tables {self.tables}"] if self.tables else []),
             f"{'':10}{'bytes':>12}{'per image':>12}",
         ]
         for use, size in [*self.bytes_by_use.items(), ("total", self.bytes)]:
@@ -60,55 +72,110 @@ class Account(NamedTuple):
                 f"With its model ({self.model_bytes} bytes, {kept}), smaller than the decoded "
                 "images as"
             )
-        for name, other in self.break_even.items():
+        for name, other in (self.break_even or {}).items():
             since = f"from {other.images} images on" if other.images else "never"
             lines.append(f"  {name}, {other.bytes_per_image:.1f} bytes per image: {since}")
+        if self.missing:
+            lines.append(f"Not compared with PNG and others, for want of the model: {self.missing}")
         return "\n".join(lines)
 
 
-def counted(n: int, thing: str) -> str:
-    """ "1 image", "2 images"."""
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
+    """The account of a file, as far as it goes with the models at hand.
 
-
-def account(content: bytes, codec: Codec) -> Account:
-    """The account of a file that ``codec`` decodes.
+    ckpt: what ``--ckpt`` says; None: the file's own model, or else the released one.
 
     Raises:
-      FormatError, ModelMismatchError: as for ``Codec.decompress``.
+      FormatError: it is damaged.
+      ModelMismatchError, CheckpointError: ``ckpt`` is another model, or none.
     """
-    if bitstream.is_archive(content):
-        opened = bitstream.Archive(io.BytesIO(content), codec.file_decoder)
-        reader = opened.reader
-        kind, count, spent = "archive", len(opened), reader.ledger()
-        steps = {reader.chunk(k).step for k in range(len(reader.entries))}
-        images = opened.read(range(min(count, SAMPLE)))
-    else:
-        symbols, step = bitstream.single.decode(content, codec.tables, codec.identity)
-        kind, count, steps = "single image", 1, {step}
-        spent = {"header": bitstream.single.ROOM - 4, "checks": 4}
-        spent["streams"] = len(content) - bitstream.single.ROOM
-        images = codec.decode_symbols(symbols[None], step)
-    model = spent.get("model") or len(
-        embedded.pack(codec.model, codec.params, codec.tables, "float16")
+    if not bitstream.is_archive(content):
+        return _of_single(content, ckpt)
+    reader = models.open_archive(content, allowed)
+    steps = {reader.chunk(k).step for k in range(len(reader.entries))}
+    c, images, missing = None, None, None
+    try:
+        c = models.of_archive(reader, ckpt)
+        archive = bitstream.Archive(io.BytesIO(content), c.file_decoder, reader)
+        images = archive.read(range(min(len(reader), SAMPLE)))
+    except (CheckpointError, ModelMismatchError) as error:
+        if ckpt:
+            raise
+        missing = str(error)
+    spent = reader.ledger()
+    return Account(
+        kind="archive",
+        **_sizes(content, len(reader), steps),
+        image_shape=list(reader.header.image_shape),
+        model=reader.header.identity.model.hex(),
+        tables=reader.header.identity.tables.hex(),
+        names=spent["names"] > 0,
+        labels=spent["labels"] > 0,
+        bytes_by_use=spent,
+        **_compared(content, len(reader), spent, c, images),
+        missing=missing,
     )
+
+
+def _of_single(content: bytes, ckpt: str | None) -> Account:
+    short, step = bitstream.single.head(content)
+    c, images, missing = None, None, None
+    try:
+        c = models.named(ckpt)
+        symbols, _ = bitstream.single.decode(content, c.tables, c.identity)
+        images = c.decode_symbols(symbols[None], step)
+    except (CheckpointError, ModelMismatchError) as error:
+        if ckpt:
+            raise
+        missing = str(error)
+    spent = {"header": bitstream.single.ROOM - 4, "checks": 4}
+    spent["streams"] = len(content) - bitstream.single.ROOM
+    known = c if images is not None else None
+    return Account(
+        kind="single image",
+        **_sizes(content, 1, {step}),
+        image_shape=list(known.model.image_shape) if known else None,
+        model=known.identity.model.hex() if known else short.hex(),
+        tables=known.identity.tables.hex() if known else None,
+        names=False,
+        labels=False,
+        bytes_by_use=spent,
+        **_compared(content, 1, spent, known, images),
+        missing=missing,
+    )
+
+
+def _sizes(content: bytes, count: int, steps: set[int]) -> dict[str, Any]:
+    return {
+        "images": count,
+        "bytes": len(content),
+        "bytes_per_image": len(content) / max(count, 1),
+        "steps": sorted(steps),
+        "qualities": sorted(round(quantize.quality(step), 1) for step in steps),
+    }
+
+
+def _compared(
+    content: bytes,
+    count: int,
+    spent: dict[str, int],
+    c: Codec | None,
+    images: np.ndarray | None,
+) -> dict[str, Any]:
+    """What takes the model: its size, and from how many images on it pays."""
+    if c is None or images is None:
+        return {"model_bytes": spent.get("model") or None, "break_even": None}
+    model = spent.get("model") or len(embedded.pack(c.model, c.params, c.tables, "float16"))
     # Each further image costs its share of this; the rest is there once.
     grows = sum(spent.get(use, 0) for use in ("streams", "checks", "names", "labels"))
     fixed = model + len(content) - grows - spent.get("model", 0)
     others = other_formats(images) if count else {}
-    return Account(
-        kind,
-        count,
-        len(content),
-        len(content) / max(count, 1),
-        sorted(round(quantize.quality(step), 1) for step in steps),
-        list(codec.model.image_shape),
-        codec.identity.model.hex(),
-        codec.identity.tables.hex(),
-        spent,
-        model,
-        {name: _break_even(fixed, grows / count, size) for name, size in others.items()},
-    )
+    return {
+        "model_bytes": model,
+        "break_even": {
+            name: _break_even(fixed, grows / count, size) for name, size in others.items()
+        },
+    }
 
 
 def _break_even(fixed: float, each: float, other: float) -> BreakEven:

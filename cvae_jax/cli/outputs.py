@@ -1,165 +1,198 @@
-"""Where a command's images go: a file, a folder, or standard output."""
+"""Where a command's images go: a file, a folder, or standard output; decided before any work."""
 
 from __future__ import annotations
 
-import contextlib
+import glob
 import io
 import os
-import shutil
-import stat
 import sys
-import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from cvae_jax import data, files
-from cvae_jax.bitstream.names import check_names
+from cvae_jax.cli import folders, paths
 from cvae_jax.errors import ConfigError
 
 SUFFIX = ".cvae"
+WRITABLE = (".npy", *data.WRITABLE)
 
 
-def compressed_name(args: Namespace) -> Path | None:
-    """None: standard output."""
-    if args.output == "-" or (args.output is None and args.inputs[0] == "-"):
-        return None
-    if args.output:
-        return Path(args.output)
-    first = Path(args.inputs[0])
-    return first.with_name(first.name + SUFFIX) if first.is_dir() else first.with_suffix(SUFFIX)
+@dataclass(frozen=True)
+class ToStdout:
+    def __str__(self) -> str:
+        return "-"
 
 
-def decompressed_name(args: Namespace, is_archive: bool) -> Path | None:
-    """None: standard output."""
-    if args.output == "-" or (args.output is None and args.input == "-"):
-        return None
-    if args.output:
-        return Path(args.output)
-    return Path(args.input).with_suffix("" if is_archive else ".png")
+@dataclass(frozen=True)
+class ToFile:
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
-def writer(output: Path | None, force: bool, sources: list[Path]) -> Callable:
-    """``write(images, names)``; what it would refuse is refused now, before the work."""
-    suffix = output.suffix.lower() if output else ""
-    if suffix in data.SUFFIXES and suffix not in data.WRITABLE:
-        raise ConfigError(f"{output}: images are written as {' '.join(data.WRITABLE)}")
-    if output and suffix != ".npy" and suffix not in data.WRITABLE:
-        check_folder(output, force=force)
-    elif output:
-        files.check_free(output, force=force, inputs=sources)
+@dataclass(frozen=True)
+class ToFolder:
+    path: Path
 
-    def write(images: np.ndarray, names: list[str] | None) -> None:
-        if output is None or suffix:
-            if suffix in data.WRITABLE or (output is None and len(images) == 1 and not names):
-                if len(images) != 1:
-                    raise ConfigError(
-                        f"{output}: cannot hold {len(images)} images; name a folder or an .npy file"
-                    )
-                content = data.encode_image(images[0], suffix or ".png")
-            else:
-                file = io.BytesIO()
-                np.save(file, images)
-                content = file.getvalue()
-            if output is None:
-                to_stdout(content)
-                return
-            with files.whole(output, force=force, inputs=sources) as target:
-                target.write(content)
-        else:
-            chosen = _file_names(names or [f"{i:06d}" for i in range(len(images))])
-            extract(output, chosen, lambda i: data.encode_image(images[i]), force=force)
-
-    return write
+    def __str__(self) -> str:
+        return str(self.path)
 
 
-def _file_names(names: list[str]) -> list[str]:
-    """The images' names as those of PNG files: another image suffix goes, if none collide."""
-    check_names(names)
-    short = [
-        str(Path(name).with_suffix("")) if Path(name).suffix.lower() in data.SUFFIXES else name
-        for name in names
-    ]
-    if len({name.casefold() for name in short}) < len(short):
-        short = names
-    return [f"{name}.png" for name in short]
+Output = ToStdout | ToFile | ToFolder
 
 
-def to_stdout(content: bytes) -> None:
-    if sys.stdout.isatty():
-        raise ConfigError("not writing a file to a terminal; give -o or redirect")
+def for_compressed(inputs: Sequence[str], given: str | None) -> ToStdout | ToFile:
+    """Where a compressed file goes; given: what ``-o`` says.
+
+    Raises:
+      ConfigError: it says nothing, and the inputs are several, or have no name to go by.
+    """
+    if given is not None:
+        return ToStdout() if _is_stdout(given) else to_file(given)
+    if list(inputs) == ["-"]:
+        return ToStdout()
+    if len(inputs) > 1:
+        raise ConfigError(f"{len(inputs)} inputs; say with -o which file to write")
+    path = Path(inputs[0])
+    if glob.has_magic(inputs[0]) and not os.path.lexists(path):
+        raise ConfigError(f"{inputs[0]} is a pattern; say with -o which file to write")
+    if path.name in ("", ".."):
+        raise ConfigError(f"{inputs[0]} has no name to go by; say with -o which file to write")
+    return ToFile(path.with_name(path.name + SUFFIX) if path.is_dir() else path.with_suffix(SUFFIX))
+
+
+def for_images(source: str, given: str | None, *, is_archive: bool) -> Output:
+    """Where the images of a compressed file go; given: what ``-o`` says.
+
+    A path that ends in a slash, an existing folder, and a name without a suffix that images or
+    arrays have are folders.
+
+    Raises:
+      ConfigError: images cannot be written so, or -o is missing and the source has no suffix.
+    """
+    if given is None:
+        if source == "-":
+            return ToStdout()
+        path = Path(source)
+        if path.with_suffix("") == path:
+            raise ConfigError(f"{source} has no suffix to leave out; say with -o what to write")
+        return ToFolder(path.with_suffix("")) if is_archive else ToFile(path.with_suffix(".png"))
+    if _is_stdout(given):
+        return ToStdout()
+    if not given:
+        raise ConfigError("-o says nothing; name a file or a folder")
+    path = Path(given)
+    if _names_a_folder(given) or path.is_dir():
+        return ToFolder(path)
+    suffix = path.suffix.lower()
+    if suffix in WRITABLE or files.is_written_into(path):
+        return ToFile(path)
+    if suffix in (*data.SUFFIXES, ".npz", SUFFIX):
+        raise ConfigError(f"{path}: images are written as {' '.join(WRITABLE)}")
+    return ToFolder(path)
+
+
+def to_file(given: str) -> ToFile:
+    """A file to write.  Raises ConfigError for a name that only a folder can have."""
+    if not given or _names_a_folder(given):
+        raise ConfigError(f"{given!r} names a folder; name a file")
+    return ToFile(Path(given))
+
+
+def check(outputs: Sequence[Output], inputs: Sequence[Path], *, force: bool) -> None:
+    """Refuses all that a command's paths are refused for, before any work.
+
+    inputs: the files that are read; they and the outputs must all be apart.
+
+    Raises:
+      ConfigError: an output is an input or another output, is there (and ``force`` is not set)
+        or cannot be there, or is a terminal.
+    """
+    paths.check_apart([o.path for o in outputs if not isinstance(o, ToStdout)], inputs)
+    for output in outputs:
+        if isinstance(output, ToFile):
+            files.check_free(output.path, force=force)
+        elif isinstance(output, ToFolder):
+            folders.check_folder(output.path, force=force)
+        elif sys.stdout.isatty():
+            raise ConfigError("not writing a file to a terminal; give -o or redirect")
+
+
+def check_fit(output: Output, image_shape: Sequence[int], count: int) -> None:
+    """Refuses so many images, of this shape ``[H, W, C]``, where they do not go.
+
+    Raises:
+      ConfigError: an image file for more than one, or for neither grey nor colour.
+    """
+    is_picture = isinstance(output, ToFile) and output.path.suffix.lower() in data.WRITABLE
+    if is_picture and count != 1:
+        raise ConfigError(f"{output}: cannot hold {count} images; name a folder or an .npy file")
+    if (is_picture or isinstance(output, ToFolder)) and image_shape[2] not in (1, 3):
+        raise ConfigError(
+            f"{output}: image files hold 1 or 3 channels, not {image_shape[2]}; name an .npy file"
+        )
+
+
+def write_images(
+    output: Output, images: np.ndarray, names: Sequence[str] | None, *, force: bool
+) -> None:
+    """Writes images, uint8 ``[N, H, W, C]``.
+
+    names: of the files in a folder (``file_names``); None where the images have none.
+    """
+    if isinstance(output, ToFolder):
+        if names is None:
+            names = folders.file_names(folders.numbered(range(len(images))))
+        folders.extract(output.path, names, lambda i: data.encode_image(images[i]), force=force)
+        return
+    suffix = output.path.suffix.lower() if isinstance(output, ToFile) else ""
+    if suffix not in WRITABLE:  # standard output, a device
+        alone = len(images) == 1 and names is None and images.shape[3] in (1, 3)
+        suffix = ".png" if alone else ".npy"
+    is_array = suffix == ".npy"
+    content = array_file(images) if is_array else data.encode_image(images[0], suffix)
+    write(output, content, force=force)
+
+
+def array_file(array: np.ndarray) -> bytes:
+    """The bytes of an .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def write(
+    output: ToStdout | ToFile,
+    content: bytes,
+    *,
+    force: bool,
+    read_back: Callable[[BinaryIO], None] | None = None,
+) -> None:
+    """Writes a file; read_back: raises if what was written is not what was meant.
+
+    A file is read back before it takes its name, a stream's content before it is sent.
+    """
+    if isinstance(output, ToFile):
+        with files.whole(output.path, force=force) as file:
+            file.write(content)
+            if read_back:
+                file.flush()
+                read_back(file if file.readable() else io.BytesIO(content))
+        return
+    if read_back:
+        read_back(io.BytesIO(content))
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
 
-def extract(
-    folder: Path,
-    names: Sequence[str],
-    content: Callable[[int], bytes],
-    *,
-    force: bool,
-) -> None:
-    """Writes one file per name below ``folder``; ``content(i)`` makes the bytes of the i-th.
-
-    All are written to a temporary folder first.  That becomes ``folder`` if there is none; into
-    an existing one the files are moved, one by one, never through a symbolic link.
-
-    Raises:
-      FormatError: a name is refused (see ``check_names``); nothing is written then.
-      ConfigError: the folder holds something and ``force`` is not set, or has a link in the way.
-      OSError: it cannot be written.
-    """
-    check_names(names)
-    check_folder(folder, force=force)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:80]}-", dir=folder.parent))
-    try:
-        for i, name in enumerate(names):
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content(i))
-        if folder.is_dir():
-            _move_into(folder, temporary, names)
-        else:
-            temporary.chmod(0o777 & ~files.umask())
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _is_stdout(given: str) -> bool:
+    return given in ("-", "/dev/stdout")
 
 
-def check_folder(folder: Path, *, force: bool) -> None:
-    """Refuses an output folder that ``extract`` would refuse.  Raises ConfigError."""
-    if not folder.parent.is_dir():
-        raise ConfigError(f"{folder}: there is no folder {folder.parent}")
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise ConfigError(f"{folder} exists and is no folder")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
-        raise ConfigError(f"{folder} is not empty; -f writes into it, over files of the same name")
-
-
-def _move_into(folder: Path, source: Path, names: Sequence[str]) -> None:
-    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        for name in names:
-            *parents, file = name.split("/")
-            with contextlib.ExitStack() as stack:
-                place = top
-                for parent in parents:
-                    place = _enter(place, parent, folder / name)
-                    stack.callback(os.close, place)
-                with contextlib.suppress(FileNotFoundError):
-                    if stat.S_ISDIR(os.stat(file, dir_fd=place, follow_symlinks=False).st_mode):
-                        raise ConfigError(f"{folder / name} is a folder; move it away")
-                os.replace(source / name, file, dst_dir_fd=place)  # replaces a link itself
-    finally:
-        os.close(top)
-
-
-def _enter(place: int, name: str, path: Path) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, dir_fd=place)
-    try:
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
-    except OSError as error:
-        raise ConfigError(f"{path}: a link or a file is in the way; move it away") from error
+def _names_a_folder(given: str) -> bool:
+    return given.endswith(("/", os.sep))

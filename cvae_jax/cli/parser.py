@@ -1,4 +1,5 @@
-"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate.
+"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, and train,
+evaluate, release, import-keras, which have modules of their own.
 
 Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged file,
 4: file of a newer format, 5: file of another model.
@@ -11,10 +12,13 @@ import json
 import signal
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TextIO
 
 from cvae_jax import __version__, errors
-from cvae_jax.cli.flags import Parser
+from cvae_jax.cli import evaluate, release, train
+from cvae_jax.cli.flags import Parser, finite, positive
+from cvae_jax.errors import ConfigError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if ckpt:
             sub.add_argument(
-                "--ckpt", help="the checkpoint (default: the archive's own, else the released one)"
+                "--ckpt",
+                help="the checkpoint (default: the archive's own, else the released mnist)",
             )
         sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
         sub.add_argument("-v", "--verbose", action="store_true", help="report more")
@@ -36,6 +41,15 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("-o", "--output", metavar="OUT", help=text, required=required)
         sub.add_argument("-f", "--force", action="store_true", help="overwrite what exists")
 
+    def reads(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--max-cost",
+            type=positive,
+            default=1.0,
+            metavar="FACTOR",
+            help="times the memory and work that reading a file may cost; for files that you trust",
+        )
+
     sub = command("compress", "compress images")
     sub.add_argument(
         "inputs",
@@ -43,16 +57,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         help="image files, folders of them, globs, .npy/.npz or IDX files, or - for standard input",
     )
-    output(sub, "file to write, - for standard output (default: the input's name with .cvae)")
+    output(
+        sub,
+        "file to write, - for standard output (default: the input's name with .cvae, if it is one)",
+    )
     how = sub.add_mutually_exclusive_group()
     how.add_argument(
-        "-q", "--quality", type=float, help="0 to 100 (default: 50): bytes and fidelity"
+        "-q", "--quality", type=finite, help="0 to 100 (default: 50): bytes and fidelity"
     )
     how.add_argument(
-        "--target-bytes", type=float, metavar="B", help="at most so many bytes per image"
+        "--target-bytes", type=positive, metavar="B", help="at most so many bytes per image"
     )
     how.add_argument(
-        "--target-psnr", type=float, metavar="DB", help="at least so many dB, of the mean error"
+        "--target-psnr", type=positive, metavar="DB", help="at least so many dB, of the mean error"
+    )
+    sub.add_argument(
+        "--min-psnr",
+        type=positive,
+        metavar="DB",
+        help="write nothing if an image comes out below so many dB",
     )
     sub.add_argument(
         "--effort",
@@ -76,8 +99,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("input", metavar="FILE", help="or - for standard input")
     output(
         sub,
-        "folder, .npy file, image file (of a single image), or - for standard output: .npy, or "
-        "PNG of a single image (default: the input's name without its suffix)",
+        "folder (ends in /, is there, or has no suffix of a file), .npy file, image file (of a "
+        "single image), or - for standard output: .npy, or PNG of a single image (default: the "
+        "input's name without its suffix)",
     )
     sub.add_argument("--labels", metavar="FILE", help="write the labels to this .npy file")
     sub.add_argument(
@@ -85,15 +109,19 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="recover the intact chunks of a damaged archive, and say which images are lost",
     )
+    reads(sub)
 
     sub = command("info", "say what a file holds and what its bytes are spent on")
     sub.add_argument("input", metavar="FILE")
+    reads(sub)
 
     sub = command("verify", "decode everything and compare every check")
     sub.add_argument("inputs", nargs="+", metavar="FILE")
+    reads(sub)
 
     sub = command("concat", "join archives of the same model without coding again", ckpt=False)
     sub.add_argument("inputs", nargs="+", metavar="FILE")
+    reads(sub)
     output(sub, "archive to write; it may be one of the inputs if -f is given", required=True)
 
     sub = command("calibrate", "make the coding tables of a checkpoint that has none", ckpt=False)
@@ -106,33 +134,74 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="replace tables; files made with the old ones can then no longer be read",
     )
+
+    train.add_parser(commands)
+    evaluate.add_parser(commands)
+    release.add_parsers(commands)
     return top
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    to = sys.stdout
+    as_json = bool({"-j", "--json"} & set(words))  # also where the words cannot be parsed
+    try:
+        args = parser().parse_args(words)
+        as_json = getattr(args, "json", False) is True
+        # What is reported must not be mixed with a file that goes to standard output.
+        to = sys.stderr if _writes_to_stdout(args) else sys.stdout
+        _check_text(args)
+        return _call(args, to)
+    except BaseException as error:
+        if as_json and (failure := errors.failure(error)):
+            told = {"error": failure.line, "exit_code": failure.exit_code}
+            print(json.dumps(told, indent=2), file=to)
+        raise
+
+
+def _call(args: argparse.Namespace, to: TextIO) -> int:
     # Slow to import: after the arguments.
     from cvae_jax import backend
     from cvae_jax.cli import commands
 
     signal.signal(signal.SIGTERM, _stop)
     backend.use_compilation_cache()
+    if "program" in args:
+        return args.program(args)
     started = time.monotonic()
     report = getattr(commands, args.command)(args)
     if args.verbose:
         seconds = round(time.monotonic() - started, 2)
         report.values["seconds"] = seconds
         report.lines.append(f"{seconds} s")
-    # What is reported must not be mixed with a file that goes to standard output.
-    to = sys.stderr if report.values.get("output") == "-" else sys.stdout
-    print(json.dumps(report.values, indent=2) if args.json else "\n".join(report.lines), file=to)
+    for warning in report.warnings:
+        print(f"warning: {errors.one_line(warning)}", file=sys.stderr)
+    lines = "\n".join(errors.one_line(line) for text in report.lines for line in text.split("\n"))
+    print(json.dumps(report.values, indent=2) if args.json else lines, file=to)
     return report.status
+
+
+def _writes_to_stdout(args: argparse.Namespace) -> bool:
+    output = getattr(args, "output", "")
+    inputs = getattr(args, "inputs", [getattr(args, "input", None)])
+    return output in ("-", "/dev/stdout") or (output is None and inputs == ["-"])
+
+
+def _check_text(args: argparse.Namespace) -> None:
+    """Refuses names of files that are no text: they could be neither shown nor stored."""
+    for value in vars(args).values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError as error:
+                    raise ConfigError(f"the name {text!r} is not UTF-8; rename it") from error
 
 
 def _stop(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)  # so that temporaries are removed on the way out
 
 
-def run() -> None:
+def run(argv: list[str] | None = None) -> None:
     """The console script."""
-    sys.exit(errors.run(main))
+    sys.exit(errors.run(lambda: main(argv)))

@@ -1,7 +1,8 @@
 """Integer symbols to bytes and back, by the integer arithmetic of ``tables``.
 
-Many images share one ANS stream (Duda 2013, coded by the library constriction); one image
-alone is coded by exact arithmetic coding (Rissanen 1976) that ends on the byte.
+Many images share one ANS stream (Duda 2013): encoded here, decoded by the library constriction
+but for rows that are too long to be made for it.  One image alone is coded by exact arithmetic
+coding (Rissanen 1976) that ends on the byte.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from cvae_jax.coding import escapes
 from cvae_jax.coding.tables import PRECISION, TOTAL, Book, categorical
 from cvae_jax.errors import FormatError
 
-_BYTE = categorical(np.full(256, TOTAL // 256))
+_BYTE_FREQUENCY = TOTAL // 256
+_BYTE = categorical(np.full(256, _BYTE_FREQUENCY))
+_WORD = 32  # bits; the state has two of them
 
 
 # Many images, one stream
@@ -22,19 +25,47 @@ _BYTE = categorical(np.full(256, TOTAL // 256))
 def encode(symbols: np.ndarray, book: Book) -> bytes:
     """The stream of int32 ``[N, D]`` symbols, a multiple of 4 bytes."""
     component = book.tables.assign(symbols, book.step)
-    order, slices = _grouped(component)
+    order, *_ = _grouped(component)
     rows, index = book.index(symbols[order], component[order])
-    coder = constriction.stream.stack.AnsCoder()
-    # A stack: what is to come out first goes in last.
+    starts = book.cumulative(rows, index)
+    frequencies = book.cumulative(rows, index + 1) - starts
     escaped = escapes.write(symbols[order], index, book.first[rows], book.count[rows])
-    coder.encode_reverse(np.frombuffer(escaped, np.uint8).astype(np.int32), _BYTE)
-    columns = np.ascontiguousarray(index.T, np.int32)
-    for dimension in reversed(range(len(columns))):
-        for k, start, stop in reversed(slices):
-            coder.encode_reverse(columns[dimension, start:stop], book.model(book.row(k, dimension)))
+    # A stack: what is to come out first goes in last.
+    stack = _Stack()
+    stack.push(np.frombuffer(escaped, np.uint8).astype(np.int64) * _BYTE_FREQUENCY, _BYTE_FREQUENCY)
+    for dimension in reversed(range(symbols.shape[1])):
+        stack.push(starts[:, dimension], frequencies[:, dimension])
     if book.tables.components > 1:
-        coder.encode_reverse(component, categorical(book.tables.weights))
-    return coder.get_compressed().astype("<u4").tobytes()
+        stack.push(_sums(book.tables.weights)[component], book.tables.weights[component])
+    return stack.to_bytes()
+
+
+class _Stack:
+    """An ANS encoder: a state of at most 64 bits, and the words that it has let go."""
+
+    def __init__(self) -> None:
+        self._state = 0
+        self._words: list[int] = []
+
+    def push(self, starts: np.ndarray, frequencies: np.ndarray | int) -> None:
+        """Takes symbols, the last one first, by the sums below them and their frequencies."""
+        state, words = self._state, self._words
+        pairs = zip(
+            starts[::-1].tolist(),
+            np.broadcast_to(frequencies, starts.shape)[::-1].tolist(),
+            strict=True,
+        )
+        for start, frequency in pairs:
+            if state >> (2 * _WORD - PRECISION) >= frequency:
+                words.append(state & 0xFFFFFFFF)
+                state >>= _WORD
+            state = (state // frequency << PRECISION) + state % frequency + start
+        self._state = state
+
+    def to_bytes(self) -> bytes:
+        end = self._state.to_bytes(8, "little").rstrip(b"\0")
+        end += bytes(-len(end) % 4)
+        return np.array(self._words, "<u4").tobytes() + end
 
 
 def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
@@ -45,8 +76,9 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
     """
     if len(stream) % 4:
         raise FormatError(f"a stream of {len(stream)} bytes; expected a multiple of 4")
+    words = np.frombuffer(stream, "<u4").astype(np.uint32)
     try:
-        coder = constriction.stream.stack.AnsCoder(np.frombuffer(stream, "<u4").astype(np.uint32))
+        coder = constriction.stream.stack.AnsCoder(words)
     except ValueError as error:
         raise FormatError("a stream that ends in zeros") from error
     tables = book.tables
@@ -54,30 +86,58 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
         component = coder.decode(categorical(tables.weights), n)
     else:
         component = np.zeros(n, np.int32)
-    order, slices = _grouped(component)
-    columns = np.empty((tables.latent_dim, n), np.int32)
-    for dimension, column in enumerate(columns):
-        for k, start, stop in slices:
-            model = book.model(book.row(k, dimension))
-            column[start:stop] = coder.decode(model, stop - start)
-    d = np.arange(tables.latent_dim)
-    rows = component[order].astype(np.int64)[:, None] * tables.latent_dim + d
-    symbols = escapes.read(
-        columns.T, book.first[rows], book.count[rows], lambda: int(coder.decode(_BYTE))
-    )
+    order, found, stops = _grouped(component)
+    sizes = np.diff(stops, prepend=0)
+    symbols = np.empty((n, tables.latent_dim), np.int32)
+    escaped: list[tuple[int, int, int]] = []  # image, dimension, row
+    for dimension in range(tables.latent_dim):
+        rows = found.astype(np.int64) * tables.latent_dim + dimension
+        made = book.is_made(rows, sizes)
+        models = iter(book.models(rows[made]))
+        column = np.empty(n, np.int32)
+        for row, size, stop, by_model in zip(
+            rows.tolist(), sizes.tolist(), stops.tolist(), made.tolist(), strict=True
+        ):
+            part = slice(stop - size, stop)
+            if by_model:
+                column[part] = coder.decode(next(models), size)
+            else:
+                column[part] = _bisected(coder, words, book, row, size)
+        of_image = np.repeat(rows, sizes)
+        symbols[order, dimension] = column + book.first[of_image]
+        outside = np.flatnonzero(column == book.count[of_image])
+        escaped += [(order[i], dimension, of_image[i]) for i in outside]
+        if 2 * len(escaped) > len(stream):  # each takes 3 bytes and more
+            raise FormatError("more escapes than the stream has room for")
+    for image, dimension, row in escaped:
+        symbols[image, dimension] = escapes.read(
+            int(book.first[row]), int(book.count[row]), lambda: int(coder.decode(_BYTE))
+        )
     if not coder.is_empty():
         raise FormatError("a stream with something left over")
-    out = np.empty_like(symbols)
-    out[order] = symbols
+    return symbols
+
+
+def _bisected(coder, words: np.ndarray, book: Book, row: int, n: int) -> list[int]:
+    """The next n indices, all of one row, taken from the coder without a model."""
+    position, state = coder.pos()
+    out = []
+    for _ in range(n):
+        slot = state % TOTAL
+        index, start, stop = book.locate(row, slot)
+        state = (state >> PRECISION) * (stop - start) + slot - start
+        if state >> _WORD == 0 and position:
+            position -= 1
+            state = state << _WORD | int(words[position])
+        out.append(index)
+    coder.seek(position, state)
     return out
 
 
-def _grouped(component: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """The images' order by component, and ``(component, start, stop)`` of each that occurs."""
-    order = np.argsort(component, kind="stable")
+def _grouped(component: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The images' order by component, the components that occur, and where each one's end."""
     found, counts = np.unique(component, return_counts=True)
-    stops = np.cumsum(counts)
-    return order, list(zip(found.tolist(), (stops - counts).tolist(), stops.tolist(), strict=True))
+    return np.argsort(component, kind="stable"), found, np.cumsum(counts)
 
 
 # One image
@@ -90,15 +150,16 @@ def encode_one(symbols: np.ndarray, book: Book) -> bytes:
 
 def _encode_one(symbols: np.ndarray, component: np.ndarray, book: Book) -> bytes:
     rows, index = book.index(symbols, component)
-    events = [(_sums(book.tables.weights), int(component[0]))]
-    events += [(book.sums(r), i) for r, i in zip(rows[0], index[0], strict=True)]
-    low, width, scale = 0, 1, 0  # the interval [low, low + width) / 2**scale
+    weights = _sums(book.tables.weights)
     escaped = escapes.write(symbols, index, book.first[rows], book.count[rows])
-    taken = [(int(s[i]), int(s[i + 1]) - int(s[i])) for s, i in events]
-    taken += [(byte * (TOTAL // 256), TOTAL // 256) for byte in escaped]
-    for start, frequency in taken:
+    starts = [int(weights[component[0]]), *book.cumulative(rows[0], index[0]).tolist()]
+    stops = [int(weights[component[0] + 1]), *book.cumulative(rows[0], index[0] + 1).tolist()]
+    starts += [byte * _BYTE_FREQUENCY for byte in escaped]
+    stops += [(byte + 1) * _BYTE_FREQUENCY for byte in escaped]
+    low, width, scale = 0, 1, 0  # the interval [low, low + width) / 2**scale
+    for start, stop in zip(starts, stops, strict=True):
         low = (low << PRECISION) + width * start
-        width *= frequency
+        width *= stop - start
         scale += PRECISION
     # The first multiple of 2**-8n in the interval, for the smallest n that has one.
     for n in range(scale // 8 + 1):
@@ -120,23 +181,34 @@ def decode_one(data: bytes, book: Book) -> np.ndarray:
     # Where in the current interval the number lies, as a fraction in [0, 1).
     position, width = int.from_bytes(data, "big"), 1 << 8 * len(data)
 
-    def take(sums: np.ndarray) -> int:
+    def slot() -> int:
+        return (position << PRECISION) // width
+
+    def take(start: int, stop: int) -> None:
         nonlocal position, width
-        slot = (position << PRECISION) // width
-        index = int(np.searchsorted(sums, slot, side="right")) - 1
-        start, stop = int(sums[index]), int(sums[index + 1])
         position = (position << PRECISION) - start * width
         width *= stop - start
-        return index
 
-    component = take(_sums(tables.weights))
-    rows = np.arange(tables.latent_dim)[None] + book.row(component, 0)
-    index = np.array([[take(book.sums(r)) for r in rows[0]]])
-    byte_sums = np.arange(257) * (TOTAL // 256)
-    symbols = escapes.read(index, book.first[rows], book.count[rows], lambda: take(byte_sums))
-    if _encode_one(symbols, np.array([component]), book) != data:
+    def next_byte() -> int:
+        byte = slot() // _BYTE_FREQUENCY
+        take(byte * _BYTE_FREQUENCY, (byte + 1) * _BYTE_FREQUENCY)
+        return byte
+
+    weights = _sums(tables.weights)
+    component = int(np.searchsorted(weights, slot(), side="right")) - 1
+    take(int(weights[component]), int(weights[component + 1]))
+    rows = book.row(component, 0) + np.arange(tables.latent_dim)
+    index = np.empty(tables.latent_dim, np.int64)
+    for dimension, row in enumerate(rows.tolist()):
+        index[dimension], start, stop = book.locate(row, slot())
+        take(start, stop)
+    first, count = book.first[rows], book.count[rows]
+    symbols = (first + index).astype(np.int32)
+    for d in np.flatnonzero(index == count):
+        symbols[d] = escapes.read(int(first[d]), int(count[d]), next_byte)
+    if _encode_one(symbols[None], np.array([component]), book) != data:
         raise FormatError("a payload that no encoder writes")
-    return symbols[0]
+    return symbols
 
 
 def _sums(frequencies: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Escapes: symbols outside their table's row, as their distance from it.
+"""Escapes: symbols outside their row, as their distance from it.
 
 A distance is written as LEB128 bytes; escapes stand in the order of the dimensions, and within
 a dimension in that of the images.
@@ -30,27 +30,22 @@ def write(symbols: np.ndarray, index: np.ndarray, first: np.ndarray, count: np.n
     return bytes(out)
 
 
-def read(
-    index: np.ndarray, first: np.ndarray, count: np.ndarray, next_byte: Callable[[], int]
-) -> np.ndarray:
-    """The symbols of indices: ``[N, D]`` each -> int32 ``[N, D]``.
+def read(first: int, count: int, next_byte: Callable[[], int]) -> int:
+    """The symbol of an escape from the row of these symbols.
 
     Raises:
       FormatError: a distance that takes more than 5 bytes, or leads beyond 32 bits.
     """
-    symbols = index + first
-    for d, n in np.argwhere((index == count).T):
-        value = 0
-        for shift in range(0, 36, 7):
-            if shift == 35:
-                raise FormatError("an escape of more than 5 bytes")
-            byte = next_byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                break
-        distance, below = divmod(value, 2)
-        start, length = int(first[n, d]), int(count[n, d])
-        symbols[n, d] = start - 1 - distance if below else start + length + distance
-    if symbols.size and not -(1 << 31) <= symbols.min() <= symbols.max() < 1 << 31:
+    value = 0
+    for shift in range(0, 36, 7):
+        if shift == 35:
+            raise FormatError("an escape of more than 5 bytes")
+        byte = next_byte()
+        value |= (byte & 127) << shift
+        if byte < 128:
+            break
+    distance, below = divmod(value, 2)
+    symbol = first - 1 - distance if below else first + count + distance
+    if not -(1 << 31) <= symbol < 1 << 31:
         raise FormatError("a symbol beyond 32 bits")
-    return symbols.astype(np.int32)
+    return symbol

@@ -166,9 +166,8 @@ def _price(book: Book, rows: np.ndarray, symbols: np.ndarray, move: np.ndarray |
     """Bits that moving each symbol costs; infinite where that leaves its row."""
     index = symbols - book.first[rows]
     last = book.count[rows] - 1
-    start = book.start[rows]
-    now = book.prices[start + np.clip(index, 0, last)]
-    then = book.prices[start + np.clip(index + move, 0, last)]
+    now = book.prices(rows, np.clip(index, 0, last))
+    then = book.prices(rows, np.clip(index + move, 0, last))
     return np.where((index + move >= 0) & (index + move <= last), then - now, np.inf)
 
 

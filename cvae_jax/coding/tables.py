@@ -13,6 +13,7 @@ import functools
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import constriction
 import numpy as np
@@ -24,8 +25,13 @@ PRECISION = 24
 TOTAL = 1 << PRECISION  # every table's frequencies add up to this
 SUBUNIT = 256  # widths are in this fraction of a unit
 REACH = 128  # points of the curve on each side of its centre
-MAX_SYMBOLS = 1 << 20  # of all tables of a step together, or as many as 256 a table: bounds memory
-_PIECE = 1 << 17
+MAX_ROW = 1 << 20  # symbols; any valid tables stay below at every step from 17 units on
+MAX_MADE = 1 << 16  # symbols of a row that is made: bounds memory
+ENTRIES = 1 << 23  # of all rows that are kept made
+_ROOM = 64  # entries that a model takes beside its own
+_PIECE = 1 << 17  # entries that are made at once: their temporaries are 64-bit
+_LOOKUPS = 256  # entries are made in the time of one bisection, about
+_CALL = 160  # symbols are looked up in the time of one call of the coder, about
 _HEADER = struct.Struct("<4sHHId")
 _MAGIC = b"CVTB"
 _VERSION = 1
@@ -110,10 +116,10 @@ class Tables:
                 raise FormatError(f"coding tables: {fault}")
 
     def book(self, step: int) -> Book:
-        """The frequency tables of one step of the quantiser (in units), made once.
+        """The frequencies of one step of the quantiser (in units).
 
         Raises:
-          FormatError: the step is 0, or so fine that the tables would not fit in memory.
+          FormatError: the step is 0, or so fine that a row has more than MAX_ROW symbols.
         """
         return _book(self, step)
 
@@ -132,70 +138,114 @@ class Tables:
 
 
 class Book:
-    """The frequency tables of one step: for each component and dimension a row.
+    """The frequencies of one step: for each component and dimension a row of symbols.
 
-    A row has the symbols ``first .. first + count - 1``, and after them the escape.  Row
-    ``component * D + dimension`` starts in ``cumulative`` at ``start`` and holds count + 2 sums,
-    from 0 to TOTAL.
+    A row, number ``component * D + dimension``, has the symbols ``first .. first + count - 1``,
+    and after them the escape: count + 2 sums from 0 to TOTAL.  Each of them follows from the
+    tables by itself, so that no row is made but those in which a decoder looks up many symbols.
     """
 
     def __init__(self, tables: Tables, step: int):
         if not 1 <= step < 1 << 16:
             raise FormatError(f"a quantiser step of {step} units; expected 1 to 65535")
         self.tables, self.step = tables, step
-        means, widths = (a.astype(np.int64).ravel() for a in (tables.means, tables.widths))
-        reach = -(-REACH * widths // SUBUNIT)
+        self._means, self._widths = tables.means.ravel(), tables.widths.ravel()
+        self._curve = tables.curve.astype(np.int64)
+        means = self._means.astype(np.int64)
+        reach = -(-REACH * self._widths.astype(np.int64) // SUBUNIT)
         low = step >> 1  # symbol s covers the units from s * step - low to below (s+1) * step - low
         self.first = (means - reach + low) // step
         self.count = (means + reach + low) // step - self.first + 1
-        size = self.count + 2
-        self.start = np.concatenate([[0], np.cumsum(size)])
-        if self.start[-1] > max(MAX_SYMBOLS, 256 * len(means)):
-            raise FormatError(f"a quantiser step of {step} units is too fine for these tables")
-
-        # In pieces: the 64-bit temporaries must not outgrow the tables.
-        self.cumulative = np.empty(self.start[-1], np.uint32)
-        pieces = np.unique(np.searchsorted(self.start, np.arange(0, self.start[-1], _PIECE)))
-        for begin, end in zip(pieces, [*pieces[1:], len(size)], strict=True):
-            rows = np.repeat(np.arange(begin, end), size[begin:end])
-            self.cumulative[self.start[begin] : self.start[end]] = self._sums_of(
-                rows, means, widths
+        if (longest := int(self.count.max())) > MAX_ROW:
+            raise FormatError(
+                f"a quantiser step of {step} units is too fine for these tables: it takes "
+                f"{longest} symbols for a latent, and {MAX_ROW} is the most there can be"
             )
-        self._models: dict[int, object] = {}
-
-    def _sums_of(self, row: np.ndarray, means: np.ndarray, widths: np.ndarray) -> np.ndarray:
-        """The sums of whole rows; ``row`` names the row of each."""
-        curve = self.tables.curve.astype(np.int64)
-        start = self.start[row] - self.start[row[0]]
-        index = np.arange(len(row)) - start
-        # From the row's mean to the lower end of each symbol, on the curve's grid.
-        lower = (self.first[row] + index) * self.step - (self.step >> 1)
-        cell, within = np.divmod((lower - means[row]) * SUBUNIT, widths[row])
-        at = np.clip(cell + REACH, 0, 2 * REACH - 1)
-        raw = curve[at] + (curve[at + 1] - curve[at]) * within // widths[row]
-        raw = np.where(cell < -REACH, 0, np.where(cell >= REACH, curve[-1], raw))
-        raw -= raw[start]
-        raw[index == self.count[row] + 1] = curve[-1]  # the escape takes what lies outside
-        # One for each symbol, the rest in proportion: exact, and no error can add up.
-        return raw * (TOTAL - 1 - self.count[row]) // curve[-1] + index
+        self._models: dict[int, Any] = {}
+        self._held = 0  # entries of these
 
     def row(self, component: int, dimension: int) -> int:
         return component * self.tables.latent_dim + dimension
 
-    def sums(self, row: int) -> np.ndarray:
-        return self.cumulative[self.start[row] : self.start[row + 1]]
+    def cumulative(self, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """The sums below indices from 0 to count + 1 of rows: int64, of their common shape."""
+        curve, width = self._curve, self._widths[rows].astype(np.int64)
+        # From the row's mean to the lower end of each symbol, on the curve's grid.
+        lower = (self.first[rows] + index) * self.step - (self.step >> 1)
+        cell, within = np.divmod((lower - self._means[rows]) * SUBUNIT, width)
+        at = np.clip(cell + REACH, 0, 2 * REACH - 1)
+        below = curve[at] + (curve[at + 1] - curve[at]) * within // width
+        below = np.where(cell < -REACH, 0, np.where(cell >= REACH, curve[-1], below))
+        # One for each symbol, the rest in proportion: exact, and no error can add up.  The last
+        # symbol reaches beyond the curve, which leaves the escape its one.
+        return below * (TOTAL - 1 - self.count[rows]) // curve[-1] + index
 
-    def model(self, row: int) -> object:
-        """The row as constriction wants it."""
-        if row not in self._models:
-            self._models[row] = categorical(np.diff(self.sums(row)))
-        return self._models[row]
+    def sums(self, row: int) -> np.ndarray:
+        """All sums of a row, int64 ``[count + 2]``."""
+        return self.cumulative(np.array(row), np.arange(self.count[row] + 2))
+
+    def locate(self, row: int, slot: int) -> tuple[int, int, int]:
+        """The index in a row with ``start <= slot < stop``, and these two sums; by bisection."""
+        mean, width = int(self._means[row]), int(self._widths[row])
+        count, curve = int(self.count[row]), self._curve_list
+        offset = int(self.first[row]) * self.step - (self.step >> 1) - mean
+        index, start, beyond, stop = 0, 0, count + 1, TOTAL
+        while beyond - index > 1:
+            middle = (index + beyond) // 2
+            cell, within = divmod((offset + middle * self.step) * SUBUNIT, width)
+            below = curve[-1]
+            if cell < REACH:
+                at = cell + REACH
+                below = curve[at] + (curve[at + 1] - curve[at]) * within // width
+            middle_sum = below * (TOTAL - 1 - count) // curve[-1] + middle
+            if middle_sum <= slot:
+                index, start = middle, middle_sum
+            else:
+                beyond, stop = middle, middle_sum
+        return index, start, stop
 
     @functools.cached_property
-    def prices(self) -> np.ndarray:
-        """Bits of each entry of ``cumulative`` but a row's last, ``-log2 p``; for encoders."""
-        frequencies = np.diff(self.cumulative.astype(np.int64), append=0)
-        return PRECISION - np.log2(np.maximum(frequencies, 1))
+    def _curve_list(self) -> list[int]:
+        return self._curve.tolist()
+
+    def is_made(self, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """Whether ``models`` is the way to look up so many symbols of rows; else ``locate``."""
+        return self.count[rows] <= np.minimum(_LOOKUPS * symbols, MAX_MADE)
+
+    def models(self, rows: np.ndarray) -> list[Any]:
+        """Rows as constriction wants them; made together, and kept while ENTRIES have room."""
+        missing = np.array([row for row in rows.tolist() if row not in self._models], np.int64)
+        if not len(missing):
+            return [self._models[row] for row in rows.tolist()]
+        size = self.count[missing] + 2 + _ROOM
+        pieces = np.cumsum(size) // _PIECE
+        made: dict[int, Any] = {}
+        for piece in np.split(missing, np.flatnonzero(np.diff(pieces)) + 1):
+            self._make(piece, made)
+        models = [made.get(row) or self._models[row] for row in rows.tolist()]
+        if self._held + size.sum() <= ENTRIES:
+            self._models |= made
+            self._held += int(size.sum())
+        return models
+
+    def _make(self, rows: np.ndarray, made: dict[int, Any]) -> None:
+        size = self.count[rows] + 2
+        stops = np.cumsum(size)
+        index = np.arange(stops[-1]) - np.repeat(stops - size, size)
+        frequencies = np.diff(self.cumulative(np.repeat(rows, size), index))
+        for row, start, stop in zip(rows.tolist(), stops - size, stops, strict=True):
+            made[row] = categorical(frequencies[start : stop - 1])
+
+    def work(self, images: int) -> int:
+        """About what decoding so many images takes at most, in lookups of a symbol."""
+        d, k = self.tables.latent_dim, min(self.tables.components, images)
+        bisected = _LOOKUPS * images
+        makes = np.where(self.count > MAX_MADE, bisected, np.minimum(self.count, bisected))
+        return images * d + _CALL * k * d + min(int(makes.sum()), bisected * d)
+
+    def prices(self, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Bits of indices from 0 to count, ``-log2 p``; for encoders."""
+        return PRECISION - np.log2(self.cumulative(rows, index + 1) - self.cumulative(rows, index))
 
     def index(self, symbols: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows, and indices in them (the escape's where needed): ``[N, D]`` each."""
@@ -208,7 +258,7 @@ class Book:
         """What a perfect coder with these tables would spend on each image, ``[N, D] -> [N]``."""
         component = self.tables.assign(symbols, self.step)
         rows, index = self.index(symbols, component)
-        prices = self.prices[self.start[rows] + index].sum(1)
+        prices = self.prices(rows, index).sum(1)
         prices += PRECISION - np.log2(self.tables.weights[component])
         count, first = self.count[rows], self.first[rows]
         for n in np.flatnonzero((index == count).any(1)):
@@ -217,7 +267,8 @@ class Book:
         return prices
 
 
-@functools.lru_cache(maxsize=8)
+# One book: a program that goes back and forth between two makes again what a decoder looks up.
+@functools.lru_cache(maxsize=1)
 def _book(tables: Tables, step: int) -> Book:
     return Book(tables, step)
 

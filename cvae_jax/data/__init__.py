@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax.data import arrays, digits, mnist, pictures, prepared, splits
-from cvae_jax.data.arrays import read_array, read_idx
+from cvae_jax.data.arrays import map_array, read_array, read_idx
 from cvae_jax.data.pictures import SUFFIXES, WRITABLE, encode_image, list_images, read_image
 from cvae_jax.errors import DataError
 
@@ -29,6 +29,7 @@ __all__ = [
     "encode_image",
     "list_images",
     "load",
+    "map_array",
     "read_array",
     "read_idx",
     "read_image",

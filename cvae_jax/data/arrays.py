@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -111,18 +113,35 @@ def read_array(path: str | Path, split: str = "all") -> np.ndarray:
       DataError: missing, damaged, pickled, or not images.
     """
     path = Path(path)
-    try:
-        if path.suffix.lower() == ".npz":
-            return _read_npz(path, split)
+    if path.suffix.lower() != ".npz":
+        return _share(map_array(path), split, str(path))
+    with _explained(path):
+        return _read_npz(path, split)
+
+
+def map_array(path: str | Path) -> np.ndarray:
+    """The array of an .npy file, whatever it holds, mapped into memory.
+
+    Raises:
+      DataError: missing, damaged, or pickled.
+    """
+    path = Path(path)
+    with _explained(path):
         # A memory map is refused where the file is smaller than its header says.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: is an .npz file by content; name it so")
+    return array
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except _DAMAGE as error:
         raise DataError(f"{path}: damaged, or no array of numbers ({_line(error)})") from error
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: is an .npz file by content; name it so")
-    return _share(array, split, str(path))
 
 
 def _read_npz(path: Path, split: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cvae_jax.data import splits
+from cvae_jax.errors import needs
 
 SIZE, BOX = 28, 20  # MNIST: the stroke fits a 20x20 box, its centre of mass at the middle of 28x28
 SCALE = 8
@@ -22,7 +23,8 @@ def load(split: str) -> np.ndarray:
     Returns:
       uint8 [N, 28, 28, 1].  One in ten is for testing (:mod:`cvae_jax.data.splits`).
     """
-    from sklearn.datasets import load_digits
+    with needs("train", "the dataset digits"):
+        from sklearn.datasets import load_digits
 
     counts = load_digits().images  # [1797, 8, 8] in 0..16
     keep = splits.member(splits.numbers(len(counts)), split)

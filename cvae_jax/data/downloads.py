@@ -17,6 +17,8 @@ from typing import NoReturn
 from unittest import mock
 from urllib.parse import urlsplit
 
+from cvae_jax.errors import InstallError, needs
+
 # Limits in seconds.
 ANSWER_SECONDS = 8  # until the server's first answer, name resolution and proxies included
 READ_SECONDS = 15  # of silence
@@ -27,10 +29,14 @@ def main() -> None:
 
     Prints {url: path}, or, with exit status 1, the reason of the failure.
     """
-    import requests
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.checksums import UrlInfo
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+    try:
+        with needs("train", "fetching it"):
+            import requests
+            import tensorflow_datasets as tfds
+            from tensorflow_datasets.core.download.checksums import UrlInfo
+            from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+    except InstallError as error:
+        _give_up(str(error))
 
     job = json.load(sys.stdin)
     answer_seconds, read_seconds = job["limits"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cvae_jax.data import downloads, pictures, splits
-from cvae_jax.errors import DataError
+from cvae_jax.errors import DataError, needs
 
 # builder, builder/config, either with :version
 VERSION = r"\d+\.\d+\.\d+"
@@ -59,8 +59,10 @@ def prepare(name: str, folder: Path) -> Path:
 
     Raises:
       DataError: no such dataset, no TensorFlow, or the preparation failed.
+      InstallError: tensorflow-datasets is missing.
     """
-    import tensorflow_datasets as tfds
+    with needs("train", f"{name}: no such file or folder, and as a dataset's name it"):
+        import tensorflow_datasets as tfds
 
     parts = NAME.fullmatch(name)
     known = tfds.list_builders(with_community_datasets=False)
@@ -94,8 +96,10 @@ def load(
 
     Raises:
       DataError: no images in it, or damaged, or in a format that needs TensorFlow.
+      InstallError: tensorflow-datasets is missing.
     """
-    import tensorflow_datasets as tfds
+    with needs("train", f"{folder}: a prepared dataset"):
+        import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder_from_directory(folder)

@@ -2,14 +2,15 @@
 
 A *checkpoint* is a directory::
 
-    params/         a pytree of arrays per subfolder, written by Orbax
+    params/              a pytree of arrays per subfolder, written by Orbax
     optimizer/
-    config.json     configuration, versions, dataset, metrics: whatever the caller records
-    tables.bin      and other files of their own format, where a caller attaches them
-    manifest.json   size and SHA-256 of every file above (`manifest`)
+    params.safetensors   of a release, instead: float32 arrays by name, `decoder/dense/bias`
+    config.json          configuration, versions, dataset, metrics: whatever the caller records
+    tables.bin           and other files of their own format, where a caller attaches them
+    manifest.json        size and SHA-256 of every file above (`manifest`)
 
-This is the only module that imports Orbax, and only when something is saved or restored: the
-import takes longer than the work.
+This is the only module that imports Orbax, and only when a run is saved or restored: the import
+takes longer than the work.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from cvae_jax.errors import CheckpointError, explained
+from cvae_jax.errors import CheckpointError, explained, needs
 from cvae_jax.files import sync
 from cvae_jax.modules import named_leaves
 from cvae_jax.runs import manifest
+from cvae_jax.runs.manifest import Checkpoint
 
 CONFIG = "config.json"
+TENSORS = ".safetensors"  # what follows an item's name where it is one file
+_DTYPES = {"F32": "float32"}  # by safetensors' names; a release holds no other
 TEMPORARY = ".tmp-"  # what the names of unfinished and discarded checkpoints start with
 
 PyTree = Any
@@ -57,20 +61,60 @@ def save(path: StrPath, items: Mapping[str, PyTree], config: Mapping[str, Any]) 
       CheckpointError: the path is taken, cannot be written, or the disk is full.
     """
     path = absolute(path)
+    check_free(path)
+    overwrite(path, items, config)
+    return path
+
+
+def release(
+    path: StrPath, params: PyTree, config: Mapping[str, Any], files: Mapping[str, bytes]
+) -> Path:
+    """Writes a checkpoint of parameters alone, which is read without Orbax; as `save` otherwise.
+
+    Args:
+      path, config: as for `save`.
+      params: a tree of float32 arrays.
+      files: the contents of other files that the checkpoint holds, by name.
+    """
+    from safetensors.numpy import save as packed
+
+    path = absolute(path)
+    check_free(path)
+    arrays = {name: np.asarray(leaf, np.float32) for name, leaf in named_leaves(params).items()}
+    files = {f"params{TENSORS}": packed(arrays), **files}
+
+    def write(folder: Path) -> None:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    _put(path, config, write)
+    return path
+
+
+def check_free(path: Path) -> None:
+    """Raises the CheckpointError of a new checkpoint's place that is taken."""
     with explained(f"write checkpoint {path}"):
         taken = any(path.iterdir()) if path.is_dir() else path.exists()
     if taken:
         raise CheckpointError(
             f"cannot write checkpoint {path}: it exists already; remove it or name another path"
         )
-    overwrite(path, items, config)
-    return path
 
 
 def overwrite(path: Path, items: Mapping[str, PyTree], config: Mapping[str, Any]) -> None:
     """`save`, in place of what may be at ``path``, an absolute path."""
     # Host arrays: a checkpoint should not record the devices that it happened to come from.
     arrays = {name: jax.tree.map(np.asarray, jax.device_get(x)) for name, x in items.items()}
+
+    def write(folder: Path) -> None:
+        for name, tree in arrays.items():
+            _save_item(folder / name, tree)
+
+    _put(path, config, write)
+
+
+def _put(path: Path, config: Mapping[str, Any], write: Callable[[Path], None]) -> None:
+    """``write`` fills a temporary folder, which then gets its configuration, seal and name."""
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
     temporary = path.with_name(TEMPORARY + path.name)
     with explained(f"write checkpoint {path}"):
@@ -79,8 +123,7 @@ def overwrite(path: Path, items: Mapping[str, PyTree], config: Mapping[str, Any]
             shutil.rmtree(temporary)
         try:
             temporary.mkdir()
-            for name, tree in arrays.items():
-                _save_item(temporary / name, tree)
+            write(temporary)
             (temporary / CONFIG).write_text(text, encoding="utf-8", newline="\n")
             manifest.seal(temporary)
             if path.exists():
@@ -113,10 +156,7 @@ def read_config(path: StrPath) -> dict[str, Any]:
     Raises:
       CheckpointError: it is missing or damaged.
     """
-    path = absolute(path)
-    manifest.verify(path, {CONFIG})
-    with explained(f"read {path / CONFIG}"):
-        return json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    return _opened(path).read_json(CONFIG)
 
 
 def attach(path: StrPath, name: str, data: bytes) -> None:
@@ -136,12 +176,8 @@ def attached(path: StrPath, name: str) -> bytes | None:
     Raises:
       CheckpointError: it is damaged.
     """
-    path = absolute(path)
-    if name not in manifest.read(path):
-        return None
-    manifest.verify(path, {name})
-    with explained(f"read {path / name}"):
-        return (path / name).read_bytes()
+    saved = _opened(path)
+    return saved.read(name) if name in saved.files else None
 
 
 def restore(path: StrPath, items: Mapping[str, PyTree]) -> dict[str, PyTree]:
@@ -159,52 +195,95 @@ def restore(path: StrPath, items: Mapping[str, PyTree]) -> dict[str, PyTree]:
     Raises:
       CheckpointError: an item is missing, damaged, or differs in structure, shape or dtype.
     """
-    path = absolute(path)
-    held = {name.split("/")[0] for name in manifest.read(path) if "/" in name}
+    saved = _opened(path)
+    held = {name.split("/")[0].removesuffix(TENSORS) for name in saved.files if _of_item(name)}
     for name in items:
         if name not in held:
             raise CheckpointError(
-                f"checkpoint {path} holds no {name!r}, only {', '.join(sorted(held))}; "
+                f"checkpoint {saved.path} holds no {name!r}, only {', '.join(sorted(held))}; "
                 "name a checkpoint that has it"
             )
-    manifest.verify(path, items)
-    with explained(f"read checkpoint {path}"):
-        return {name: _restore_item(path / name, target) for name, target in items.items()}
+    saved.verify({*items, *(name + TENSORS for name in items)})
+    restored = {}
+    for name, target in items.items():
+        if name + TENSORS in saved.files:
+            leaves = _restore_tensors(saved, name, target)
+        else:
+            with explained(f"read checkpoint {saved.path}"):
+                leaves = _restore_item(saved, name, target)
+        restored[name] = _filled(target, leaves)
+    return restored
 
 
-def _restore_item(folder: Path, target: PyTree) -> PyTree:
+def _of_item(name: str) -> bool:
+    return "/" in name or name.endswith(TENSORS)
+
+
+def _restore_tensors(saved: Checkpoint, name: str, target: PyTree) -> dict[str, np.ndarray]:
+    """The leaves by name of an item that is one file."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        tensors = dict(deserialize(saved.read(name + TENSORS)))
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"checkpoint {saved.path} is damaged: {name}{TENSORS} holds no tensors ({error}); "
+            "use a fresh copy"
+        ) from error
+    found = {
+        # In one short line, whatever a name is: only names that are not ours look different.
+        ascii(n)[1:-1][:80]: f"{_DTYPES.get(t['dtype'], t['dtype'])}{t['shape']}"
+        for n, t in tensors.items()
+    }
+    _check_leaves(saved.path, name, found, _described(target))
+    return {n: np.frombuffer(t["data"], "<f4").reshape(t["shape"]) for n, t in tensors.items()}
+
+
+def _restore_item(saved: Checkpoint, name: str, target: PyTree) -> dict[str, Any]:
+    """The leaves by name of an item that Orbax wrote."""
+    folder = saved.path / name
     with _orbax() as ocp, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        saved = checkpointer.metadata(folder).item_metadata.tree
-        _checknamed_leaves(folder, named_leaves(saved), named_leaves(target))
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        found = checkpointer.metadata(folder).item_metadata.tree
+        _check_leaves(saved.path, name, _described(found), _described(target))
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
         tree = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     # Orbax returns named tuples as dicts: only the paths of the leaves are the same.
-    restored = named_leaves(tree)
+    return named_leaves(tree)
+
+
+def _filled(target: PyTree, leaves: Mapping[str, Any]) -> PyTree:
+    """The structure with the leaves of these names; Python's scalars stay Python's."""
 
     def fill(name: str, leaf: Any) -> Any:
-        value = restored[name]
+        value = leaves[name]
         return value.item() if type(leaf) in (bool, int, float) else value
 
     filled = [fill(name, leaf) for name, leaf in named_leaves(target).items()]
     return jax.tree.unflatten(jax.tree.structure(target), filled)
 
 
-def _checknamed_leaves(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_leaves(path: Path, item: str, found: dict[str, str], wanted: dict[str, str]) -> None:
     """Raises at the first leaf that is not in both, or differs in shape or dtype."""
-    for name in wanted | saved:
-        have, want = (
-            _describe(side[name]) if name in side else "absent" for side in (saved, wanted)
-        )
+    for name in wanted | found:
+        have, want = (side.get(name, "absent") for side in (found, wanted))
         if have != want:
             raise CheckpointError(
-                f"checkpoint {folder.parent} is of another model: {folder.name}/{name} is "
-                f"{have} there, expected {want}; compare the configuration with its {CONFIG}"
+                f"checkpoint {path} is of another model: {item}/{name} is "
+                f"{have:.80} there, expected {want}; compare the configuration with its {CONFIG}"
             )
 
 
-def _describe(leaf: Any) -> str:
-    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return f"{array.dtype}{list(array.shape)}"
+def _described(tree: PyTree) -> dict[str, str]:
+    """Each leaf's dtype and shape by its name."""
+    leaves = {
+        name: leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        for name, leaf in named_leaves(tree).items()
+    }
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves.items()}
+
+
+def _opened(path: StrPath) -> Checkpoint:
+    return path if isinstance(path, Checkpoint) else Checkpoint(absolute(path))
 
 
 def absolute(path: StrPath) -> Path:
@@ -214,8 +293,8 @@ def absolute(path: StrPath) -> Path:
 @contextlib.contextmanager
 def _orbax() -> Iterator[Any]:
     """Orbax, muted (it logs every failure before raising it), its failures made OSErrors."""
-    import orbax.checkpoint as ocp
-
+    with needs("train", "reading and writing the steps of a run"):
+        import orbax.checkpoint as ocp
     log = logging.getLogger("absl")
     before, log.disabled = log.disabled, True
     try:

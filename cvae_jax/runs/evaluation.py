@@ -48,7 +48,7 @@ class Evaluation(NamedTuple):
 def noise_for(seed: int, n: int, dim: int) -> Array:
     """``[n, dim]`` of N(0, I), the same row for the same image whatever ``n`` is."""
     keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
-    return jax.vmap(lambda key: jax.random.normal(key, (dim,)))(keys)
+    return jax.vmap(lambda key: jax.random.normal(key, (dim,), jnp.float32))(keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,43 +1,73 @@
-"""What a user means by ``--ckpt``."""
+"""What a user means by ``--ckpt``: a path, or the name of a released checkpoint.
+
+A path that exists comes before a name.  The released checkpoints are part of the package: in an
+installed one they lie in its folder ``released``, in a clone in ``checkpoints/`` beside it.
+"""
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
 from cvae_jax.errors import CheckpointError, explained
 from cvae_jax.runs import manifest, retention
 from cvae_jax.runs.checkpoint import StrPath, absolute
+from cvae_jax.runs.manifest import Checkpoint
 from cvae_jax.runs.retention import STEPS, Warn
 
+DEFAULT = "mnist"
+PACKAGE = Path(__file__).resolve().parents[1]
+RELEASED = (PACKAGE / "released", PACKAGE.parent / "checkpoints")
 
-def find(path: StrPath, warn: Warn = warnings.warn) -> Path:
+
+def find(name: StrPath | None = None, warn: Warn = warnings.warn) -> Checkpoint:
     """The checkpoint that a user's ``--ckpt`` means, verified.
 
     Args:
-      path: a workdir (meaning its best step), a step inside it, or a released checkpoint.
+      name: a workdir (meaning its best step), a step inside it, the folder of a released
+        checkpoint, or where nothing has that path, the name of one; None: the default's name.
       warn: gets one line for each damaged step that is passed over in a workdir.
 
     Raises:
       CheckpointError: there is none, or it is damaged.
     """
-    path = absolute(path)
+    by_name = released()
+    if name is None and DEFAULT not in by_name:
+        raise CheckpointError(
+            f"no released checkpoint in {' or '.join(map(str, RELEASED))}; "
+            "name a checkpoint (--ckpt)"
+        )
+    name = by_name[DEFAULT] if name is None else name
+    path = absolute(name)
+    if not os.path.lexists(path) and os.fspath(name) in by_name:
+        path = by_name[os.fspath(name)]
     if (path / manifest.NAME).is_file():
-        manifest.verify(path)
-        return path
+        found = Checkpoint(path)
+        found.verify()
+        return found
     if (path / STEPS).is_dir():
-        found = retention.best(path, warn)
-        if found is None:
+        best = retention.best(path, warn)
+        if best is None:
             raise CheckpointError(
                 f"no intact checkpoint among the {len(retention.steps(path))} steps in "
                 f"{path / STEPS}; train first, or name another path"
             )
-        return found
+        return best
     state = "it" if path.exists() else "which does not exist; it"
     raise CheckpointError(
         f"no checkpoint at {path}, {state} should hold {manifest.NAME} (a checkpoint) "
-        f"or {STEPS}/ (a workdir); {_nearby(path)}"
+        f"or {STEPS}/ (a workdir); {_nearby(path)}; {_by_name(os.fspath(name), by_name)}"
     )
+
+
+def released() -> dict[str, Path]:
+    """The checkpoints that come with the package, by name."""
+    for folder in RELEASED:
+        found = {p.parent.name: p.parent for p in sorted(folder.glob(f"*/{manifest.NAME}"))}
+        if found:
+            return found
+    return {}
 
 
 def _nearby(path: Path) -> str:
@@ -48,3 +78,10 @@ def _nearby(path: Path) -> str:
             p.name for p in base.iterdir() if (p / manifest.NAME).is_file() or (p / STEPS).is_dir()
         )
     return f"{base} holds {', '.join(names[:5])}" if names else f"{base} holds none either"
+
+
+def _by_name(name: str, by_name: dict[str, Path]) -> str:
+    """What could have been meant by name, in words."""
+    if name in by_name:
+        return f"a path comes before a name: the released {name} is {by_name[name]}"
+    return f"released and known by name: {', '.join(by_name) or 'none'}"

@@ -1,7 +1,5 @@
 """Turns the original Keras project's weights into a checkpoint of this one.
 
-    python -m cvae_jax.runs.keras_import ENCODER.h5 DECODER.h5 OUT
-
 Read with h5py; neither Keras nor TensorFlow is needed.  Keras keeps a transposed
 convolution's kernel as the kernel of the convolution that it transposes: ``[kh, kw, out, in]``
 and not flipped, where ours is ``[kh, kw, in, out]`` and flipped.
@@ -9,18 +7,15 @@ and not flipped, where ours is ``[kh, kw, in, out]`` and flipped.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cvae_jax import errors
 from cvae_jax.config import Config
-from cvae_jax.errors import CheckpointError
+from cvae_jax.errors import CheckpointError, needs
 from cvae_jax.modules import Params, abstract_params
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.record import Dataset, Record
@@ -32,14 +27,11 @@ def read_weights(path: str | Path) -> tuple[Weights, list[int]]:
     """Kernel and bias of each layer that has them, and the shape of one input.
 
     Raises:
-      CheckpointError: not a Keras model file, or h5py is missing.
+      CheckpointError: not a Keras model file.
+      InstallError: h5py is missing.
     """
-    try:
+    with needs("keras", "reading Keras weights"):
         import h5py
-    except ImportError as error:
-        raise CheckpointError(
-            "reading Keras weights needs h5py: pip install -e '.[keras]'"
-        ) from error
     try:
         with h5py.File(path) as file:
             layers = json.loads(file.attrs["model_config"])["config"]["layers"]
@@ -112,7 +104,7 @@ def convert(encoder_file: str | Path, decoder_file: str | Path, out: str | Path)
     _check(params, abstract_params(config.model), (encoder_file, decoder_file))
     digests = {Path(f).name: _sha256(Path(f)) for f in (encoder_file, decoder_file)}
     record = Record(config, Dataset("mnist", fingerprint=None), imported_from=digests)
-    checkpoint.save(out, {"params": params}, record.to_dict())
+    checkpoint.release(out, params, record.to_dict(), {})
     return config
 
 
@@ -130,20 +122,3 @@ def _check(params: dict[str, Any], expected: dict[str, Any], files: tuple) -> No
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cvae_jax.runs.keras_import", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("encoder", metavar="ENCODER.h5")
-    parser.add_argument("decoder", metavar="DECODER.h5")
-    parser.add_argument("out", metavar="OUT", help="directory of the new checkpoint")
-    args = parser.parse_args(argv)
-    convert(args.encoder, args.decoder, args.out)
-    print(f"{args.out}: a checkpoint; python evaluate.py --ckpt {args.out} measures it")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(errors.run(main))

@@ -4,17 +4,143 @@ It tells a whole checkpoint from an empty, half-copied or damaged directory, whi
 all count as finished.  Files that are not named in it (a model card) may join the directory.
 """
 
+from __future__ import annotations
+
+import functools
 import hashlib
 import json
+import os
 from collections.abc import Container
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cvae_jax.errors import CheckpointError
 from cvae_jax.files import sync, whole
 
 NAME = "manifest.json"
+LARGEST_JSON = 1 << 20  # bytes; a manifest of ten thousand files is as large
+LARGEST = 1 << 30  # bytes of a file that is read as a whole
 _FORMAT = 1
+
+Fingerprint = dict[str, Any]  # {"size": bytes, "sha256": hexadecimal}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint directory; what its methods return is what was saved.
+
+    The manifest is parsed once, and each file read and compared with it once, before its first
+    use.  The value stands for its path wherever one is wanted, and knows the checkpoint as it was
+    then: after a change (`replace`) make a new one.
+    """
+
+    path: Path  # absolute
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @functools.cached_property
+    def files(self) -> dict[str, Fingerprint]:
+        """The fingerprint of each file by its name (relative, with forward slashes).
+
+        Raises:
+          CheckpointError: the manifest is missing or damaged, or names files outside the folder.
+        """
+        try:
+            with (self.path / NAME).open("rb") as file:
+                manifest = _object(file.read(LARGEST_JSON + 1))
+            version, files = manifest["format"], manifest["files"]
+            intact = version != _FORMAT or all(map(_is_fingerprint, files.values()))
+        except OSError as error:
+            raise self._damaged(f"{NAME} cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._damaged(f"{NAME} is not what was saved") from error
+        if not intact:
+            raise self._damaged(f"{NAME} is not what was saved")
+        if version != _FORMAT:
+            raise CheckpointError(
+                f"checkpoint {self.path} has format {version!r:.20}, this program reads format "
+                f"{_FORMAT}; update cvae_jax"
+            )
+        root = os.path.realpath(self.path)
+        for name in files:
+            # Links are followed: a name that is harmless may be one that is not.
+            if not (
+                _is_plain(name) and Path(os.path.realpath(f"{root}/{name}")).is_relative_to(root)
+            ):
+                raise self._damaged(f"{NAME} names {name!r:.80}, which is outside of its folder")
+        return files
+
+    def verify(self, names: Container[str] | None = None) -> None:
+        """Compares the files with the manifest.
+
+        Args:
+          names: look only at these subfolders and top-level files (default: at everything).
+
+        Raises:
+          CheckpointError: naming the first file that is not what was saved.
+        """
+        for name in self.files:
+            if names is None or name.split("/")[0] in names:
+                self._intact(name)
+
+    def read(self, name: str) -> bytes:
+        """The content of a top-level file that the manifest names.
+
+        Raises:
+          CheckpointError: it is damaged, or not in the manifest.
+        """
+        if name not in self.files:
+            raise self._damaged(f"{name} is missing")
+        return self._intact(name)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The object that a top-level JSON file holds.
+
+        Raises:
+          CheckpointError: it is damaged, or no object of a reasonable size and depth.
+        """
+        try:
+            return _object(self.read(name))
+        except ValueError as error:
+            raise self._damaged(f"{name} holds no JSON object ({error})") from error
+
+    @functools.cached_property
+    def _contents(self) -> dict[str, bytes]:
+        """Of each file found intact, what it holds; of those below subfolders, nothing."""
+        return {}
+
+    def _intact(self, name: str) -> bytes:
+        if name not in self._contents:
+            self._contents[name] = self._compared(name, **self.files[name])
+        return self._contents[name]
+
+    def _compared(self, name: str, size: int, sha256: str) -> bytes:
+        file, top_level = self.path / name, "/" not in name
+        if top_level and size > LARGEST:
+            raise self._damaged(f"{name} is said to have more than {LARGEST} bytes")
+        content = b""
+        try:
+            if not file.is_file():
+                raise self._damaged(f"{name} is missing")
+            with file.open("rb") as stream:
+                same_size = os.fstat(stream.fileno()).st_size == size
+                if same_size and top_level:
+                    content = stream.read(size)
+                    digest = hashlib.sha256(content)
+                elif same_size:
+                    digest = hashlib.file_digest(stream, "sha256")
+        except OSError as error:
+            raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
+        if not same_size or digest.hexdigest() != sha256:
+            raise self._damaged(f"{name} is not what was saved")
+        return content
+
+    def _damaged(self, fault: str) -> CheckpointError:
+        return CheckpointError(
+            f"checkpoint {self.path} is damaged: {fault}; use another step or a fresh copy"
+        )
 
 
 def seal(folder: Path) -> None:
@@ -42,7 +168,7 @@ def replace(folder: Path, name: str, data: bytes) -> None:
       CheckpointError: the manifest is damaged.
       OSError: the disk is full, or failing.
     """
-    files = read(folder)
+    files = dict(Checkpoint(folder).files)
     if files.pop(name, None):
         _write(folder, files)
     with whole(folder / name, force=True) as file:
@@ -50,65 +176,47 @@ def replace(folder: Path, name: str, data: bytes) -> None:
     _write(folder, {**files, name: _fingerprint(folder / name)})
 
 
-def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """The fingerprint of each file by its name (relative, with forward slashes).
-
-    Raises:
-      CheckpointError: the manifest is missing or damaged.
-    """
-    try:
-        manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        version, files = manifest["format"], manifest["files"]
-        files.items()
-    except OSError as error:
-        raise _damaged(folder, f"{NAME} cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(folder, f"{NAME} is not what was saved") from error
-    if version != _FORMAT:
-        raise CheckpointError(
-            f"checkpoint {folder} has format {version}, this program reads format {_FORMAT}; "
-            "update cvae_jax"
-        )
-    return files
-
-
-def verify(folder: Path, names: Container[str] | None = None) -> None:
-    """Compares the files in ``folder`` with its manifest.
-
-    Args:
-      folder: the checkpoint.
-      names: look only at these subfolders and top-level files (default: at everything).
-
-    Raises:
-      CheckpointError: naming the first file that is not what was saved.
-    """
-    for name, saved in read(folder).items():
-        if names is not None and name.split("/")[0] not in names:
-            continue
-        file = folder / name
-        if not file.is_file():
-            raise _damaged(folder, f"{name} is missing")
-        try:
-            intact = _fingerprint(file) == saved
-        except OSError as error:
-            raise _damaged(folder, f"{name} cannot be read ({error.strerror})") from error
-        if not intact:
-            raise _damaged(folder, f"{name} is not what was saved")
-
-
-def _write(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+def _write(folder: Path, files: dict[str, Fingerprint]) -> None:
     text = json.dumps({"format": _FORMAT, "files": files}, indent=2) + "\n"
     with whole(folder / NAME, force=True) as file:
         file.write(text.encode())
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
+def _fingerprint(file: Path) -> Fingerprint:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"size": file.stat().st_size, "sha256": digest}
 
 
-def _damaged(folder: Path, fault: str) -> CheckpointError:
-    return CheckpointError(
-        f"checkpoint {folder} is damaged: {fault}; use another step or a fresh copy"
+def _object(data: bytes) -> dict[str, Any]:
+    """The object that JSON from outside holds.
+
+    Raises:
+      ValueError: it holds none, or is larger, deeper or of longer numbers than any of ours.
+    """
+    if len(data) > LARGEST_JSON:
+        raise ValueError(f"more than {LARGEST_JSON} bytes")
+    try:
+        value = json.loads(data.decode())
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError("of another type")
+    return value
+
+
+def _is_fingerprint(value: dict[str, Any]) -> bool:
+    size, digest = value["size"], value["sha256"]
+    return len(value) == 2 and type(size) is int and size >= 0 and type(digest) is str
+
+
+def _is_plain(name: str) -> bool:
+    """Whether this is a relative name, and reads the same on every system."""
+    path = PurePosixPath(name)
+    return (
+        name == path.as_posix()
+        and not path.is_absolute()
+        and not {".", ".."} & set(name.split("/"))
+        and name.isprintable()
+        and not set(name) & set("\\:")
     )

@@ -55,8 +55,8 @@ def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarra
     return figure
 
 
-def loss_curves(rows: list[dict[str, Any]]) -> Figure:
-    """Training and validation loss, and the loss's two parts, over epochs."""
+def loss_curves(rows: list[dict[str, Any]], reconstruction: str) -> Figure:
+    """Training and validation loss, and its parts, ``reconstruction`` and KL, over epochs."""
     figure = Figure(figsize=(8, 3.2))
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
@@ -70,8 +70,7 @@ def loss_curves(rows: list[dict[str, Any]]) -> Figure:
         values = [row[n] for row in rows[1:] for n in ("loss", "validation_loss")]
         left.set_ylim(min(values) * 0.99, max(values) * 1.01)
     left.legend()
-    distortion = next((n for n in ("bce", "mse") if rows and n in rows[0]), "bce")
-    right.plot(epochs, [r[distortion] for r in rows], color=COLOURS[2], label="reconstruction")
+    right.plot(epochs, [r[reconstruction] for r in rows], color=COLOURS[2], label="reconstruction")
     right.plot(epochs, [r["kl"] for r in rows], "--", color=COLOURS[3], label="KL")
     right.set(xlabel="epoch", title="Its parts (training)")
     right.set_ylim(bottom=0)

@@ -52,8 +52,12 @@ class Record:
             known = {f.name for f in dataclasses.fields(cls)}
             fields = {name: value for name, value in data.items() if name in known}
             fields["config"] = Config.from_dict(data["config"])
-            fields["dataset"] = Dataset(**data["dataset"])
-            return cls(**fields)
+            fields["dataset"] = dataset = Dataset(**data["dataset"])
+            record = cls(**fields)
+            tables = (record.versions, record.results, record.test, record.imported_from)
+            if not all(isinstance(table, Mapping) for table in (*tables, dataset.images)):
+                raise TypeError("a list or a value where names and values should be")
+            return record
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise CheckpointError(
                 f"the checkpoint's config.json is not one of this version of cvae_jax: {error}"

@@ -1,26 +1,20 @@
-"""Turns a finished run into a released checkpoint with a model card.
-
-    python -m cvae_jax.runs.release WORKDIR OUT [--data-dir DIR]
-
-OUT holds the parameters of the run's best step and no optimiser state, its configuration, the
-figures on the test split, a picture, and the card (README.md) that shows them.
-"""
+"""Turns a finished run into a released checkpoint with a model card."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 from pathlib import Path
 
 import jax
 
-from cvae_jax import backend, data, errors
+from cvae_jax import data
 from cvae_jax.coding.tables import Tables
 from cvae_jax.config import PRESETS, Config
+from cvae_jax.errors import CheckpointError
 from cvae_jax.modules import abstract_params
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs import checkpoint, evaluation, plots, tables
+from cvae_jax.runs.checkpoint import StrPath
 from cvae_jax.runs.find import find
 from cvae_jax.runs.record import Record
 
@@ -33,12 +27,12 @@ chose the best step; fingerprint `{fingerprint:.16}...`) at step {step}, with
 
 Made by
 
-    python train.py --workdir WORKDIR --dataset {dataset} {flags}
-    python -m cvae_jax.runs.release WORKDIR {out}
+    cvae train --workdir WORKDIR --dataset {dataset} {flags}
+    cvae release WORKDIR {out}
 
 ## Measured on the {test} images of the test split
 
-    python evaluate.py --ckpt {out} --dataset {dataset}
+    cvae evaluate --ckpt {out} --dataset {dataset}
 
 ```
 {table}
@@ -48,49 +42,52 @@ Made by
 
 The test split took no part in training or in any choice. `tables.bin` ({tables_size} kB, digest
 `{tables:.16}...`) is what files are coded with: {components} components, calibrated on the training
-images.
+images. `calibration.json` is how well the model reproduces held-out images, so that `cvae` can
+warn of images that are none of its kind.
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cvae_jax.runs.release", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("workdir", help="of a finished run of train.py")
-    parser.add_argument("out", type=Path, help="directory of the new checkpoint")
-    parser.add_argument("--data-dir", "--data_dir", help="where the run's dataset is")
-    args = parser.parse_args(argv)
-    backend.use_compilation_cache()
-    found = find(args.workdir)
+def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
+    """Writes the checkpoint ``out`` from the best step of a finished run.
+
+    It holds the parameters and no optimiser state, the coding tables, the configuration, the
+    figures on the test split, a picture, and the card (README.md) that shows them.
+
+    data_dir: where the run's dataset is.
+
+    Raises:
+      CheckpointError: there is no finished run, or ``out`` exists.
+      DataError: the dataset is not there.
+    """
+    checkpoint.check_free(checkpoint.absolute(out))
+    found = find(workdir)
     record = Record.from_dict(checkpoint.read_config(found))
     model, dataset = record.config.model, record.dataset
     if not dataset.images:
-        raise errors.CheckpointError(f"{args.workdir}: not of a run of train.py")
+        raise CheckpointError(f"{workdir}: not of a run of cvae train")
     coding_tables = tables.read(found)
     if coding_tables is None:
-        raise errors.CheckpointError(
-            f"{args.workdir} has no coding tables: its run was stopped before its end, so go on "
+        raise CheckpointError(
+            f"{workdir} has no coding tables: its run was stopped before its end, so go on "
             "with it, or add them with cvae calibrate"
         )
-    if args.out.exists():
-        raise errors.CheckpointError(f"{args.out} exists already: remove it")
     params = checkpoint.restore(found, {"params": abstract_params(model)})["params"]
     h, w, channels = model.image_shape
-    images = data.load(dataset.name, "test", args.data_dir, image_size=(h, w), channels=channels)
+    images = data.load(dataset.name, "test", data_dir, image_size=(h, w), channels=channels)
     result = evaluation.evaluate(model, params, images)
     record = dataclasses.replace(record, test=evaluation.to_json(result.summary))
-    checkpoint.save(args.out, {"params": params}, record.to_dict())
-    checkpoint.attach(args.out, tables.NAME, coding_tables.to_bytes())
+    files = {tables.NAME: coding_tables.to_bytes()}
+    if usual_errors := tables.read_errors(found):
+        files[tables.ERRORS] = usual_errors.to_bytes()
+    checkpoint.release(out, params, record.to_dict(), files)
     plots.save(
         plots.worst_and_best(
             to_unit(images), to_unit(result.reconstructions), result.per_image["mse"]
         ),
-        args.out / "reconstructions.png",
+        out / "reconstructions.png",
     )
-    text = card(args.out, record, coding_tables, evaluation.table(result.summary))
-    (args.out / "README.md").write_text(text)
-    print(f"{args.out}: released; its model card is {args.out / 'README.md'}")
-    return 0
+    text = card(out, record, coding_tables, evaluation.table(result.summary))
+    (out / "README.md").write_text(text)
 
 
 def card(out: Path, record: Record, tables: Tables, table: str) -> str:
@@ -125,7 +122,3 @@ def _flags(config: Config) -> str:
     settings = {**config.to_dict()["model"], **config.to_dict()["train"]}
     settings["filters"] = " ".join(map(str, config.model.filters))
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
-
-
-if __name__ == "__main__":
-    sys.exit(errors.run(main))

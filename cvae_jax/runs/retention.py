@@ -5,6 +5,7 @@ A *workdir* holds the checkpoints of one run as ``steps/00001234/``.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import warnings
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cvae_jax.errors import CheckpointError, explained
-from cvae_jax.runs import checkpoint, manifest
+from cvae_jax.runs import checkpoint
 from cvae_jax.runs.checkpoint import PyTree, StrPath
+from cvae_jax.runs.manifest import Checkpoint
 
 STEPS = "steps"
 
@@ -55,12 +57,14 @@ def save_step(
             shutil.rmtree(leftover)
     checkpoint.overwrite(folder, items, {**config, "step": step, "score": score})
 
-    intact = [s for s in steps(workdir) if _first_intact([s], warn=lambda message: None)]
-    keep = {folder, *intact[::-1][:keep_last], *_best_first(intact)[:1]}
+    present = _checkpoints(workdir)
+    intact = [c for c in present if _first_intact([c], warn=lambda message: None)]
+    kept = [*intact[::-1][:keep_last], *_best_first(intact)[:1]]
+    keep = {folder, *(c.path for c in kept)}
     with explained(f"delete an old checkpoint in {folder.parent}"):
-        for candidate in steps(workdir):
-            if candidate not in keep:
-                checkpoint.discard(candidate)
+        for candidate in present:
+            if candidate.path not in keep:
+                checkpoint.discard(candidate.path)
     return folder
 
 
@@ -75,14 +79,14 @@ def steps(workdir: StrPath) -> list[Path]:
     )
 
 
-def latest_valid(workdir: StrPath, warn: Warn = warnings.warn) -> Path | None:
+def latest_valid(workdir: StrPath, warn: Warn = warnings.warn) -> Checkpoint | None:
     """The newest intact step; ``warn`` gets one line for each damaged one passed over."""
-    return _first_intact(steps(workdir)[::-1], warn)
+    return _first_intact(_checkpoints(workdir)[::-1], warn)
 
 
-def best(workdir: StrPath, warn: Warn = warnings.warn) -> Path | None:
+def best(workdir: StrPath, warn: Warn = warnings.warn) -> Checkpoint | None:
     """The intact step of the lowest score (the newest if there are no scores)."""
-    return _first_intact(_best_first(steps(workdir)), warn)
+    return _first_intact(_best_first(_checkpoints(workdir)), warn)
 
 
 def clear(workdir: StrPath) -> None:
@@ -96,10 +100,14 @@ def clear(workdir: StrPath) -> None:
             checkpoint.discard(step)
 
 
-def _first_intact(candidates: list[Path], warn: Warn) -> Path | None:
+def _checkpoints(workdir: StrPath) -> list[Checkpoint]:
+    return [Checkpoint(step) for step in steps(workdir)]
+
+
+def _first_intact(candidates: list[Checkpoint], warn: Warn) -> Checkpoint | None:
     for candidate in candidates:
         try:
-            manifest.verify(candidate)
+            candidate.verify()
         except CheckpointError as error:
             warn(f"skipped: {error}")
         else:
@@ -107,12 +115,13 @@ def _first_intact(candidates: list[Path], warn: Warn) -> Path | None:
     return None
 
 
-def _best_first(candidates: list[Path]) -> list[Path]:
-    def rank(step: Path) -> tuple[float, int]:
-        try:
-            score = checkpoint.read_config(step).get("score")
-        except CheckpointError:
-            score = None
-        return (math.inf if score is None else score, -int(step.name))
+def _best_first(candidates: list[Checkpoint]) -> list[Checkpoint]:
+    def rank(step: Checkpoint) -> tuple[float, int]:
+        score = math.inf
+        with contextlib.suppress(CheckpointError):
+            saved = step.read_json(checkpoint.CONFIG).get("score")
+            if isinstance(saved, float) and math.isfinite(saved):
+                score = saved
+        return (score, -int(step.path.name))
 
     return sorted(candidates, key=rank)

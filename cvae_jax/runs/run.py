@@ -20,12 +20,13 @@ import numpy as np
 from cvae_jax import training
 from cvae_jax.config import Config
 from cvae_jax.data.holdout import TrainingData
-from cvae_jax.errors import ConfigError, TrainingError, explained
+from cvae_jax.errors import ConfigError, TrainingError, explained, needs
 from cvae_jax.files import whole
 from cvae_jax.modules import Params, abstract_params, decode, encode
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs import checkpoint, evaluation, plots, retention, tables
 from cvae_jax.runs.find import find
+from cvae_jax.runs.manifest import Checkpoint
 from cvae_jax.runs.progress import TrainingProgress
 from cvae_jax.runs.record import Dataset, Record, package_versions
 
@@ -74,15 +75,15 @@ def train(
             saved = Record.from_dict(checkpoint.read_config(latest))
             _refuse_contradiction(saved, config, data, workdir)
             state = _restore(latest, state)
-            say(f"going on from {latest}")
+            say(f"going on from {latest.path}")
         history = _History(workdir, int(state.step), writer)
         pictures = _Pictures(config, data, workdir)
         _run(config, data, workdir, state, history, pictures)
         best = find(workdir)
         params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
-        tables.make(best, data.train)
+        tables.make(best, data.train, data.validation)
         pictures.draw(params, history.rows)
-    return best
+    return best.path
 
 
 def recorded_dataset(workdir: Path) -> str | None:
@@ -166,11 +167,11 @@ def _refuse_contradiction(saved: Record, config: Config, data: TrainingData, wor
         )
 
 
-def _restore(path: Path, like: training.TrainState) -> training.TrainState:
-    """The state saved at ``path``, on the device, in the shape of ``like``."""
+def _restore(saved: Checkpoint, like: training.TrainState) -> training.TrainState:
+    """The saved state, on the device, in the shape of ``like``."""
     abstract = jax.eval_shape(lambda: like)
     found = checkpoint.restore(
-        path, {"params": abstract.average, "optimizer": abstract._replace(average={})._asdict()}
+        saved, {"params": abstract.average, "optimizer": abstract._replace(average={})._asdict()}
     )
     state = training.TrainState(**{**found["optimizer"], "average": found["params"]})
     return jax.device_put(state)
@@ -223,12 +224,8 @@ def _alone(workdir: Path) -> Iterator[None]:
 
 def _event_writer(workdir: Path) -> Any:
     """TensorBoard's, a context manager."""
-    try:
+    with needs("tensorboard", "--tensorboard"):
         from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "--tensorboard needs the package tensorboardX: pip install -e '.[tensorboard]'"
-        ) from error
     return SummaryWriter(str(workdir / "tensorboard"))
 
 
@@ -237,6 +234,7 @@ class _Pictures:
 
     def __init__(self, config: Config, data: TrainingData, workdir: Path):
         self.workdir = workdir
+        self.reconstruction = config.train.reconstruction
         self.images = data.test[: plots.COLUMNS * 4]
         self.drawn = time.monotonic()
         noise = evaluation.noise_for(config.train.seed, plots.COLUMNS * 8, config.model.latent_dim)
@@ -255,7 +253,7 @@ class _Pictures:
         reconstructions, samples = self.render(params, self.images)
         title = "Test images over reconstructions"
         figures = {
-            "loss_curves": plots.loss_curves(rows),
+            "loss_curves": plots.loss_curves(rows, self.reconstruction),
             "reconstructions": plots.pairs(to_unit(self.images), reconstructions, title),
             "samples": plots.grid(samples, "Samples from the prior"),
         }

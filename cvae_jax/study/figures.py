@@ -140,7 +140,7 @@ def _bits_per_dimension(codec: Codec, z: np.ndarray) -> np.ndarray:
     tables = codec.tables
     symbols, book = quantize.quantize(z, tables, step), tables.book(step)
     rows, index = book.index(symbols, tables.assign(symbols, step))
-    return book.prices[book.start[rows] + index].mean(0)
+    return book.prices(rows, index).mean(0)
 
 
 def _component_bits(codec: Codec) -> float:

@@ -1,11 +1,13 @@
 """A small archive for the tests, and ways to write others."""
 
+import dataclasses
 import io
+import struct
 
 import numpy as np
 from conftest import synthetic_tables, typical_symbols
 
-from cvae_jax.bitstream import Header, Identity, Reader, Writer
+from cvae_jax.bitstream import Header, Identity, Reader, Writer, records
 
 TABLES = synthetic_tables(components=5, latent_dim=4)
 IDENTITY = Identity(b"the model's name", b"the tables' name")
@@ -42,3 +44,41 @@ PARTS = [
 ]
 SYMBOLS = np.concatenate([p["symbols"] for p in PARTS])
 DATA = archive_of(PARTS, model=b"opaque")
+
+
+def sections_of(data):
+    """The sections of an intact archive, index included: ``[tag, body]`` each."""
+    rest, sections = data[records.HEADER_SIZE : -16], []
+    while rest:
+        length = records.section_length(rest[:8])
+        sections.append([rest[:4], rest[8 : length - 4]])
+        rest = rest[length:]
+    return sections
+
+
+def sealed(header, sections):
+    """A file of a packed header and sections, every check and the footer as they should be."""
+    out = header + b"".join(records.pack_section(*section) for section in sections[:-1])
+    offset = struct.pack("<Q", len(out))
+    return out + records.pack_section(*sections[-1]) + offset + records.pack_crc(offset) + b"CVAZ"
+
+
+def archive_of_chunks(chunks, header=HEADER, model=None):
+    """A file of these chunks, whatever they hold, with an index that fits them."""
+    packed = records.pack_header(header, model is not None)
+    sections = [] if model is None else [(records.MODEL, model)]
+    at, first, entries = len(packed) + sum(len(m) + 12 for _, m in sections), 0, b""
+    for chunk in chunks:
+        body = records.pack_chunk(dataclasses.replace(chunk, first=first))
+        sections.append((records.CHUNK, body))
+        entries += struct.pack("<QII", at, len(body) + 12, chunk.count)
+        at, first = at + len(body) + 12, first + chunk.count
+    return sealed(packed, [*sections, (records.INDEX, packed + struct.pack("<Q", first) + entries)])
+
+
+def empty_chunk(count, tables=TABLES, step=STEP, names=None, labels=None):
+    """A chunk of many images in no bytes: an empty stream is every row's first symbol."""
+    book = tables.book(step)
+    one = book.first[: tables.latent_dim].astype("<i4").tobytes()
+    crc = records.crc32c(one * count)
+    return records.Chunk(0, count, step, crc, names, labels, b"")

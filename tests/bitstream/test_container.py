@@ -1,6 +1,8 @@
 """What is written is read again, and every damage is noticed and named."""
 
+import dataclasses
 import io
+import os
 
 import numpy as np
 import pytest
@@ -13,14 +15,16 @@ from archive_samples import (
     SYMBOLS,
     TABLES,
     archive_of,
+    archive_of_chunks,
+    empty_chunk,
     part,
     read_all,
 )
 from conftest import synthetic_tables, typical_symbols
 
 from cvae_jax import bitstream
-from cvae_jax.bitstream import Identity, Reader, Writer, records, single
-from cvae_jax.errors import FormatError, ModelMismatchError, VersionError
+from cvae_jax.bitstream import Identity, Reader, Writer, records, single, verify
+from cvae_jax.errors import DataError, FormatError, ModelMismatchError, VersionError
 
 
 def test_what_goes_in_comes_out():
@@ -86,6 +90,93 @@ def test_joined_archives_hold_the_images_of_both():
     alien = archive_of([], header=HEADER._replace(identity=Identity(bytes(16), bytes(16))))
     with pytest.raises(ModelMismatchError, match=bytes(16).hex()):
         writer.copy(Reader(io.BytesIO(alien)))
+
+
+# What is refused before it is written
+
+
+def written(**more):
+    return archive_of([{**part(4), **more}])
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.zeros((4, 2), int), r"shape \(4, 2\)"),
+        (np.array(5), r"shape \(\)"),
+        (7, r"shape \(\)"),
+        (["a", "b", "c", "d"], "whole numbers"),
+        ([1, 2, 3], "3 labels for 4"),
+        ([[1], [2, 3], [4], [5]], "one whole number for each"),
+        ([0, 1, 2, -1], "whole numbers"),
+        ([0, 1, 2, 2**32], "whole numbers"),
+        ([0, 1, 2, 2**70], "whole numbers"),
+        ([0.5] * 4, "whole numbers"),
+    ],
+)
+def test_labels_that_no_reader_takes(labels, words):
+    with pytest.raises(DataError, match=words):
+        written(labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a", "b", "c"], "3 names for 4"),
+        (["a", "b", "c", ""], "empty"),
+        (["a", "b", "c", "x\0y"], "NUL"),
+        (["a", "b", "c", "n" * 1025], "too long"),
+        (["a", "b", "c", b"d"], "text, not bytes"),
+        (["a", "b", "c", os.fsdecode(b"caf\xe9.png")], "not Unicode"),
+        (["a", "b", "c", "a"], "twice"),
+        (["a", "b", "c", "../d"], "refused"),
+        (["a", "a/b", "c", "d"], "folder"),
+    ],
+)
+def test_names_that_no_reader_takes(names, words):
+    with pytest.raises(DataError, match=words) as refused:
+        written(names=names)
+    assert str(refused.value).isprintable()
+
+
+def test_symbols_of_another_shape():
+    for symbols in (np.zeros((4, 5), np.int32), np.zeros(4, np.int32)):
+        with pytest.raises(DataError, match="for a model of 4 latents"):
+            written(symbols=symbols)
+    with pytest.raises(DataError, match="65535"):
+        archive_of([], header=HEADER._replace(image_shape=(65536, 1, 1)))
+
+
+def test_names_that_are_there_already():
+    """Of two archives, and of two parts of one."""
+    file = io.BytesIO()
+    writer = Writer(file, HEADER)
+    writer.copy(Reader(io.BytesIO(DATA)))
+    writer.copy(Reader(io.BytesIO(archive_of([part(2, names=["b", "c"])]))))
+    writer.copy(Reader(io.BytesIO(DATA)))
+    with pytest.raises(DataError, match="twice"):
+        writer.finish()
+    with pytest.raises(DataError, match="folder"):
+        archive_of([part(1, names=["a"]), part(1, names=["a/b"])])
+
+
+def test_what_was_written_is_read_back():
+    for data in (DATA, archive_of([])):
+        assert verify(io.BytesIO(data), TABLES, IDENTITY) == len(Reader(io.BytesIO(data)))
+    image = single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY)
+    assert verify(io.BytesIO(image), TABLES, IDENTITY) == 1
+    for good in (DATA, image):
+        for at in range(0, len(good), 7):
+            damaged = bytearray(good)
+            damaged[at] ^= 16
+            with pytest.raises((FormatError, ModelMismatchError)):
+                verify(io.BytesIO(bytes(damaged)), TABLES, IDENTITY)
+    with pytest.raises(ModelMismatchError):
+        verify(io.BytesIO(DATA), TABLES, Identity(bytes(16), bytes(16)))
+    for packed in ({"packed_labels": b"x"}, {"packed_names": b"x"}):
+        chunk = dataclasses.replace(empty_chunk(3), **packed)
+        with pytest.raises(FormatError, match=next(iter(packed))[7:]):
+            verify(io.BytesIO(archive_of_chunks([chunk])), TABLES, IDENTITY)
 
 
 # Damage

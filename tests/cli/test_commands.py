@@ -8,54 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_samples
 import numpy as np
 import pytest
-from conftest import RELEASED, ROOT, shared_dir
+from command_samples import refuses
+from conftest import RELEASED, ROOT
 from PIL import Image
 
-from cvae_jax import codec, data, errors
-from cvae_jax.cli import parser
+from cvae_jax import codec, data
+from cvae_jax.bitstream import container
 
-
-@pytest.fixture(scope="module")
-def images():
-    return data.load("mnist", "test", shared_dir() / "data")[:12]
-
-
-@pytest.fixture
-def folder(tmp_path, images):
-    """Twelve digits as files, some in a folder below."""
-    for i, image in enumerate(images):
-        path = tmp_path / "digits" / ("more" if i % 3 == 0 else "") / f"digit_{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[..., 0]).save(path)
-    return tmp_path / "digits"
-
-
-@pytest.fixture
-def cvae(capsys, monkeypatch, tmp_path):
-    """Runs the command in a fresh folder: ``(exit code, output, errors)``."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*argv):
-        try:
-            status = errors.run(lambda: parser.main([str(a) for a in argv]))
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return run
-
-
-def refuses(cvae, status, *words, argv):
-    found, out, err = cvae(*argv)
-    assert found == status, err
-    (line,) = [line for line in err.splitlines() if line.startswith(("error: ", "cvae "))]
-    for word in words:
-        assert word in line
-    assert out == ""
+images, folder, cvae = command_samples.images, command_samples.folder, command_samples.cvae
 
 
 def test_a_folder_there_and_back(cvae, folder, tmp_path, images):
@@ -199,7 +162,7 @@ def test_images_of_another_kind(cvae, tmp_path):
     np.save("wide.npy", np.zeros((3, 28, 29), np.uint8))
     refuses(cvae, 1, "wide.npy", "[3, 28, 29, 1]", argv=["compress", "wide.npy"])
     refuses(cvae, 1, "no such file", argv=["compress", "nothing.png"])
-    refuses(cvae, 1, "no file matches", argv=["compress", "*.tiff"])
+    refuses(cvae, 1, "no file matches", argv=["compress", "*.tiff", "-o", "t.cvae"])
     (tmp_path / "text.png").write_text("hello")
     refuses(cvae, 1, "text.png", argv=["compress", "text.png"])
     refuses(cvae, 2, "0 to 100", argv=["compress", "grey.png", "-q", 200])
@@ -208,8 +171,10 @@ def test_images_of_another_kind(cvae, tmp_path):
     refuses(cvae, 1, "nowhere", argv=["compress", "grey.png", "--ckpt", "nowhere"])
 
 
-def test_archives_with_evil_names_write_nothing(cvae, tmp_path, images):
-    content = codec.load(RELEASED).compress(images[:2], names=["fine.png", "../evil.png"])
+def test_archives_with_evil_names_write_nothing(cvae, tmp_path, images, monkeypatch):
+    with monkeypatch.context() as patch:  # a writer that does not refuse them
+        patch.setattr(container, "check_names", lambda names: None)
+        content = codec.load(RELEASED).compress(images[:2], names=["fine.png", "../evil.png"])
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "evil.cvae").write_bytes(content)
     refuses(cvae, 3, "../evil.png", argv=["decompress", "in/evil.cvae", "-o", "in/out"])
@@ -219,11 +184,21 @@ def test_archives_with_evil_names_write_nothing(cvae, tmp_path, images):
 def test_joining(cvae, folder, tmp_path):
     cvae("compress", folder / "more", "-o", "a.cvae")
     cvae("compress", folder / "digit_1.png", folder / "digit_2.png", "-q", 80, "-o", "b.cvae")
+    cvae("compress", folder / "digit_4.png", folder / "digit_5.png", "-o", "c.cvae")
     assert cvae("concat", "a.cvae", "b.cvae", "-o", "ab.cvae")[0] == 0
-    assert cvae("concat", "ab.cvae", "b.cvae", "-o", "ab.cvae", "-f")[0] == 0
+    refuses(cvae, 1, "twice", argv=["concat", "ab.cvae", "b.cvae", "-o", "ab.cvae", "-f"])
+    assert cvae("concat", "ab.cvae", "c.cvae", "-o", "ab.cvae", "-f")[0] == 0
     with codec.load(RELEASED).open("ab.cvae") as opened:
-        assert opened.names()[4:] == ["digit_1.png", "digit_2.png"] * 2
+        assert opened.names()[4:] == [f"digit_{i}.png" for i in (1, 2, 4, 5)]
         assert len(opened) == 8
+    whole = (tmp_path / "ab.cvae").read_bytes()
+    argv = ["concat", "ab.cvae", "b.cvae", "-o", "ab.cvae", "-f"]
+    refuses(cvae, 1, "'digit_1.png'", "twice", argv=argv)
+    assert (tmp_path / "ab.cvae").read_bytes() == whole
+    content = bytearray((tmp_path / "b.cvae").read_bytes())
+    content[80] ^= 1
+    (tmp_path / "b.cvae").write_bytes(content)
+    refuses(cvae, 3, "b.cvae: chunk 0", argv=["concat", "a.cvae", "b.cvae", "-o", "x.cvae"])
     (tmp_path / "b.cvae").write_bytes(b"")
     refuses(cvae, 3, "b.cvae: truncated", argv=["concat", "a.cvae", "b.cvae", "-o", "x.cvae"])
     assert not (tmp_path / "x.cvae").exists()
@@ -231,7 +206,7 @@ def test_joining(cvae, folder, tmp_path):
 
 def test_embedded_models_are_used(cvae, folder, tmp_path, monkeypatch):
     assert cvae("compress", folder, "-o", "d.cvae", "--embed-model")[0] == 0
-    monkeypatch.setattr("cvae_jax.cli.commands.RELEASED", ())
+    monkeypatch.setattr("cvae_jax.runs.find.RELEASED", ())
     assert "12 images" in cvae("verify", "d.cvae")[1]
     content = bytearray((tmp_path / "d.cvae").read_bytes())
     content[-3] ^= 1

@@ -1,6 +1,9 @@
 """Symbols to bytes and back: exact, near the ideal, and by the arithmetic of docs/FORMAT.md."""
 
 import dataclasses
+import gc
+import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -8,8 +11,9 @@ from conftest import synthetic_tables, typical_symbols
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvae_jax.coding import entropy
-from cvae_jax.coding.tables import TOTAL, Tables
+from cvae_jax.coding import entropy, quantize
+from cvae_jax.coding import tables as tables_module
+from cvae_jax.coding.tables import MAX_ROW, TOTAL, Tables
 from cvae_jax.errors import FormatError
 
 TABLES = synthetic_tables(components=5, latent_dim=3)
@@ -142,6 +146,97 @@ def test_extreme_frequencies_are_exact():
     symbols = typical_symbols(tables, 60, 40)
     stream = entropy.encode(symbols, tables.book(60))
     assert np.array_equal(reference_decode(stream, 40, tables, 60), symbols)
+
+
+def wide_tables(width, components=256, latent_dim=160, mean=0):
+    tables = synthetic_tables(components, latent_dim)
+    return dataclasses.replace(
+        tables,
+        widths=np.full_like(tables.widths, width),
+        means=np.full_like(tables.means, mean),
+    )
+
+
+@pytest.mark.parametrize("mean", [-(1 << 24), 0, 1 << 24])
+@pytest.mark.parametrize("width", [1, 1 << 24])
+def test_every_quality_of_every_valid_table_works(width, mean):
+    """The narrowest and the widest rows that there can be, as far out as they can be."""
+    tables = wide_tables(width, 1, 1, mean)
+    tables.validate()
+    for quality in range(101):
+        step = quantize.step(quality)
+        book = tables.book(step)
+        assert book.count.max() < MAX_ROW / 5
+        count = book.count[:1]
+        ends = book.cumulative(np.zeros(2, int), np.array([0, count[0] + 1]))
+        assert ends.tolist() == [0, TOTAL]
+        symbols = np.rint([[mean / step], [(mean + width / 16) / step]]).astype(np.int32)
+        assert np.array_equal(entropy.decode(entropy.encode(symbols, book), 2, book), symbols)
+    assert wide_tables(1 << 24, 1, 1).book(17).count.max() < MAX_ROW  # as the constant says
+
+
+def test_fine_steps_of_a_large_wide_model_take_little_memory():
+    """A billion entries, were all of its rows made."""
+    tables = wide_tables(1 << 22)
+    tracemalloc.start()
+    for step in (155, 87):  # qualities 85 and 100
+        book = tables.book(step)
+        symbols = typical_symbols(tables, step, 6)
+        assert np.array_equal(entropy.decode(entropy.encode(symbols, book), 6, book), symbols)
+        one = symbols[0]
+        assert np.array_equal(entropy.decode_one(entropy.encode_one(one, book), book), one)
+        assert (book.bits(symbols) > 8).all()
+    assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    tracemalloc.stop()
+
+
+def test_rows_are_looked_up_alike_made_or_not(monkeypatch):
+    symbols = typical_symbols(TABLES, 60, 300)
+    symbols[3, 1], symbols[70, 0] = 2**31 - 1, -(2**31)
+    stream = entropy.encode(symbols, TABLES.book(60))
+    for limit, kept in ((1 << 16, 1 << 20), (1 << 16, 0), (400, 1 << 20), (0, 0)):
+        monkeypatch.setattr(tables_module, "MAX_MADE", limit)
+        monkeypatch.setattr(tables_module, "ENTRIES", kept)
+        book = tables_module.Book(TABLES, 60)
+        for _ in range(2):
+            assert np.array_equal(entropy.decode(stream, 300, book), symbols)
+        assert book._held <= kept
+        assert bool(book._models) == bool(limit and kept)
+
+
+@given(step=STEPS, row=st.integers(0, 14), slot=st.integers(0, TOTAL - 1))
+def test_bisection_finds_what_the_sums_say(step, row, slot):
+    book = TABLES.book(step)
+    sums = book.sums(row)
+    index = int(np.searchsorted(sums, slot, side="right")) - 1
+    assert book.locate(row, slot) == (index, sums[index], sums[index + 1])
+
+
+def test_only_one_book_is_kept():
+    first = weakref.ref(TABLES.book(300))
+    assert TABLES.book(300) is first()
+    TABLES.book(301)
+    gc.collect()
+    assert first() is None
+
+
+def test_prices_are_those_of_the_sums():
+    book = TABLES.book(300)
+    for row in range(15):
+        index = np.arange(book.count[row] + 1)
+        frequencies = np.diff(book.sums(row))
+        assert book.prices(np.array(row), index) == pytest.approx(24 - np.log2(frequencies))
+
+
+def test_a_stream_of_nothing_but_escapes_ends_early():
+    """Each escape takes 3 bytes: what claims more is refused before they are looked at."""
+    book = TABLES.book(300)
+    symbols = np.full((50, 3), 2**20, np.int32)
+    stream = entropy.encode(symbols, book)
+    assert len(stream) > 2 * symbols.size
+    assert np.array_equal(entropy.decode(stream, 50, book), symbols)
+    with pytest.raises(FormatError):
+        entropy.decode(stream[: 4 * 20], 50, book)
 
 
 def test_damaged_streams_are_refused_or_give_symbols():

@@ -4,8 +4,10 @@ Test modules take the fixture from here by assignment: the tests import the one 
 name, so there can be no second.
 """
 
+import json
 import os
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,6 @@ needs_idx = pytest.mark.skipif(
 )
 needs_tfds = pytest.mark.skipif(
     not (SHARED / "data/tfds").is_dir(), reason=f"needs MNIST prepared by TFDS in {SHARED}"
-)
-needs_seed = pytest.mark.skipif(
-    not (SHARED / "seed").is_dir(), reason=f"needs the sample images in {SHARED}"
 )
 
 
@@ -61,3 +60,60 @@ def write_images(folder: Path, images: np.ndarray, suffix: str = ".png") -> Path
     for i, image in enumerate(images):
         Image.fromarray(image.squeeze()).save(folder / f"{i:03}{suffix}")
     return folder
+
+
+def write_prepared(folder: Path, images: dict[str, np.ndarray]) -> Path:
+    """MNIST as TFDS prepares it, of other images: uint8 ``[N, 28, 28]`` for each split."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    folder.mkdir(parents=True)
+    tfds = "tensorflow_datasets.core.features."
+    shape = {"dimensions": ["28", "28", "1"]}
+    image = {"image": {"dtype": "uint8", "shape": shape}}
+    label = {"classLabel": {"numClasses": "10"}}
+    features = {
+        "image": {**image, "pythonClassName": f"{tfds}image_feature.Image"},
+        "label": {**label, "pythonClassName": f"{tfds}class_label_feature.ClassLabel"},
+    }
+    info = {
+        "fileFormat": "array_record",
+        "moduleName": "tensorflow_datasets.image_classification.mnist",
+        "name": "mnist",
+        "splits": [
+            {
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                "name": split,
+                "numBytes": "1",
+                "shardLengths": [str(len(array))],
+            }
+            for split, array in images.items()
+        ],
+        "version": folder.name,
+    }
+    (folder / "dataset_info.json").write_text(json.dumps(info, indent=2))
+    whole = {"featuresDict": {"features": features}}
+    whole["pythonClassName"] = f"{tfds}features_dict.FeaturesDict"
+    (folder / "features.json").write_text(json.dumps(whole))
+    for split, array in images.items():
+        shard = folder / f"mnist-{split}.array_record-00000-of-00001"
+        writer = ArrayRecordWriter(str(shard), "group_size:1")
+        for pixels in array:
+            png = BytesIO()
+            Image.fromarray(pixels).save(png, "PNG")
+            writer.write(_example(png.getvalue()))
+        writer.close()
+    return folder
+
+
+def _example(png: bytes) -> bytes:
+    """A tf.train.Example of an image and the label 7, as protocol buffers put it."""
+
+    def field(number: int, content: bytes) -> bytes:
+        size, varint = len(content), b""
+        while size > 127:
+            varint, size = varint + bytes([size & 127 | 128]), size >> 7
+        return bytes([number << 3 | 2]) + varint + bytes([size]) + content
+
+    image = field(1, b"image") + field(2, field(1, field(1, png)))
+    label = field(1, b"label") + field(2, field(3, field(1, b"\x07")))
+    return field(1, field(1, image) + field(1, label))

@@ -36,13 +36,22 @@ class TestMnistIdx:
         labels = data.read_idx(SHARED / "data/mnist/t10k-labels-idx1-ubyte.gz")
         assert hashlib.md5(idx(labels)).hexdigest() == "27ae3e4e09519cfbb04c329615203637"
 
-    @pytest.mark.parametrize("place", ["data", "data/mnist"])
-    def test_found_without_a_name(self, place):
-        assert data.resolve(None, SHARED / place) == ("mnist", None)
 
-    def test_found_in_the_default_folder(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("TFDS_DATA_DIR", str(SHARED / "data"))
-        assert data.resolve(None, tmp_path) == ("mnist", None)
+class TestFound:
+    @pytest.fixture
+    def here(self, tmp_path):
+        (tmp_path / "data" / "mnist").mkdir(parents=True)
+        for name in ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte"):
+            (tmp_path / "data" / "mnist" / name).write_bytes(b"")
+        return tmp_path
+
+    @pytest.mark.parametrize("place", ["data", "data/mnist"])
+    def test_without_a_name(self, here, place):
+        assert data.resolve(None, here / place) == ("mnist", None)
+
+    def test_in_the_default_folder(self, here, monkeypatch):
+        monkeypatch.setenv("TFDS_DATA_DIR", str(here / "data"))
+        assert data.resolve(None, here) == ("mnist", None)
         assert data.resolve(None) == ("mnist", None)
 
 

@@ -50,7 +50,7 @@ class TestRoundTrip:
         monkeypatch.chdir(tmp_path)
         checkpoint.save("a/b", {"params": params_of(1)}, CONFIG)
         path = find("a/b")
-        assert path == tmp_path / "a/b"
+        assert path.path == tmp_path / "a/b"
         assert_identical(
             checkpoint.restore("a/b", {"params": params_of(1)})["params"], params_of(1)
         )
@@ -169,7 +169,7 @@ class TestAttachedFiles:
         for content in (b"first", b"second, longer"):
             checkpoint.attach(saved, "tables.bin", content)
             assert checkpoint.attached(saved, "tables.bin") == content
-            assert find(saved) == saved
+            assert find(saved).path == saved
         assert_identical(
             checkpoint.restore(saved, jax.eval_shape(lambda: items_of(0))), items_of(0)
         )
@@ -194,6 +194,6 @@ class TestAttachedFiles:
             with pytest.raises(KeyboardInterrupt):
                 checkpoint.attach(saved, "tables.bin", b"new")
             monkeypatch.setattr(manifest, "whole", real)
-            assert find(saved) == saved
+            assert find(saved).path == saved
             assert checkpoint.attached(saved, "tables.bin") == (b"old" if survived == 0 else None)
             checkpoint.attach(saved, "tables.bin", b"old")

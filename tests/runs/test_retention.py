@@ -39,7 +39,7 @@ class TestRetention:
             path = retention.save_step(
                 tmp_path, step, {"params": params_of(step)}, CONFIG, score=score, keep_last=2
             )
-            assert path == retention.latest_valid(tmp_path)
+            assert path == retention.latest_valid(tmp_path).path
         assert self.names(tmp_path) == [1, 5, 6]
         assert checkpoint.read_config(path) == {**CONFIG, "step": 6, "score": 2.0}
         assert sorted(os.listdir(tmp_path)) == ["steps"]
@@ -108,7 +108,7 @@ class TestDamage:
         steps = retention.steps(workdir)
         damage(steps[-1])
         warnings = []
-        assert retention.latest_valid(workdir, warnings.append) == steps[-2]
+        assert retention.latest_valid(workdir, warnings.append).path == steps[-2]
         assert len(warnings) == 1
         assert str(steps[-1]) in warnings[0]
         assert "\n" not in warnings[0]
@@ -116,10 +116,10 @@ class TestDamage:
 
     def test_a_damaged_best_step_is_passed_over(self, workdir):
         _, best, next_best = retention.steps(workdir)
-        assert retention.best(workdir) == best
+        assert retention.best(workdir).path == best
         truncate_a_file(best)
         warnings = []
-        assert retention.best(workdir, warnings.append) == next_best
+        assert retention.best(workdir, warnings.append).path == next_best
         assert len(warnings) == 1
 
     def test_all_steps_damaged(self, workdir):
@@ -164,7 +164,7 @@ def newest_whole_step(workdir: Path) -> int:
     assert warnings == []
     if newest is None:
         return 0
-    step = int(newest.name)
+    step = int(newest.path.name)
     assert checkpoint.read_config(newest)["last"] == step
     restored = checkpoint.restore(newest, {"params": params_of(0)})["params"]
     assert_identical(restored, params_of(step))

@@ -100,7 +100,7 @@ def test_leaves_what_it_promises(whole):
 def test_the_best_is_the_lowest_validation_loss(whole):
     best = retention.best(whole)
     losses = {row["step"]: row["validation_loss"] for row in stored(whole)[2]}
-    assert int(best.name) == min(losses, key=losses.get)
+    assert int(best.path.name) == min(losses, key=losses.get)
 
 
 def test_goes_on_exactly(whole, stopped):
@@ -215,12 +215,14 @@ def test_killed_stopped_and_finished_is_a_run_never_stopped(command, tmp_path):
     process.kill()
     process.communicate()
 
-    before = len(retention.steps(cut))
-    assert before >= 1
+    assert len(retention.steps(cut)) >= 1
     process = started(command, cut)
     while "going on" not in process.stdout.readline():
         assert process.poll() is None
-    time.sleep(0.5)
+    before = (cut / run.METRICS).stat().st_size
+    while (cut / run.METRICS).stat().st_size <= before:  # until it has finished another epoch
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     if process.returncode != 0:  # it may have been done already

@@ -1,0 +1,387 @@
+"""Files for ``fuzz``: whole ones, and ways to change them that get past every check.
+
+An archive is taken apart down to the numbers in it, one part is changed, and it is put together
+again with lengths, index, digests and checks as they then have to be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from cvae_jax.bitstream import Chunk, Header, Identity, Writer, records, single
+from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
+from cvae_jax.coding import embedded, entropy
+from cvae_jax.coding.architecture import decoder_shapes
+from cvae_jax.coding.mixture import fit_tables
+from cvae_jax.coding.tables import TOTAL, Tables
+from cvae_jax.config import ModelConfig
+from cvae_jax.errors import CvaeError
+
+CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "mnist"
+TINY = ModelConfig(12, 10, 1, latent_dim=3, filters=(3, 2), dense_width=4)
+IMAGES = 6  # in a chunk, of which an archive has two
+_EXTREMES = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
+_LARGE_EXTREMES = (0, 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
+_CHUNK = "<QIHBIII"
+
+
+class Sample(NamedTuple):
+    data: bytes
+    tables: Tables  # that it is coded with
+
+
+def samples() -> list[Sample]:
+    """Small archives with and without names, labels, a model; and single images."""
+    rng = np.random.default_rng(1)
+    tables = Tables.from_bytes((CHECKPOINT / "tables.bin").read_bytes())
+    identity = Identity(bytes(16), tables.digest[:16])
+    blob, own, of_own = _tiny(rng)
+    named = {"names": [f"folder/{i}.png" for i in range(IMAGES)], "labels": range(IMAGES)}
+    out = []
+    for step in (87, 600, 4096):
+        symbols = _typical(rng, tables, step)
+        out += [Sample(single.encode(s, step, tables, identity), tables) for s in symbols[:4]]
+        header = Header((28, 28, 1), tables.latent_dim, identity)
+        out.append(Sample(_archive(header, None, symbols, step, tables, {}), tables))
+        out.append(Sample(_archive(header, None, symbols, step, tables, named), tables))
+        symbols = _typical(rng, own, step)
+        out.append(Sample(_archive(of_own, blob, symbols, step, own, named), own))
+    return out
+
+
+def mutant(rng: np.random.Generator, sample: Sample) -> bytes:
+    data = sample.data
+    kind = rng.random()
+    if kind < 0.05:  # noise, behind a magic or not
+        start = [b"", single.MAGIC + b"\1", records.MAGIC + b"\1"][rng.integers(3)]
+        return start + rng.bytes(int(rng.integers(200)))
+    if kind < 0.15:  # damage as it happens
+        return _changed(rng, data)
+    if data[:2] == single.MAGIC:
+        return _image(rng, sample)
+    parts = _Parts.of(data)
+    for _ in range(int(rng.integers(1, 3))):
+        change = _CHANGES[rng.integers(len(_CHANGES))]
+        if parts.chunks:  # a change before may have left none
+            parts = change(rng, parts, sample.tables)
+    return parts.assembled(stale_index=rng.random() < 0.15, rng=rng)
+
+
+class _Parts(NamedTuple):
+    header: bytes
+    model: bytes | None
+    chunks: list[bytes]  # bodies
+    index: bytes  # as it was
+
+    @classmethod
+    def of(cls, data: bytes) -> _Parts:
+        rest, sections = data[records.HEADER_SIZE : -16], []
+        while rest:
+            length = records.section_length(rest[:8])
+            sections.append((rest[:4], rest[8 : length - 4]))
+            rest = rest[length:]
+        model = sections.pop(0)[1] if sections[0][0] == records.MODEL else None
+        chunks = [body for _, body in sections[:-1]]
+        return cls(data[: records.HEADER_SIZE], model, chunks, sections[-1][1])
+
+    def assembled(self, stale_index: bool, rng: np.random.Generator) -> bytes:
+        header = self.header[:-4] + records.pack_crc(self.header[:-4])
+        out, entries, images = header, b"", 0
+        if self.model is not None:
+            out += records.pack_section(records.MODEL, self.model)
+        for body in self.chunks:
+            section = records.pack_section(records.CHUNK, body)
+            (count,) = struct.unpack_from("<I", body.ljust(12, b"\0"), 8)
+            entries += struct.pack("<QII", len(out), len(section), count)
+            out += section
+            images += count
+        index = header + struct.pack("<Q", images) + entries
+        if stale_index:
+            index = _changed(rng, self.index)
+        offset = struct.pack("<Q", len(out))
+        out += records.pack_section(records.INDEX, index)
+        return out + offset + records.pack_crc(offset) + b"CVAZ"
+
+
+# Changes of an archive
+
+
+def _any_bytes(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+    which = int(rng.integers(len(parts.chunks) + 2))
+    if which == 0:
+        return parts._replace(header=_changed(rng, parts.header)[: len(parts.header)])
+    if which == 1:
+        return parts._replace(model=parts.model and _changed(rng, parts.model))
+    return _with_chunk(parts, which - 2, _changed(rng, parts.chunks[which - 2]))
+
+
+def _header_field(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+    at, form = [(9, "<B"), (10, "<H"), (12, "<H"), (14, "<H"), (16, "<I"), (20, "<I")][
+        rng.integers(6)
+    ]
+    return parts._replace(header=_put(parts.header, at, form, _extreme(rng, _EXTREMES)))
+
+
+def _chunk_field(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+    """A number in a chunk's header; the check of its symbols follows."""
+    k = int(rng.integers(len(parts.chunks)))
+    at, form = [(0, "<Q"), (8, "<I"), (12, "<H"), (14, "<B"), (19, "<I"), (23, "<I")][
+        rng.integers(6)
+    ]
+    values = _LARGE_EXTREMES if form == "<Q" else _EXTREMES
+    if at == 8:
+        values = (0, 1, IMAGES + 1, 64, 4096, 8191, 8192, 8193, 2**32 - 1)
+    body = _put(parts.chunks[k], at, form, _extreme(rng, values))
+    return _with_chunk(parts, k, _with_symbol_check(body, tables))
+
+
+def _stream(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+    k = int(rng.integers(len(parts.chunks)))
+    body = parts.chunks[k]
+    at = _stream_start(body)
+    stream = [b"", rng.bytes(4 * int(rng.integers(60))), _changed(rng, body[at:])][rng.integers(3)]
+    return _with_chunk(parts, k, _with_symbol_check(body[:at] + stream, tables))
+
+
+def _names_or_labels(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+    """What is in them, packed again."""
+    k = int(rng.integers(len(parts.chunks)))
+    body = parts.chunks[k]
+    try:
+        chunk = records.unpack_chunk(body)
+        names = chunk.joined_names or b""
+    except CvaeError:
+        return parts
+    count = chunk.count
+    odd = ["../up", "a/b", "a", "A", "nul", "e\u0301", "\u00e9", "\u202e", "\ud800", "n" * 1025]
+    new_names = [
+        _changed(rng, names),
+        b"\0".join([_pick(rng, odd).encode(errors="surrogatepass")] * count),
+        b"\0".join([b"n"] * count),
+        b"n" * 1024 * count,
+        bytes(int(rng.integers(10**6))),
+        b"\0".join(str(i).encode() for i in range(count)),
+    ][rng.integers(6)]
+    new_labels = [rng.bytes(4 * count), rng.bytes(count), bytes(10**6)][rng.integers(3)]
+    if rng.random() < 0.7:
+        chunk = dataclasses.replace(chunk, packed_names=_deflated(rng, new_names))
+    if rng.random() < 0.3:
+        chunk = dataclasses.replace(chunk, packed_labels=_deflated(rng, new_labels))
+    return _with_chunk(parts, k, records.pack_chunk(chunk))
+
+
+def _order(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+    """Chunks in another order, missing, or many times; numbered as they then stand, or not."""
+    n = int(rng.integers(1, 6)) if rng.random() < 0.98 else int(rng.integers(100))
+    chunks = [parts.chunks[i] for i in rng.integers(len(parts.chunks), size=n)]
+    if rng.random() < 0.8:
+        first = 0
+        for i, body in enumerate(chunks):
+            chunks[i] = struct.pack("<Q", first) + body[8:]
+            first += struct.unpack_from("<I", body.ljust(12, b"\0"), 8)[0]
+            first %= 2**63
+    return parts._replace(chunks=chunks)
+
+
+def _flood(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+    """Very many images in no bytes."""
+    count, copies = int(rng.integers(1, 8193)), int(_pick(rng, [1, 1, 1, 1, 1, 2, 2, 2, 5, 60]))
+    step = int(_pick(rng, [87, 600, 4096, 65535, 1, 17]))
+    crc = 0
+    if count * tables.latent_dim < 1 << 20:
+        try:
+            first = tables.book(step).first[: tables.latent_dim]
+        except CvaeError:
+            return parts
+        crc = records.crc32c(np.tile(first, (count, 1)).astype("<i4").tobytes())
+    names = _deflated(rng, b"\0".join([b"n" * 1000] * count)) if rng.random() < 0.3 else None
+    chunk = Chunk(0, count, step, crc, names, None, b"")
+    bodies = [
+        records.pack_chunk(dataclasses.replace(chunk, first=i * count)) for i in range(copies)
+    ]
+    return parts._replace(chunks=bodies)
+
+
+def _embedded(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+    """The model that the archive carries: its architecture, arrays or tables, as safetensors."""
+    if parts.model is None:
+        return parts
+    try:
+        arrays = load(parts.model)
+        length = int.from_bytes(parts.model[:8], "little")
+        settings = json.loads(json.loads(parts.model[8 : 8 + length])["__metadata__"]["model"])
+    except Exception:  # changed before
+        return parts
+    kind = rng.integers(5)
+    architecture = ""
+    if kind == 0:
+        key = _pick(rng, [*settings, "more"])
+        settings[key] = [0, 1, -1, 16384, 2**70, 1.5, None, "x", [1] * 14, [16384] * 3][
+            rng.integers(10)
+        ]
+    elif kind == 1:  # consistent with its parameters, whatever it costs
+        model = ModelConfig(
+            *(int(_pick(rng, [1, 7, 500, 16384])) for _ in range(2)), 1, TINY.latent_dim,
+            tuple(int(_pick(rng, [1, 2, 30])) for _ in range(int(rng.integers(1, 16)))), 4,
+        )  # fmt: skip
+        shapes = decoder_shapes(model)
+        if sum(np.prod(s, dtype=object) for s in shapes.values()) < 1 << 16:
+            settings = dataclasses.asdict(model)
+            arrays = {"tables": arrays["tables"]} if "tables" in arrays else {}
+            arrays |= {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+            header = parts.header[:10] + struct.pack("<3H", *model.image_shape) + parts.header[16:]
+            parts = parts._replace(header=header)
+    elif kind == 2:
+        architecture = _pick(rng, ["[" * 10**5, '{"height":' + "9" * 10**5, "[[", "null"])
+    elif kind == 3 and "tables" in arrays:
+        changed = bytearray(arrays["tables"].tobytes())
+        at = int(rng.integers(len(changed) // 4)) * 4
+        changed[at : at + 4] = struct.pack("<I", _extreme(rng, _EXTREMES))
+        arrays["tables"] = np.frombuffer(bytes(changed), np.uint8)
+        parts = _renamed(parts, bytes(changed))
+    else:
+        name = _pick(rng, list(arrays))
+        array = arrays.pop(name)
+        if rng.random() < 0.8:
+            arrays[name] = [array.astype(np.float64), array[:1], array * 0, np.zeros(0)][
+                rng.integers(4)
+            ]
+    metadata = {"model": architecture or json.dumps(settings)}
+    return parts._replace(model=save(arrays, metadata))
+
+
+_CHANGES = (
+    *(_any_bytes, _header_field, _chunk_field, _chunk_field, _stream, _stream, _stream),
+    *(_names_or_labels, _names_or_labels, _order, _order, _flood, _embedded, _embedded),
+)
+
+
+# Changes of a single image's file
+
+
+def _image(rng: np.random.Generator, sample: Sample) -> bytes:
+    """The step or the payload, with the check that then belongs."""
+    content = sample.data[:6] + _changed(rng, sample.data[6:-4])
+    try:
+        book = sample.tables.book(*struct.unpack_from("<H", content, 6))
+        symbols = entropy.decode_one(content[8:], book)
+    except (CvaeError, struct.error):
+        return content + sample.data[-4:]
+    return content + records.pack_crc(content + records.symbol_bytes(symbols))
+
+
+# Tools
+
+
+def _changed(rng: np.random.Generator, data: bytes) -> bytes:
+    out = bytearray(data)
+    for _ in range(int(rng.integers(1, 4))):
+        at = int(rng.integers(len(out) + 1))
+        change = rng.integers(4)
+        if change == 0 and at < len(out):
+            out[at] ^= 1 << int(rng.integers(8))
+        elif change == 1 and at < len(out):
+            out[at] = int(rng.integers(256))
+        elif change == 2:
+            out[at : at + int(rng.integers(8))] = b""
+        else:
+            out[at:at] = rng.bytes(int(rng.integers(1, 8)))
+    return bytes(out)
+
+
+def _pick(rng: np.random.Generator, values: list):
+    return values[rng.integers(len(values))]
+
+
+def _extreme(rng: np.random.Generator, values: tuple[int, ...]) -> int:
+    return int(values[rng.integers(len(values))])
+
+
+def _put(data: bytes, at: int, form: str, value: int) -> bytes:
+    size = struct.calcsize(form)
+    if len(data) < at + size:
+        return data
+    return data[:at] + struct.pack(form, value % (1 << 8 * size)) + data[at + size :]
+
+
+def _with_chunk(parts: _Parts, k: int, body: bytes) -> _Parts:
+    return parts._replace(chunks=[*parts.chunks[:k], body, *parts.chunks[k + 1 :]])
+
+
+def _stream_start(body: bytes) -> int:
+    if len(body) < struct.calcsize(_CHUNK):
+        return len(body)
+    *_, names, labels = struct.unpack_from(_CHUNK, body)
+    return min(struct.calcsize(_CHUNK) + names + labels, len(body))
+
+
+def _with_symbol_check(body: bytes, tables: Tables) -> bytes:
+    """The body with the check of whatever symbols its stream holds, if it holds any."""
+    try:
+        chunk = records.unpack_chunk(body)
+        DEFAULT.require(SYMBOLS, chunk.count * tables.latent_dim, len(chunk.stream))
+        DEFAULT.require(LOOKUPS, chunk.work(tables), len(chunk.stream))
+        symbols = entropy.decode(chunk.stream, chunk.count, tables.book(chunk.step))
+    except CvaeError:
+        return body
+    return _put(body, 15, "<I", records.crc32c(records.symbol_bytes(symbols)))
+
+
+def _deflated(rng: np.random.Generator, data: bytes) -> bytes:
+    packed = zlib.compress(data, 9)
+    return packed if rng.random() < 0.9 else packed[: int(rng.integers(len(packed)))]
+
+
+def _renamed(parts: _Parts, tables: bytes) -> _Parts:
+    """With a header that names these tables, if they are any."""
+    try:
+        digest = Tables.from_bytes(tables).digest[:16]
+    except CvaeError:
+        return parts
+    return parts._replace(header=parts.header[:40] + digest + parts.header[56:])
+
+
+def _typical(rng: np.random.Generator, tables: Tables, step: int) -> np.ndarray:
+    k = rng.choice(tables.components, 2 * IMAGES, p=tables.weights / TOTAL)
+    units = tables.means[k] + rng.normal(size=(len(k), tables.latent_dim)) * tables.widths[k] / 16
+    symbols = np.rint(units / step).astype(np.int32)
+    symbols[3, 2] = 10**6
+    return symbols
+
+
+def _tiny(rng: np.random.Generator) -> tuple[bytes, Tables, Header]:
+    """An embedded model, its tables, and the header of its archives."""
+    sigma = np.full(TINY.latent_dim, 0.2)
+    tables = fit_tables(rng.normal(size=(300, TINY.latent_dim)).astype(np.float32), sigma)
+    arrays = {n: rng.normal(size=s).astype(np.float32) for n, s in decoder_shapes(TINY).items()}
+    arrays["tables"] = np.frombuffer(tables.to_bytes(), np.uint8)
+    blob = save(arrays, {"model": json.dumps(dataclasses.asdict(TINY))})
+    params: dict = {}
+    for name, array in arrays.items():
+        if name != "tables":
+            layer, leaf = name.split("/")
+            params.setdefault(layer, {})[leaf] = array
+    identity = Identity(embedded.digest({"decoder": params})[:16], tables.digest[:16])
+    embedded.unpack(blob, identity)
+    return blob, tables, Header(TINY.image_shape, TINY.latent_dim, identity)
+
+
+def _archive(header, model, symbols, step, tables, extras) -> bytes:
+    file = io.BytesIO()
+    writer = Writer(file, header, model)
+    for start in range(0, len(symbols), IMAGES):
+        more = dict(extras)
+        if "names" in more:
+            more["names"] = [f"{start}/{name}" for name in more["names"]]
+        writer.add(symbols[start : start + IMAGES], step, tables, **more)
+    writer.finish()
+    return file.getvalue()

@@ -1,0 +1,124 @@
+"""A trained autoencoder, ready for use: images to latents and back.
+
+What goes in is checked, any number of images goes through in bounded memory, and under ``jax.jit``,
+``vmap`` and ``grad`` the methods are the pure functions of ``modules``.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from cvae_jax import pixels
+from cvae_jax.batching import Batched
+from cvae_jax.config import ModelConfig
+from cvae_jax.errors import CheckpointError, ConfigError
+from cvae_jax.modules import Params, Posterior, decode, encode, posterior
+from cvae_jax.runs.record import Record
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Autoencoder:
+    """A model and its parameters.
+
+    One that came with an archive decodes, and cannot encode: it has no record, and its parameters
+    are those of the decoder alone.
+    """
+
+    model: ModelConfig
+    params: Params
+    record: Record | None = None  # of its making; None: it came with an archive
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.model.image_shape
+
+    @property
+    def latent_dim(self) -> int:
+        """How many numbers an image is encoded to."""
+        return self.model.latent_dim
+
+    # The compiled functions close over the parameters: XLA then lays the kernels out once, when it
+    # compiles.  As arguments they would be laid out at every call, half of the time of one image.
+
+    @functools.cached_property
+    def _posterior(self) -> Batched:
+        return Batched(lambda images: posterior(self.params, images, self.model))
+
+    @functools.cached_property
+    def _z_mean(self) -> Batched:
+        return Batched(lambda images: encode(self.params, images, self.model))
+
+    @functools.cached_property
+    def _pixels(self) -> Batched:
+        return Batched(lambda z: decode(self.params, z, self.model))
+
+    @functools.cached_property
+    def _levels(self) -> Batched:
+        return Batched(lambda z: pixels.to_levels(decode(self.params, z, self.model)))
+
+    def made_by(self) -> Record:
+        """The record of its making.
+
+        Raises:
+          CheckpointError: this codec came with an archive, so it has none and cannot encode.
+        """
+        if self.record is None:
+            raise CheckpointError(
+                "this model came with an archive, and only decodes; name the checkpoint instead"
+            )
+        return self.record
+
+    def _images(self, images: Any) -> Any:
+        self.made_by()  # refuses a codec that cannot encode
+        return pixels.as_images(images, self.image_shape)
+
+    def encode(self, images: Any) -> np.ndarray:
+        """The latents of images, ``[N, D]`` float32: the posterior's means, always the same.
+
+        images: uint8, or float in [0, 1]; ``[N, H, W, C]``, or ``[N, H, W]``, ``[H, W, C]``,
+        ``[H, W]`` (the last two give ``[1, D]``); N may be 0.
+
+        Raises:
+          DataError: another size, dtype or range, or NaN.
+          CheckpointError: this codec came with an archive, and has no encoder.
+        """
+        return self._z_mean(self._images(images))
+
+    def posterior(self, images: Any) -> Posterior:
+        """Means and log-variances of the latents, two ``[N, D]``; input as for ``encode``."""
+        return self._posterior(self._images(images))
+
+    def decode(self, z: Any) -> np.ndarray:
+        """Images in [0, 1], float32 ``[N, H, W, C]``, of latents ``[N, D]`` or ``[D]``.
+
+        Raises:
+          DataError: another shape or dtype, or a value that is not finite.
+        """
+        return self._pixels(pixels.as_latents(z, self.latent_dim))
+
+    def sample(self, key: Array | int, n: int) -> np.ndarray:
+        """``n`` images decoded from the prior, float32 ``[n, H, W, C]``; the key decides which.
+
+        key: ``jax.random.key(seed)``, or the seed.
+
+        Raises:
+          ConfigError: no key, or no number of images.
+        """
+        if not isinstance(n, int | np.integer) or n < 0:
+            raise ConfigError(f"expected a number of images, 0 or more, not {n!r:.60}")
+        shape = int(n), self.latent_dim
+        return self.decode(jax.random.normal(pixels.as_key(key), shape, np.float32))
+
+    def sample_posterior(self, key: Array | int, images: Any) -> np.ndarray:
+        """One random latent per image from its posterior, ``[N, D]``; key as for ``sample``."""
+        posterior = self.posterior(images)
+        noise = jax.random.normal(pixels.as_key(key), posterior.z_mean.shape, np.float32)
+        z: Any = posterior.sample(noise)
+        return z if pixels.is_traced(z) else np.asarray(z)

@@ -1,0 +1,67 @@
+"""What reading one file may cost: the only place that says so.
+
+Each cost is known, or bounded, before memory or time is spent on it, and then has to be within
+its limit: an absolute, and as much again for each byte of the file (without the model that it may
+carry: bytes that are no images pay for none).  An honest file stays far below; whoever trusts a
+file that does not gives a larger ``Budget``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cvae_jax.errors import FormatError
+
+
+class Limit(NamedTuple):
+    what: str
+    always: int  # whatever the size of the file
+    per_byte: int
+
+
+# Of the released models' archives at quality 50, a byte holds some 80 pixels, 4 symbols and
+# 120 lookups, each about 50 ns.
+PIXELS = Limit("pixel values at once", 1 << 24, 512)
+SYMBOLS = Limit("symbols in a chunk", 1 << 22, 64)
+LOOKUPS = Limit("lookups of symbols", 1 << 26, 1 << 9)
+TEXT = Limit("bytes of names or labels", 1 << 24, 16)
+# Only of a model that came with the file; any other is trusted.
+MULTIPLY_ADDS = Limit("multiply-adds of its model", 1 << 37, 1 << 23)
+ACTIVATIONS = Limit("bytes of memory for its model", 1 << 28, 0)
+
+MICROBATCH = 32  # images that a model holds in memory at once, at most
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The limits, times ``scale``."""
+
+    scale: float = 1.0
+
+    def require(self, limit: Limit, wanted: int, size: int) -> None:
+        """Raises FormatError unless a file of ``size`` bytes may cost so much."""
+        allowed = int(min((limit.always + limit.per_byte * size) * self.scale, 1 << 63))
+        if wanted > allowed:
+            raise FormatError(
+                f"{size} bytes that take {wanted} {limit.what}, and {allowed} is the limit: read "
+                "fewer images at once, or raise the limit if you trust the file"
+            )
+
+
+DEFAULT = Budget()
+UNLIMITED = Budget(math.inf)  # of what was just written here
+
+
+class Meter:
+    """What is spent of one limit, bit by bit."""
+
+    def __init__(self, limit: Limit, allowed: Budget, size: int):
+        self._limit, self._allowed, self._size = limit, allowed, size
+        self._spent = 0
+
+    def spend(self, cost: int) -> None:
+        """Raises FormatError if that is more than may be spent in all."""
+        self._spent += cost
+        self._allowed.require(self._limit, self._spent, self._size)

@@ -1,0 +1,3 @@
+from cvae_jax.cli.parser import run
+
+run()

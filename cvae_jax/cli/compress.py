@@ -1,0 +1,219 @@
+"""``cvae compress``: read, find the quality, encode, refuse what is too bad, write, report."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from cvae_jax import bitstream, data, metrics
+from cvae_jax.bitstream import UNLIMITED
+from cvae_jax.cli import inputs, ledger, models, outputs
+from cvae_jax.cli.folders import file_names
+from cvae_jax.cli.reports import Report, counted, db, finite, progress
+from cvae_jax.codec import BLOCK, Codec
+from cvae_jax.coding import quantize, search, target
+from cvae_jax.errors import DataError, FormatError
+
+
+class Content(NamedTuple):
+    """What is to be stored."""
+
+    symbols: np.ndarray  # int32 [N, D]; of a single image's file [D]
+    step: int
+    names: list[str] | None
+    labels: np.ndarray | None  # [N]
+
+
+class Worst(NamedTuple):
+    """The image of the largest error."""
+
+    name: str
+    psnr: float  # dB
+
+
+def compress(args: Namespace) -> Report:
+    if args.quality is not None:
+        quantize.step(args.quality)  # raises ConfigError, as the next line does
+    search.check_effort(args.effort)
+    output = outputs.for_compressed(args.inputs, args.output)
+    sources = inputs.expand(args.inputs)
+    read = [source.path for source in sources if source.path]
+    read += [Path(args.labels)] if args.labels else []
+    outputs.check([output], read, force=args.force)
+
+    c = models.named(args.ckpt)
+    found = inputs.read(
+        sources,
+        c.model.image_shape,
+        resize=args.resize,
+        grayscale=args.grayscale,
+        stdin=sys.stdin.buffer,
+    )
+    images = found.images
+    one = found.single and not args.embed_model and not args.labels
+    names = None if args.no_names or one else found.names
+    if names:
+        _check_names(names)
+    labels = read_labels(args.labels, len(images)) if args.labels else None
+    extras = {"names": names, "labels": labels, "embed_model": args.embed_model}
+
+    given = images[0] if one else images
+    quality = _quality(args, c, given, extras)
+    with progress(len(images), "compress") as advance:
+        symbols, step = c.encode_symbols(images, quality, args.effort, advance)
+    errors = squared_errors(c, symbols, step, images)
+    worst = _worst(errors, found.names)
+    if args.min_psnr is not None and worst.psnr < args.min_psnr:
+        below = int((metrics.psnr(errors) < args.min_psnr).sum())
+        raise DataError(
+            f"{below} of {counted(len(images), 'image')} below {args.min_psnr:g} dB, the worst "
+            f"{worst.name} with {db(worst.psnr)}; raise the quality, or choose another --ckpt"
+        )
+    warnings = _unusual(c.unusual(errors, step), worst, len(images))
+
+    stored = Content(symbols[0] if one else symbols, step, names, labels)
+    content = c.pack(stored.symbols, step, **extras)
+    outputs.write(
+        output,
+        content,
+        force=args.force,
+        read_back=lambda file: check_written(file, stored, c),
+    )
+
+    png = ledger.bytes_as(".png", images)
+    each = len(content) / len(images)
+    psnr = float(metrics.psnr(errors.mean()))
+    values = {
+        "output": str(output),
+        "images": len(images),
+        "bytes": len(content),
+        "bytes_per_image": each,
+        "ratio_to_raw": images[0].size / each,
+        "ratio_to_png": png / each if png else None,
+        "psnr": finite(psnr),
+        "worst": worst.name,
+        "worst_psnr": finite(worst.psnr),
+        "quality": quality,
+        "effort": args.effort,
+    }
+    lines = [
+        f"{output}: {counted(len(images), 'image')}, "
+        f"{len(content)} bytes, {each:.2f} per image, PSNR {db(psnr)}",
+        f"{values['ratio_to_raw']:.1f} times smaller than raw"
+        + (f", {png / each:.1f} times smaller than PNG" if png else ""),
+    ]
+    if args.verbose:
+        lines.append(f"worst: {worst.name}, PSNR {db(worst.psnr)}")
+        lines.append(f"quality {quality:g}, effort {args.effort}, step {step}")
+        lines.append(f"model {c.identity.model.hex()}, tables {c.identity.tables.hex()}")
+    return Report(values, lines, warnings=warnings)
+
+
+def _quality(args: Namespace, c: Codec, images: np.ndarray, extras: dict[str, Any]) -> float:
+    """The quality that is asked for, or that meets the target for the very file to be written."""
+    goal = {"target_bytes": args.target_bytes, "target_psnr": args.target_psnr}
+    if set(goal.values()) == {None}:
+        return quantize.DEFAULT_QUALITY if args.quality is None else args.quality
+    count = len(images) if images.ndim == 4 else 1
+    with progress(count * target.PROBES, "find quality") as advance:
+        return c.find_quality(images, effort=args.effort, progress=advance, **goal, **extras)
+
+
+def _worst(errors: np.ndarray, names: Sequence[str] | None) -> Worst:
+    at = int(errors.argmax())
+    return Worst(names[at] if names else f"image {at}", float(metrics.psnr(errors[at])))
+
+
+def _unusual(which: np.ndarray, worst: Worst, count: int) -> list[str]:
+    """A warning of images that are not of the kind that the model was trained on."""
+    if not len(which):
+        return []
+    are = "is" if len(which) == 1 else "are"
+    return [
+        f"{len(which)} of {counted(count, 'image')} {are} unlike what this model was trained on: "
+        f"far worse than its worst image; the worst, {worst.name}, has {db(worst.psnr)}; "
+        "--min-psnr refuses, another --ckpt may fit"
+    ]
+
+
+def read_labels(name: str, count: int) -> np.ndarray:
+    """The labels of so many images, from an .npy or IDX file: whole numbers ``[count]``.
+
+    Raises:
+      DataError: others than a file can hold, or not one for each image.
+    """
+    try:
+        labels = data.map_array(name) if name.lower().endswith(".npy") else data.read_idx(name)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{name}: ")
+        raise DataError(f"{name}: no array of labels ({reason})") from error
+    if labels.shape != (count,):
+        raise DataError(
+            f"{name}: labels of shape {list(labels.shape)} for {counted(count, 'image')}; "
+            f"expected [{count}]"
+        )
+    if labels.dtype.kind not in "iu" or (count and not 0 <= labels.min() <= labels.max() < 1 << 32):
+        raise DataError(f"{name}: labels must be whole numbers from 0 to 4294967295")
+    return np.array(labels)  # no longer the file's, which may be replaced
+
+
+def squared_errors(c: Codec, symbols: np.ndarray, step: int, images: np.ndarray) -> np.ndarray:
+    """Each image's mean squared error once decoded, levels counted as 0 to 1: float64 ``[N]``."""
+    parts = [slice(start, start + BLOCK) for start in range(0, len(images), BLOCK)]
+    return np.concatenate(
+        [metrics.mse_of_each(c.decode_symbols(symbols[rows], step), images[rows]) for rows in parts]
+    )
+
+
+def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:
+    """Reads a file back.
+
+    Raises:
+      DataError: it does not hold what was to be stored.
+    """
+    try:
+        same = _holds(file, stored, c)
+    except FormatError as error:
+        raise DataError(f"what was written cannot be read back ({error}); write it anew") from error
+    if not same:
+        raise DataError("what was written reads back as something else; write it anew")
+
+
+def _holds(file: BinaryIO, stored: Content, c: Codec) -> bool:
+    if stored.symbols.ndim == 1:
+        file.seek(0)
+        symbols, step = bitstream.single.decode(file.read(), c.tables, c.identity)
+        return step == stored.step and np.array_equal(symbols, stored.symbols)
+    archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
+    reader = archive.reader
+    reader.model()
+    return (
+        len(archive) == len(stored.symbols)
+        and reader.names == stored.names
+        and _same(reader.labels, stored.labels)
+        and all(_chunk_holds(reader, k, stored, c) for k in range(len(reader.entries)))
+    )
+
+
+def _same(labels: np.ndarray | None, others: np.ndarray | None) -> bool:
+    return labels is others if labels is None or others is None else np.array_equal(labels, others)
+
+
+def _chunk_holds(reader: bitstream.Reader, k: int, stored: Content, c: Codec) -> bool:
+    chunk, rows = reader.chunk(k), slice(*map(int, reader.starts[k : k + 2]))
+    return chunk.step == stored.step and np.array_equal(
+        chunk.symbols(c.tables, UNLIMITED), stored.symbols[rows]
+    )
+
+
+def _check_names(names: list[str]) -> None:
+    """What could not be unpacked is not packed."""
+    try:
+        file_names(names)
+    except FormatError as error:
+        raise DataError(f"{error}; rename it, or leave names out with --no-names") from error

@@ -1,0 +1,117 @@
+"""``cvae decompress``: read a file once, decode it, write images and labels."""
+
+from __future__ import annotations
+
+import io
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cvae_jax import bitstream
+from cvae_jax.bitstream import Budget
+from cvae_jax.cli import models, outputs
+from cvae_jax.cli.folders import file_names, numbered
+from cvae_jax.cli.outputs import Output, ToFolder
+from cvae_jax.cli.paths import check_inside
+from cvae_jax.cli.reports import Report, counted, progress
+from cvae_jax.errors import ConfigError, DataError, FormatError
+from cvae_jax.files import whole
+
+
+class Decoded(NamedTuple):
+    images: np.ndarray  # uint8 [N, H, W, C]
+    names: list[str] | None  # of the files in a folder; None: the images have none
+    labels: np.ndarray | None  # [N], where they are asked for
+    lost: Sequence[tuple[int, int]] = ()  # ranges of images, first and last
+    faults: Sequence[str] = ()
+
+
+def decompress(args: Namespace) -> Report:
+    if args.labels and args.keep_going:
+        raise ConfigError("--labels and --keep-going do not go together")
+    content = models.read(args.input)
+    is_archive = _is_archive(content, args.keep_going)
+    output = outputs.for_images(args.input, args.output, is_archive=is_archive)
+    labels_to = [outputs.to_file(args.labels)] if args.labels else []
+    read = [] if args.input == "-" else [Path(args.input)]
+    outputs.check([output, *labels_to], read, force=args.force)
+
+    decode = _recovered if args.keep_going else _strict
+    found = (decode if is_archive else _single)(args, content, output)
+    if found.labels is None:
+        outputs.write_images(output, found.images, found.names, force=args.force)
+    else:
+        # Made first and named last: both are there at the end, or neither.
+        with whole(Path(args.labels), force=args.force) as file:
+            file.write(outputs.array_file(found.labels))
+            outputs.write_images(output, found.images, found.names, force=args.force)
+    count = len(found.images)
+    lines = [f"{output}: {counted(count, 'image')}"]
+    lines += [f"fault: {fault}" for fault in found.faults]
+    lines += [f"lost: images {first} to {last}" for first, last in found.lost]
+    values = {
+        "output": str(output),
+        "images": count,
+        "faults": list(found.faults),
+        "lost": list(found.lost),
+    }
+    return Report(values, lines, status=3 if found.faults or found.lost else 0)
+
+
+def _is_archive(content: bytes, keep_going: bool) -> bool:
+    try:
+        return bitstream.is_archive(content)
+    except FormatError:
+        if not keep_going:
+            raise
+        return True  # its first bytes may be what is damaged
+
+
+def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
+    if args.labels:
+        raise DataError(f"{args.input} holds a single image, and no labels")
+    c = models.named(args.ckpt)
+    outputs.check_fit(output, c.model.image_shape, 1)
+    return Decoded(c.decompress(content), None, None)
+
+
+def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
+    reader = models.open_archive(content, Budget(args.max_cost))
+    decoder = models.of_archive(reader, args.ckpt).file_decoder
+    archive = bitstream.Archive(io.BytesIO(content), decoder, reader)
+    labels = archive.labels() if args.labels else None
+    if args.labels and labels is None:
+        raise DataError(f"{args.input} holds no labels")
+    outputs.check_fit(output, reader.header.image_shape, len(archive))
+    names = archive.names()
+    if isinstance(output, ToFolder):
+        names = file_names(numbered(range(len(archive))) if names is None else names)
+        check_inside(output.path, names, _others(args))
+    with progress(len(archive), "decompress") as advance:
+        return Decoded(archive.read(progress=advance), names, labels)
+
+
+def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
+    allowed = Budget(args.max_cost)
+    c = models.of_damaged(content, args.ckpt, allowed)
+    found = bitstream.recover(content, c.file_decoder, allowed)
+    outputs.check_fit(output, c.model.image_shape, len(found.images))
+    faults = list(found.faults)
+    numbers = numbered(found.numbers)
+    names = [name or number for name, number in zip(found.names, numbers, strict=True)]
+    if isinstance(output, ToFolder):
+        try:
+            names = file_names(names)
+        except FormatError as error:
+            faults.append(f"{error}; numbers instead of names")
+            names = file_names(numbers)
+        check_inside(output.path, names, _others(args))
+    return Decoded(found.images, names, None, found.lost, faults)
+
+
+def _others(args: Namespace) -> list[Path]:
+    """What an image must not be written over."""
+    return [Path(name) for name in (args.input, args.labels) if name and name != "-"]

@@ -1,0 +1,205 @@
+"""Measures a checkpoint:  cvae evaluate --ckpt mnist
+
+With --rate-distortion: its files, at every quality, against those of every other codec.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cvae_jax.errors import CheckpointError, ConfigError, DataError, needs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cvae_jax.codec import Codec
+
+OUT = Path("study")  # of the folder that the command is called in
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a checkpoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(program=evaluate)
+    parser.add_argument(
+        "--ckpt",
+        required=True,
+        nargs="+",
+        help="a workdir of cvae train (its best step), a step inside it, or a released checkpoint "
+        "or its name; several with --rate-distortion",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="what to measure on: mnist, digits, a TFDS name, an IDX directory, an image folder, "
+        "or an .npy/.npz file (without it: what the checkpoint was trained on)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test", "all"),
+        default="test",
+        help="part of the dataset (default: test); all: of a folder or file, every image",
+    )
+    parser.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
+    parser.add_argument(
+        "--resize",
+        action="store_true",
+        help="bring a folder's images to the model's size and colours",
+    )
+    parser.add_argument(
+        "--rate-distortion",
+        action="store_true",
+        help="sweep the qualities, and JPEG, WebP, AVIF, JPEG XL, JPEG 2000, PNG and others on the "
+        "same images; writes tables and pictures to --out",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=OUT, help=f"folder of the study (default: {OUT})"
+    )
+    parser.add_argument("--name", help="the study's name there (default: the dataset's)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampled reconstruction's noise")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="draw originals over reconstructions there"
+    )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises ConfigError for arguments that cannot be, or do not go together."""
+    if not 0 <= args.seed < 2**32:
+        raise ConfigError(f"--seed must be from 0 to 4294967295, not {args.seed}")
+    if args.figure and args.figure.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(
+            f"--figure {args.figure}: expected a name that ends in .png, .pdf or .svg"
+        )
+    if len(args.ckpt) > 1 and not args.rate_distortion:
+        raise ConfigError("several --ckpt go with --rate-distortion")
+    for path in filter(None, (args.json, args.figure)):
+        if not path.parent.is_dir():
+            raise ConfigError(f"{path}: there is no folder {path.parent}")
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """The numbers of one checkpoint, or the study of several."""
+    check(args)
+    names = distinct_names(args.ckpt)
+    # Slow to import: after the arguments.
+    from cvae_jax import backend, codec
+
+    backend.dispatch_inline()
+    codecs = {}
+    for name, path in zip(names, args.ckpt, strict=True):
+        codecs[name] = codec.load(path)
+        if codecs[name].record is None:
+            raise CheckpointError(
+                f"{path}: an archive's model only decodes, and measuring takes one that encodes; "
+                "name the checkpoint that it was made from"
+            )
+    return (
+        rate_distortion(args, codecs) if args.rate_distortion else measure(args, *codecs.values())
+    )
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """What the study calls each checkpoint: the end of its path, long enough to tell them apart.
+
+    Raises:
+      ConfigError: two of them are one.
+    """
+    parts = [Path(path).resolve().parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["-".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ConfigError(f"the same checkpoint is named twice in --ckpt {' '.join(paths)}")
+
+
+def dataset_of(args: argparse.Namespace, c: Codec) -> str:
+    return args.dataset or c.made_by().dataset.name
+
+
+def load(args: argparse.Namespace, c: Codec, split: str) -> np.ndarray:
+    """The split's images, uint8 ``[N, H, W, C]``, as the model wants them."""
+    from cvae_jax import data
+
+    dataset = dataset_of(args, c)
+    h, w, channels = c.model.image_shape
+    # What the checkpoint was trained on may have been resized for it.
+    convert = args.resize or not args.dataset
+    images = data.load(
+        dataset,
+        split,
+        args.data_dir,
+        image_size=(h, w) if convert else None,
+        channels=channels if convert else None,
+    )
+    if images.shape[1:] != c.model.image_shape:
+        remedy = "; --resize converts them" if Path(dataset).is_dir() else ""
+        raise DataError(
+            f"the images of {dataset} are {'x'.join(map(str, images.shape[1:]))}, the model's "
+            f"{'x'.join(map(str, c.model.image_shape))}{remedy}"
+        )
+    return images
+
+
+def measure(args: argparse.Namespace, c: Codec) -> int:
+    """The numbers of one checkpoint."""
+    from cvae_jax.pixels import to_unit
+    from cvae_jax.runs import evaluation
+
+    if args.figure:
+        with needs("train", "--figure"):
+            from cvae_jax.runs import plots
+    images, dataset = load(args, c, args.split), dataset_of(args, c)
+    result = evaluation.evaluate(c.model, c.params, images, args.seed)
+    print(f"{args.ckpt[0]}, trained on {c.made_by().dataset.name}")
+    print(f"{dataset}, {args.split} split, {len(images)} images")
+    print(evaluation.table(result.summary))
+    if args.json:
+        record = c.made_by().to_dict()
+        report = {
+            "checkpoint": {"dataset": record["dataset"], "config": record["config"]},
+            "dataset": {"name": dataset, "split": args.split, "images": len(images)},
+            "seed": args.seed,
+            "summary": evaluation.to_json(result.summary),
+        }
+        args.json.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    if args.figure:
+        plots.save(
+            plots.worst_and_best(
+                to_unit(images), to_unit(result.reconstructions), result.per_image["mse"]
+            ),
+            args.figure,
+        )
+    return 0
+
+
+def rate_distortion(args: argparse.Namespace, codecs: dict[str, Codec]) -> int:
+    """The study of the checkpoints' files against other codecs'."""
+    with needs("bench", "--rate-distortion"):
+        from cvae_jax.study import report, sweep
+
+    first = next(iter(codecs.values()))
+    images, training = (load(args, first, split) for split in (args.split, "train"))
+    for name, c in codecs.items():
+        if c.model.image_shape != first.model.image_shape:
+            raise ConfigError(f"{name} is for images of another size than the first")
+        c.tables  # noqa: B018, refuses a checkpoint without them before the work
+    dataset = dataset_of(args, first)
+    name = args.name or Path(dataset).stem
+    command = f"cvae evaluate --ckpt {' '.join(args.ckpt)} --rate-distortion"
+    for flag in ("dataset", "name", "out"):
+        if (value := getattr(args, flag)) not in (None, OUT):
+            command += f" --{flag} {value}"
+    print(f"{dataset}, {args.split} split, {len(images)} images", flush=True)
+    found = sweep.run(codecs, images, training, lambda line: print(line, flush=True))
+    print(report.summary(found.report))
+    for path in report.write(found, codecs, images, args.out, name, command):
+        print(path)
+    return 0

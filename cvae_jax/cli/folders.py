@@ -1,0 +1,113 @@
+"""Images written as files into a folder: their names, and never outside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from cvae_jax import data, files
+from cvae_jax.bitstream.names import check_names
+from cvae_jax.errors import ConfigError, FormatError
+
+_LONGEST = 255  # bytes of a part of a path, as file systems have it
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """The names of images as those of PNG files: another image suffix goes, if none collide.
+
+    Raises:
+      FormatError: as for ``check_names``, or because they collide however they are written.
+    """
+    check_names(names)
+    short = [
+        str(Path(name).with_suffix("")) if Path(name).suffix.lower() in data.SUFFIXES else name
+        for name in names
+    ]
+    try:
+        return _as_png(short)
+    except FormatError:
+        return _as_png(names)
+
+
+def _as_png(names: Sequence[str]) -> list[str]:
+    chosen = [f"{name}.png" for name in names]
+    check_names(chosen, longest=_LONGEST)
+    return chosen
+
+
+def numbered(numbers: Iterable[int]) -> list[str]:
+    """The names of images that have none."""
+    return [f"{number:06d}" for number in numbers]
+
+
+def extract(
+    folder: Path,
+    names: Sequence[str],
+    content: Callable[[int], bytes],
+    *,
+    force: bool,
+) -> None:
+    """Writes one file per name below ``folder``; ``content(i)`` makes the bytes of the i-th.
+
+    All are written to a temporary folder first.  That becomes ``folder`` if there is none; into
+    an existing one the files are moved, one by one, never through a symbolic link.
+
+    Raises:
+      FormatError: a name is refused (see ``check_names``); nothing is written then.
+      ConfigError: the folder holds something and ``force`` is not set, or has a link in the way.
+      OSError: it cannot be written.
+    """
+    check_names(names, longest=_LONGEST)
+    check_folder(folder, force=force)
+    with files.temporary(folder) as temporary:
+        temporary.mkdir(0o700)
+        for i, name in enumerate(names):
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, content(i), folder / name)
+        if folder.is_dir():
+            _move_into(folder, temporary, names)
+        else:
+            temporary.chmod(0o777 & ~files.umask())
+            temporary.rename(folder)
+
+
+def check_folder(folder: Path, *, force: bool) -> None:
+    """Refuses an output folder that ``extract`` would refuse.  Raises ConfigError."""
+    if not folder.parent.is_dir():
+        raise ConfigError(f"{folder}: there is no folder {folder.parent}")
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ConfigError(f"{folder} exists and is no folder")
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise ConfigError(f"{folder} is not empty; -f writes into it, over files of the same name")
+
+
+def _move_into(folder: Path, source: Path, names: Sequence[str]) -> None:
+    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        for name in names:
+            *parents, file = name.split("/")
+            with contextlib.ExitStack() as stack:
+                place = top
+                for parent in parents:
+                    place = _enter(place, parent, folder / name)
+                    stack.callback(os.close, place)
+                with contextlib.suppress(FileNotFoundError):
+                    mode = os.stat(file, dir_fd=place, follow_symlinks=False).st_mode
+                    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                        raise ConfigError(f"{folder / name} is no file; move it away")
+                os.replace(source / name, file, dst_dir_fd=place)  # replaces a link itself
+    finally:
+        os.close(top)
+
+
+def _enter(place: int, name: str, path: Path) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=place)
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
+    except OSError as error:
+        raise ConfigError(f"{path}: a link or a file is in the way; move it away") from error

@@ -1,0 +1,107 @@
+"""How well a model usually reproduces images: what it takes for an image to be none of its kind.
+
+Calibration measures it, and a checkpoint keeps it as ``calibration.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvae_jax.coding.quantize import dequantize, quantize, step
+from cvae_jax.coding.tables import Tables
+from cvae_jax.errors import FormatError, VersionError
+from cvae_jax.metrics import mse_of_each
+
+QUALITIES = (0, 25, 50, 75, 100)  # that are measured
+PERCENT = (50, 90, 99, 100)  # the quantiles that are kept; the last is the worst image
+# An image is none of the model's kind whose error is above so many times the worst that was
+# measured.  MNIST's worst test image has 1.5 times the error of the worst held-out one; nearly
+# all photographs have more than twice, at the default quality.
+TOLERANCE = 2
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class UsualErrors:
+    """Mean squared errors of single images, decoded from what ``quantize`` made of them."""
+
+    images: int  # how many were measured
+    steps: tuple[int, ...]  # of the quantiser, in units, from coarse to fine
+    mse: tuple[tuple[float, ...], ...]  # for each step the quantiles PERCENT over the images
+
+    def far(self, mse: np.ndarray, step: int) -> np.ndarray:
+        """The indices of errors, ``[N]``, that are far above the usual at a step, worst first.
+
+        Between steps, the limit is interpolated in the logarithm of the step.
+        """
+        worst = [quantiles[-1] for quantiles in self.mse]
+        # np.interp wants rising places: the steps are from coarse to fine.
+        places = [-math.log(at) for at in self.steps]
+        limit = TOLERANCE * np.interp(-math.log(step), places, worst)
+        order = np.argsort(-mse, kind="stable")
+        return order[mse[order] > limit]
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        fields = {"format": _FORMAT, "images": self.images, "percent": PERCENT}
+        fields |= {"steps": self.steps, "mse": self.mse}
+        return (json.dumps(fields, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> UsualErrors:
+        """The inverse of ``to_bytes``.
+
+        Raises:
+          FormatError: this is something else.
+          VersionError: of a newer version.
+        """
+        try:
+            fields = json.loads(data)
+            version = fields["format"]
+            if type(version) is int and version > _FORMAT:
+                raise VersionError(
+                    f"calibration.json has format {version}, this program reads format {_FORMAT}; "
+                    "update cvae_jax"
+                )
+            steps = tuple(fields["steps"])
+            mse = tuple(tuple(map(float, quantiles)) for quantiles in fields["mse"])
+            intact = (
+                version == _FORMAT
+                and fields["percent"] == list(PERCENT)
+                and type(fields["images"]) is int
+                and len(steps) == len(mse) > 0
+                and all(type(at) is int and 1 <= at < 1 << 16 for at in steps)
+                and steps == tuple(sorted(set(steps), reverse=True))
+                and all(len(quantiles) == len(PERCENT) for quantiles in mse)
+                and all(0 <= error <= 1 for quantiles in mse for error in quantiles)
+            )
+        # RecursionError: brackets nested too deep.
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise FormatError("calibration.json is not what calibration wrote") from error
+        if not intact:
+            raise FormatError("calibration.json is not what calibration wrote")
+        return cls(fields["images"], steps, mse)
+
+
+def measure(
+    levels: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    z_mean: np.ndarray,
+    tables: Tables,
+) -> UsualErrors:
+    """The usual errors of a model on images of its kind, uint8 ``[N, H, W, C]``, N at least 1.
+
+    levels: latents ``[N, D]`` to uint8 images; z_mean: of the images, ``[N, D]``.
+    """
+    steps = tuple(map(step, QUALITIES))
+    mse = []
+    for at in steps:
+        decoded = levels(dequantize(quantize(z_mean, tables, at), tables, at))
+        quantiles = np.percentile(mse_of_each(decoded, images), PERCENT)
+        mse.append(tuple(float(f"{error:.6g}") for error in quantiles))
+    return UsualErrors(len(images), steps, tuple(mse))

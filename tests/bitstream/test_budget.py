@@ -1,0 +1,236 @@
+"""Files whose checks are right, and that would cost far more than they are worth."""
+
+import dataclasses
+import io
+import json
+import time
+import zlib
+
+import numpy as np
+import pytest
+from archive_samples import (
+    DATA,
+    HEADER,
+    IDENTITY,
+    TABLES,
+    archive_of_chunks,
+    empty_chunk,
+    part,
+)
+from conftest import RELEASED, ROOT, synthetic_tables, typical_symbols
+from safetensors.numpy import save
+
+from benchmarks.memory import Peak
+from cvae_jax import bitstream, codec
+from cvae_jax.bitstream import Archive, Budget, FileDecoder, Header, Identity, Reader, budget
+from cvae_jax.coding import embedded, quantize
+from cvae_jax.coding.architecture import decoder_cost, decoder_shapes
+from cvae_jax.coding.tables import Tables
+from cvae_jax.config import ModelConfig
+from cvae_jax.errors import FormatError
+
+SECONDS, MEGABYTES = 2.0, 64.0  # that refusing a small file may take
+
+
+def blank(symbols, step, shape=(28, 28, 1)):
+    return np.zeros((len(symbols), *shape), np.uint8)
+
+
+def decoder_of(tables, header):
+    return FileDecoder(header, tables, lambda s, step: blank(s, step, header.image_shape))
+
+
+@pytest.fixture
+def cheaply():
+    """Everything in the test is done in little time and memory."""
+    peak, started = Peak(), time.process_time()
+    yield
+    assert time.process_time() - started < SECONDS
+    assert peak.megabytes() < MEGABYTES
+
+
+def self_contained(model, chunks, tables):
+    """An archive with a decoder of this architecture, all zeros."""
+    shapes = decoder_shapes(model)
+    arrays = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    arrays["tables"] = np.frombuffer(tables.to_bytes(), np.uint8)
+    blob = save(arrays, {"model": json.dumps(dataclasses.asdict(model))})
+    header = Header(model.image_shape, model.latent_dim, Identity(bytes(16), tables.digest[:16]))
+    return archive_of_chunks(chunks, header, blob)
+
+
+def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
+    model = ModelConfig(16384, 16384, latent_dim=1, filters=(1,) * 14, dense_width=1)
+    tables = synthetic_tables(1, 1)
+    data = self_contained(model, [empty_chunk(1, tables)], tables)
+    assert len(data) < 8000
+    reader = Reader(io.BytesIO(data))
+    own = codec.from_embedded(reader.model(), reader.header.identity)
+    with pytest.raises(FormatError, match="268435456 pixel values"):
+        own.decompress(data)
+    with pytest.raises(FormatError, match="268435456 pixel values"):
+        bitstream.recover(data, own.file_decoder)
+
+
+@pytest.mark.parametrize(
+    ("size", "filters", "words"),
+    [(2048, (1, 16384), "multiply-adds"), (1024, (40,), "bytes of memory")],
+)
+def test_a_model_that_works_hard_for_an_image(cheaply, size, filters, words):
+    cost = decoder_cost(ModelConfig(size, size, 1, 1, filters, 1))
+    header = Header((size, size, 1), 4, IDENTITY)
+    decoder = decoder_of(TABLES, header)._replace(cost=cost)
+    data = archive_of_chunks([empty_chunk(1)], header)
+    with pytest.raises(FormatError, match=words):
+        Archive(io.BytesIO(data), decoder).read()
+
+
+def test_a_larger_budget_lifts_the_limits():
+    data = archive_of_chunks([empty_chunk(8000)] * 4)
+    decoder = decoder_of(TABLES, HEADER)
+    with pytest.raises(FormatError, match="pixel values"):
+        Archive(io.BytesIO(data), decoder).read()
+    assert len(Archive(io.BytesIO(data), decoder, allowed=Budget(10)).read()) == 32000
+    assert len(bitstream.recover(data, decoder, Budget(10)).images) == 32000
+
+
+def test_a_few_bytes_that_claim_a_flood_of_images(cheaply):
+    data = archive_of_chunks([empty_chunk(8192)] * 60)
+    assert len(data) < 9300
+    decoder = decoder_of(TABLES, HEADER)
+    with Archive(io.BytesIO(data), decoder) as opened:
+        assert len(opened) == 491_520
+        with pytest.raises(FormatError, match="read fewer images at once"):
+            opened.read()
+        assert opened[-3:].shape == (3, 28, 28, 1)
+    with pytest.raises(FormatError, match="pixel values"):
+        bitstream.recover(data, decoder)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(8192, "symbols"), (2000, "lookups"), (60, "lookups")]
+)
+def test_many_dimensions_times_many_steps(count, words):
+    tables = synthetic_tables(256, 2048)
+    header = Header((1, 1, 1), 2048, IDENTITY)
+    chunks = [empty_chunk(count, tables, step) for step in range(300, 2400, 300)]
+    data = archive_of_chunks([*chunks, *chunks], header)
+    decoder = decoder_of(tables, header)
+    peak, started = Peak(), time.process_time()
+    with pytest.raises(FormatError, match=words):
+        Archive(io.BytesIO(data), decoder).read()
+    found = bitstream.recover(data, decoder)
+    assert any(words in fault for fault in found.faults)
+    assert time.process_time() - started < 2 * SECONDS  # two readings
+    tables_size = len(tables.to_bytes()) / 1e6
+    assert peak.megabytes() < MEGABYTES + 10 * tables_size
+
+
+def test_names_that_inflate_without_end(cheaply):
+    names = zlib.compress(b"\0".join([b"n" * 1000] * 8192), 9)
+    chunk = empty_chunk(8192, names=names)
+    data = archive_of_chunks([chunk] * 60)
+    found = bitstream.salvage(data)  # keeps them all, as they are stored
+    assert len(found.chunks) == 60
+    reader = Reader(io.BytesIO(data))
+    assert reader.model() is None
+    for ask in (lambda: reader.names, lambda: reader.names_of_chunks()):
+        with pytest.raises(FormatError, match="bytes of names"):
+            ask()
+
+
+def test_labels_that_inflate_without_end(cheaply):
+    chunk = empty_chunk(8192, labels=zlib.compress(bytes(4 * 8192), 9))
+    reader = Reader(io.BytesIO(archive_of_chunks([chunk] * 2000)))
+    with pytest.raises(FormatError, match="bytes of names or labels"):
+        reader.labels  # noqa: B018
+
+
+def test_short_names_in_many_chunks_are_kept_packed(cheaply):
+    chunk = empty_chunk(8192, names=zlib.compress(b"\0".join([b"n"] * 8192), 9))
+    data = archive_of_chunks([chunk] * 2000)
+    bitstream.salvage(data)
+    with pytest.raises(FormatError, match="bytes of names"):
+        Reader(io.BytesIO(data)).names  # noqa: B018
+
+
+def test_eight_steps_of_a_large_model_take_the_memory_of_one():
+    tables = Tables.from_bytes((ROOT / "checkpoints/mnist-hq/tables.bin").read_bytes())
+    header = Header((28, 28, 1), tables.latent_dim, IDENTITY)
+    file = io.BytesIO()
+    writer = bitstream.Writer(file, header)
+    for quality in range(20, 100, 10):
+        step = quantize.step(quality)
+        writer.add(typical_symbols(tables, step, 150), step, tables)
+    writer.finish()
+    peak = Peak()
+    with Archive(file, decoder_of(tables, header)) as opened:
+        assert opened.read().shape == (1200, 28, 28, 1)
+        opened[::100]
+    assert peak.megabytes() < MEGABYTES
+
+
+def test_ordinary_archives_are_far_from_the_limits():
+    """A file of ten images, and one of thousands, cost a hundredth and a tenth of what they may."""
+    tables = Tables.from_bytes((RELEASED / "tables.bin").read_bytes())
+    header = Header((28, 28, 1), tables.latent_dim, IDENTITY)
+    for n, share in ((10, 100), (4096, 5)):
+        file = io.BytesIO()
+        writer = bitstream.Writer(file, header)
+        step = quantize.step(0)
+        writer.add(typical_symbols(tables, step, n), step, tables, [f"{i}.png" for i in range(n)])
+        writer.finish()
+        allowed = Budget(1 / share)
+        with Archive(file, decoder_of(tables, header), allowed=allowed) as opened:
+            assert len(opened.read()) == len(opened.names()) == n
+
+
+def test_limits_are_of_the_whole_of_a_reading(monkeypatch):
+    """Each chunk is cheap enough; all of them are not."""
+    data = archive_of_chunks([empty_chunk(4000)] * 3)
+    decoder = decoder_of(TABLES, HEADER)
+    work = empty_chunk(4000).work(TABLES)
+    limit = budget.LOOKUPS._replace(always=int(2.5 * work), per_byte=0)
+    monkeypatch.setattr(budget, "LOOKUPS", limit)
+    with Archive(io.BytesIO(data), decoder) as opened:
+        assert opened[:8000].shape == (8000, 28, 28, 1)
+        assert opened[11999].shape == (28, 28, 1)
+        with pytest.raises(FormatError, match="lookups"):
+            opened.read()
+
+
+def test_nothing_is_read_twice_for_its_several_contents():
+    class Counting(io.BytesIO):
+        total = 0
+
+        def read(self, size=-1):
+            data = super().read(size)
+            self.total += len(data)
+            return data
+
+    file = Counting(DATA)
+    with Archive(file, decoder_of(TABLES, HEADER)) as opened:
+        opened.names(), opened.labels(), opened.read(), opened.read(), opened.names()
+        opened.reader.ledger()
+    assert file.total < len(DATA) + 200  # the header is read thrice, to compare
+
+
+def test_kept_chunks_are_bounded(monkeypatch):
+    monkeypatch.setattr(bitstream.container, "KEPT", 3000)
+    reader = Reader(io.BytesIO(DATA))
+    for k in (0, 1, 2, 0, 2):
+        assert reader.chunk(k).first == int(reader.starts[k])
+    assert reader._kept_size == sum(reader.entries[k].length for k in reader._kept)
+    assert len(part(3)["symbols"]) == 3
+
+
+def test_the_embedded_model_of_a_real_file_is_within_its_budget():
+    released = codec.load(RELEASED)
+    images = np.zeros((40, 28, 28, 1), np.uint8)
+    data = released.compress(images, embed_model="float16")
+    reader = Reader(io.BytesIO(data))
+    own = codec.from_embedded(reader.model(), reader.header.identity)
+    assert own.file_decoder.cost == decoder_cost(released.model)
+    assert own.file_decoder.cost.multiply_adds == 5_694_976
+    assert own.decompress(data).shape == images.shape
+    assert embedded.digest(released.params)[:16] == reader.header.identity.model
