@@ -17,10 +17,11 @@ from cvae_jax.cli.folders import file_names
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import ConfigError, CvaeError, DataError, FormatError
-from cvae_jax.runs import tables
+from cvae_jax.runs import checkpoint, tables
 from cvae_jax.runs.find import find
+from cvae_jax.runs.record import Record
 
-__all__ = ["calibrate", "compress", "concat", "decompress", "info", "verify"]
+__all__ = ["calibrate", "compress", "concat", "decompress", "info", "model", "verify"]
 
 
 def info(args: Namespace) -> Report:
@@ -51,12 +52,10 @@ def verify(args: Namespace) -> Report:
 def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
     """How many images a file holds whose every check matches."""
     if not bitstream.is_archive(content):
-        c = models.named(ckpt)
-        bitstream.single.decode(content, c.tables, c.identity)
+        bitstream.single.decode(content, models.named(ckpt).file_decoder)
         return 1
     reader = models.open_archive(content, allowed)
-    c = models.of_archive(reader, ckpt)
-    return bitstream.verify_archive(reader, c.tables, c.identity)
+    return bitstream.verify_archive(reader, models.of_archive(reader, ckpt).file_decoder)
 
 
 def concat(args: Namespace) -> Report:
@@ -104,29 +103,34 @@ def _check_joined(reader: bitstream.Reader) -> None:
 
 
 def calibrate(args: Namespace) -> Report:
-    c = codec.load(args.checkpoint)
-    complete = c.stored_tables is not None and c.usual_errors is not None
-    if complete and not args.force:
+    found = find(args.checkpoint)
+    record = Record.from_dict(checkpoint.read_config(found))
+    names = (tables.TABLES, tables.DECODER, tables.ERRORS)
+    has_tables, has_decoder, has_errors = (
+        checkpoint.attached(found, name) is not None for name in names
+    )
+    if has_tables and has_decoder and has_errors and not args.force:
         raise ConfigError(
             f"{args.checkpoint} has coding tables; -f replaces them, and what was compressed with "
             "them can then no longer be decompressed"
         )
-    h, w, channels = c.model.image_shape
-    dataset = args.dataset or c.made_by().dataset.name
+    h, w, channels = record.config.model.image_shape
+    dataset = args.dataset or record.dataset.name
     full = data.load(dataset, "train", args.data_dir, image_size=(h, w), channels=channels)
-    fraction = c.made_by().config.train.validation_fraction
-    split = TrainingData.split(dataset, full, full[:0], fraction)
-    images, found = split.train, find(args.checkpoint)
-    if c.stored_tables is None or args.force:
-        made = tables.make(found, images, split.validation)
+    split = TrainingData.split(dataset, full, full[:0], record.config.train.validation_fraction)
+    images = split.train
+    stored = None if args.force else tables.read(found)
+    if stored is None:
+        stored = tables.make(found, images, split.validation)
     else:  # a checkpoint from before the usual errors were kept
-        made = c.tables
         tables.measure_errors(found, images, split.validation)
+    made = stored.tables
     values = {
         "checkpoint": args.checkpoint,
         "images": len(images),
         "components": made.components,
         "tables": made.digest[:16].hex(),
+        "decoder": stored.decoder.digest[:16].hex(),
     }
     return Report(
         values,
@@ -135,3 +139,13 @@ def calibrate(args: Namespace) -> Report:
             f"from {len(images)} images of {dataset}"
         ],
     )
+
+
+def model(args: Namespace) -> Report:
+    output = outputs.for_compressed([args.checkpoint], args.output)
+    outputs.check([output], [], force=args.force)
+    c = codec.load(args.checkpoint)
+    content = c.model_file()
+    outputs.write(output, content, force=args.force)
+    values = {"output": str(output), "bytes": len(content), "model": c.identity.model.hex()}
+    return Report(values, [f"{output}: a model, {len(content)} bytes"])
