@@ -222,9 +222,7 @@ def pack_chunk(chunk: Chunk) -> bytes:
 def unpack_chunk(body: bytes) -> Chunk:
     if len(body) < _CHUNK.size:
         raise FormatError("shorter than its header")
-    first, count, step, flags, symbols, pixels, names_size, labels_size = _CHUNK.unpack_from(
-        body
-    )
+    first, count, step, flags, symbols, pixels, names_size, labels_size = _CHUNK.unpack_from(body)
     start = _CHUNK.size + names_size
     if not 1 <= count <= MAX_CHUNK or step < 1 or start + labels_size > len(body):
         raise FormatError("an impossible header")
