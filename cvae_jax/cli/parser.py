@@ -1,4 +1,4 @@
-"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, and train,
+"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, model, and train,
 evaluate, release, import-keras, which have modules of their own.
 
 Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged file,
@@ -29,6 +29,7 @@ MODULES = {
     "verify": "archives",
     "concat": "archives",
     "calibrate": "calibrate",
+    "model": "model",
 }
 
 
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         if ckpt:
             sub.add_argument(
                 "--ckpt",
-                help="the checkpoint (default: the archive's own, else the released mnist)",
+                help="checkpoint or model file (default: the archive's own, else released mnist)",
             )
         sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
         sub.add_argument("-v", "--verbose", action="store_true", help="report more")
@@ -100,10 +101,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--labels", metavar="FILE", help="an .npy or IDX file of one label per image")
     sub.add_argument(
         "--embed-model",
-        nargs="?",
-        const="float16",
-        choices=("float16", "float32"),
-        help="put the decoder into the archive (float16 if not said), so that it decodes alone",
+        action="store_true",
+        help="put the decoder into the archive, so that it decodes alone",
     )
 
     sub = command("decompress", "decompress an archive or a single image")
@@ -135,7 +134,11 @@ def parser() -> argparse.ArgumentParser:
     reads(sub)
     output(sub, "archive to write; it may be one of the inputs if -f is given", required=True)
 
-    sub = command("calibrate", "make the coding tables of a checkpoint that has none", ckpt=False)
+    sub = command(
+        "calibrate",
+        "make what files take of a checkpoint: coding tables, integer decoder",
+        ckpt=False,
+    )
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument("--dataset", help="training images (default: what it was trained on)")
     sub.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
@@ -145,6 +148,10 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="replace tables; files made with the old ones can then no longer be read",
     )
+
+    sub = command("model", "write a model file: all that reading takes of a checkpoint", ckpt=False)
+    sub.add_argument("checkpoint", metavar="CHECKPOINT")
+    output(sub, "file to write; --ckpt takes it for decompressing", required=True)
 
     train.add_parser(commands)
     evaluate.add_parser(commands)

@@ -47,7 +47,8 @@ class PCA(NamedTuple):
         """One file of all images; arguments as for ``encode_symbols``."""
         file = io.BytesIO()
         writer = bitstream.Writer(file, self.decoder.header)
-        writer.add(*self.encode_symbols(images, step), self.tables)
+        symbols, units = self.encode_symbols(images, step)
+        writer.add(symbols, units, self.tables, self.decode_symbols(symbols, units))
         writer.finish()
         return file.getvalue()
 
@@ -59,13 +60,15 @@ class PCA(NamedTuple):
         """A file of each image; arguments as for ``encode_symbols``."""
         symbols, units = self.encode_symbols(images, step)
         identity = self.decoder.header.identity
-        return [bitstream.single.encode(one, units, self.tables, identity) for one in symbols]
+        levels = self.decode_symbols(symbols, units)
+        return [
+            bitstream.single.encode(one, units, self.tables, identity, image)
+            for one, image in zip(symbols, levels, strict=True)
+        ]
 
     def read_singles(self, files: Sequence[bytes]) -> np.ndarray:
         """What single images' files decode to, uint8 ``[N, H, W, C]``."""
-        identity = self.decoder.header.identity
-        decoded = (bitstream.single.decode(file, self.tables, identity) for file in files)
-        return np.concatenate([self.decode_symbols(one[None], units) for one, units in decoded])
+        return np.stack([bitstream.single.decode(file, self.decoder).levels for file in files])
 
 
 def fit(images: np.ndarray, components: int) -> PCA:

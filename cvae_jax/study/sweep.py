@@ -152,7 +152,7 @@ def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np
                     np.concatenate([codec.decompress(file) for file in files]),
                     encode=None, decode=None, kind="ours",
                 )  # fmt: skip
-    content = codec.compress(images, embed_model="float16")
+    content = codec.compress(images, embed_model=True)
     yield _row(
         name, f"quality {DEFAULT_QUALITY}", WITH_MODEL, len(content), images,
         _decoded_by_itself(content), encode=None, decode=None, kind="ours",

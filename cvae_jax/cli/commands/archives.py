@@ -46,12 +46,10 @@ def verify(args: Namespace) -> Report:
 def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
     """How many images a file holds whose every check matches."""
     if not bitstream.is_archive(content):
-        c = models.named(ckpt)
-        bitstream.single.decode(content, c.tables, c.identity)
+        bitstream.single.decode(content, models.named(ckpt).file_decoder)
         return 1
     reader = models.open_archive(content, allowed)
-    c = models.of_archive(reader, ckpt)
-    return bitstream.verify_archive(reader, c.tables, c.identity)
+    return bitstream.verify_archive(reader, models.of_archive(reader, ckpt).file_decoder)
 
 
 def concat(args: Namespace) -> Report:

@@ -13,7 +13,7 @@ from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import counted
 from cvae_jax.codec import Codec
-from cvae_jax.coding import embedded, quantize
+from cvae_jax.coding import quantize
 from cvae_jax.errors import CheckpointError, ModelMismatchError
 from cvae_jax.pixels import sheet
 
@@ -123,8 +123,7 @@ def _of_single(content: bytes, ckpt: str | None) -> Account:
     c, images, missing = None, None, None
     try:
         c = models.named(ckpt)
-        symbols, _ = bitstream.single.decode(content, c.tables, c.identity)
-        images = c.decode_symbols(symbols[None], step)
+        images = bitstream.single.decode(content, c.file_decoder).levels[None]
     except (CheckpointError, ModelMismatchError) as error:
         if ckpt:
             raise
@@ -167,7 +166,7 @@ def _compared(
     """What takes the model: its size, and from how many images on it pays."""
     if c is None or images is None:
         return {"model_bytes": spent.get("model") or None, "break_even": None}
-    model = spent.get("model") or len(embedded.pack(c.model, c.params, c.tables, "float16"))
+    model = spent.get("model") or len(c.file_model.pack())
     # Each further image costs its share of this; the rest is there once.
     grows = sum(spent.get(use, 0) for use in ("streams", "checks", "names", "labels"))
     fixed = model + len(content) - grows - spent.get("model", 0)

@@ -1,0 +1,135 @@
+"""Arrays of integers as few bytes: a histogram, and one ANS stream of all of them.
+
+Weights, biases and coding tables travel like this.  The histogram is rough (each count has
+three bits of mantissa), which costs about a thousandth of the stream; ``docs/FORMAT.md`` has the
+arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import constriction
+import numpy as np
+
+from cvae_jax.coding.frequencies import TOTAL, categorical
+from cvae_jax.errors import FormatError
+
+_HEADER = struct.Struct("<iHBI")  # lowest value, entries of the histogram, plain bits, words
+MAX_ENTRIES = 1 << 15
+MAX_PLAIN = 16
+ALWAYS, PER_BYTE = 1 << 19, 64  # how many integers data may hold
+
+
+def pack(values: np.ndarray) -> bytes:
+    """The bytes of an integer array, less its shape.
+
+    Raises:
+      ValueError: values that lie too far apart.
+    """
+    flat = np.ascontiguousarray(values, np.int64).ravel()
+    low = int(flat.min()) if flat.size else 0
+    # Where values spread widely, their lowest bits are as good as random: they stand plainly.
+    candidates = (_packed(flat - low, low, plain) for plain in range(MAX_PLAIN + 1))
+    best = min((packed for packed in candidates if packed), key=len, default=b"")
+    if not best:
+        raise ValueError(f"integers from {low} to {int(flat.max())} lie too far apart to pack")
+    return best
+
+
+def _packed(flat: np.ndarray, low: int, plain: int) -> bytes:
+    """``pack`` with so many plain bits; empty where the histogram would be too long."""
+    high = flat >> plain
+    entries = int(high.max(initial=0)) + 1
+    if entries > MAX_ENTRIES:
+        return b""
+    codes = _rough(np.bincount(high, minlength=entries))
+    coder = constriction.stream.stack.AnsCoder()
+    if plain:
+        coder.encode_reverse((flat & (1 << plain) - 1).astype(np.int32), _uniform(plain))
+    if entries > 1:
+        coder.encode_reverse(high.astype(np.int32), categorical(_frequencies(codes)))
+    words = coder.get_compressed().astype("<u4")
+    return _HEADER.pack(low, entries, plain, len(words)) + codes.tobytes() + words.tobytes()
+
+
+def unpack(data: bytes, at: int, count: int) -> tuple[np.ndarray, int]:
+    """``count`` integers that begin at byte ``at``: int64 ``[count]``, and where they end.
+
+    Raises:
+      FormatError: no integers were packed into these bytes.
+    """
+    try:
+        low, entries, plain, words = _HEADER.unpack_from(data, at)
+    except struct.error as error:
+        raise FormatError("packed integers: shorter than their header") from error
+    start = at + _HEADER.size
+    end = start + entries + 4 * words
+    if end > len(data) or not 1 <= entries <= MAX_ENTRIES or plain > MAX_PLAIN:
+        raise FormatError("packed integers: sizes that contradict each other")
+    codes = np.frombuffer(data, np.uint8, entries, start)
+    stream = np.frombuffer(data, "<u4", words, start + entries).astype(np.uint32)
+    try:
+        coder = constriction.stream.stack.AnsCoder(stream)
+    except ValueError as error:
+        raise FormatError("packed integers: a stream that ends in zeros") from error
+    values = np.zeros(count, np.int64)
+    if entries > 1:
+        values += coder.decode(categorical(_frequencies(codes)), count)
+    if plain:
+        values = (values << plain) + coder.decode(_uniform(plain), count)
+    if not coder.is_empty():
+        raise FormatError("packed integers: a stream with something left over")
+    return values + low, end
+
+
+class Packed:
+    """The arrays that ``pack`` made, one after the other, from byte ``at`` of ``data``.
+
+    Integers that are all the same take no bytes: how many there may be in all is bounded by the
+    size of the data, so that a few bytes cannot ask for any amount of memory.
+    """
+
+    def __init__(self, data: bytes, at: int):
+        self._data, self._at = data, at
+        self._left = ALWAYS + PER_BYTE * len(data)
+
+    def take(self, *shape: int) -> np.ndarray:
+        """The next array, int64; raises FormatError if it is none, or too large."""
+        count = math.prod(shape)
+        self._left -= count
+        if self._left < 0:
+            raise FormatError(f"packed integers: {count} of them in {len(self._data)} bytes")
+        values, self._at = unpack(self._data, self._at, count)
+        return values.reshape(shape)
+
+    def end(self) -> None:
+        """Raises FormatError unless that was all."""
+        if self._at != len(self._data):
+            raise FormatError("packed integers: followed by something else")
+
+
+def _uniform(bits: int) -> object:
+    return categorical(np.full(1 << bits, TOTAL >> bits))
+
+
+def _rough(counts: np.ndarray) -> np.ndarray:
+    """Counts as one byte each: that of the smallest weight which is not below the count."""
+    codes = np.arange(256)
+    return np.searchsorted(_weight(codes), np.maximum(counts, 1), side="left").astype(np.uint8)
+
+
+def _weight(codes: np.ndarray) -> np.ndarray:
+    """What a byte of the histogram stands for: at least 1, rising with the byte."""
+    mantissa, exponent = codes.astype(np.int64) & 7, codes.astype(np.int64) >> 3
+    return np.where(exponent == 0, mantissa + 1, (mantissa + 9) << np.maximum(exponent - 1, 0))
+
+
+def _frequencies(codes: np.ndarray) -> np.ndarray:
+    """Frequencies of at least 1 in proportion to the histogram, sum TOTAL."""
+    sums = np.concatenate([[0], np.cumsum(_weight(codes))])
+    total, room = int(sums[-1]), TOTAL - len(codes)
+    # In Python's integers, which cannot overflow.
+    scaled = [int(each) * room // total + i for i, each in enumerate(sums)]
+    return np.diff(np.array(scaled, np.int64))
