@@ -8,6 +8,7 @@ Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import signal
 import sys
@@ -19,6 +20,8 @@ from cvae_jax import __version__, errors
 from cvae_jax.cli import evaluate, release, train
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
+
+READING = ("decompress", "info", "verify", "concat")  # commands that take no JAX
 
 
 def parser() -> argparse.ArgumentParser:
@@ -160,16 +163,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _call(args: argparse.Namespace, to: TextIO) -> int:
-    # Slow to import: after the arguments.
-    from cvae_jax import backend
-    from cvae_jax.cli import commands
-
     signal.signal(signal.SIGTERM, _stop)
-    backend.use_compilation_cache()
+    if args.command not in READING:
+        with errors.needs("codec", f"cvae {args.command}"):
+            from cvae_jax import backend
+        backend.use_compilation_cache()
     if "program" in args:
         return args.program(args)
     started = time.monotonic()
-    report = getattr(commands, args.command)(args)
+    # Imported after the arguments, and no other command's: reading takes no JAX.
+    command = importlib.import_module(f"cvae_jax.cli.{args.command}")
+    report = getattr(command, args.command)(args)
     if args.verbose:
         seconds = round(time.monotonic() - started, 2)
         report.values["seconds"] = seconds

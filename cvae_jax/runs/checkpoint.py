@@ -32,15 +32,13 @@ from cvae_jax.errors import CheckpointError, explained, needs
 from cvae_jax.files import sync
 from cvae_jax.modules import named_leaves
 from cvae_jax.runs import manifest
-from cvae_jax.runs.manifest import Checkpoint
+from cvae_jax.runs.manifest import CONFIG, Checkpoint, StrPath, absolute
 
-CONFIG = "config.json"
 TENSORS = ".safetensors"  # what follows an item's name where it is one file
 _DTYPES = {"F32": "float32"}  # by safetensors' names; a release holds no other
 TEMPORARY = ".tmp-"  # what the names of unfinished and discarded checkpoints start with
 
 PyTree = Any
-StrPath = str | os.PathLike[str]
 
 
 def save(path: StrPath, items: Mapping[str, PyTree], config: Mapping[str, Any]) -> Path:
@@ -284,10 +282,6 @@ def _described(tree: PyTree) -> dict[str, str]:
 
 def _opened(path: StrPath) -> Checkpoint:
     return path if isinstance(path, Checkpoint) else Checkpoint(absolute(path))
-
-
-def absolute(path: StrPath) -> Path:
-    return Path(os.path.abspath(path))  # Orbax refuses relative paths
 
 
 @contextlib.contextmanager

@@ -1,0 +1,60 @@
+"""``cvae concat``: archives of one model joined, their chunks as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from cvae_jax import bitstream
+from cvae_jax.bitstream import UNLIMITED, Budget
+from cvae_jax.cli import outputs
+from cvae_jax.cli.folders import file_names
+from cvae_jax.cli.reports import Report
+from cvae_jax.errors import CvaeError, DataError, FormatError
+
+
+def concat(args: Namespace) -> Report:
+    output = outputs.for_compressed(args.inputs, args.output)
+    # All is read before anything is written, so that the output may be one of the inputs.
+    outputs.check([output], [], force=args.force)
+    joined = io.BytesIO()
+    with contextlib.ExitStack() as stack:
+        readers = []
+        for name in args.inputs:
+            opened = stack.enter_context(Path(name).open("rb"))
+            with _naming(name):
+                readers.append(bitstream.Reader(opened, Budget(args.max_cost)))
+        writer = bitstream.Writer(joined, readers[0].header, readers[0].model())
+        for name, reader in zip(args.inputs, readers, strict=True):
+            with _naming(name):
+                writer.copy(reader)
+        writer.finish()
+        count = sum(map(len, readers))
+    content = joined.getvalue()
+    _check_joined(bitstream.Reader(io.BytesIO(content), UNLIMITED))
+    outputs.write(output, content, force=args.force)
+    values = {"output": str(output), "images": count, "bytes": len(content)}
+    return Report(values, [f"{output}: {count} images, {len(content)} bytes"])
+
+
+@contextlib.contextmanager
+def _naming(file: str) -> Any:
+    try:
+        yield
+    except CvaeError as error:
+        raise type(error)(f"{file}: {error}") from error
+
+
+def _check_joined(reader: bitstream.Reader) -> None:
+    """Reads an archive back; what could not be unpacked is refused."""
+    reader.model()
+    if reader.names:
+        try:
+            file_names(reader.names)
+        except FormatError as error:
+            raise DataError(
+                f"joined, {error}; rename it, or leave names out with cvae compress --no-names"
+            ) from error
