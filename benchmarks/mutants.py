@@ -21,8 +21,9 @@ from cvae_jax.bitstream import Chunk, Header, Identity, Writer, records, single
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
 from cvae_jax.coding import embedded, entropy
 from cvae_jax.coding.architecture import decoder_shapes
+from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.coding.mixture import fit_tables
-from cvae_jax.coding.tables import TOTAL, Tables
+from cvae_jax.coding.tables import Tables
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CvaeError
 

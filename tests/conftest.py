@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae_jax.coding.tables import REACH, TOTAL, Tables
+from cvae_jax.coding.frequencies import TOTAL
+from cvae_jax.coding.tables import REACH, Tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist"

@@ -11,7 +11,8 @@ import constriction
 import numpy as np
 
 from cvae_jax.coding import escapes
-from cvae_jax.coding.tables import PRECISION, TOTAL, Book, categorical
+from cvae_jax.coding.frequencies import PRECISION, TOTAL, categorical
+from cvae_jax.coding.tables import Book
 from cvae_jax.errors import FormatError
 
 _BYTE_FREQUENCY = TOTAL // 256

@@ -6,13 +6,18 @@ import dataclasses
 
 import numpy as np
 
+from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.coding.quantize import UNITS_PER_SIGMA, quantize
-from cvae_jax.coding.tables import REACH, SUBUNIT, TOTAL, Tables
+from cvae_jax.coding.tables import REACH, SUBUNIT, Tables
 
 MAX_COMPONENTS = 256
 IMAGES_PER_COMPONENT = 100
 _POINTS_PER_SIGMA = 16  # of the curve
 _SMALLEST_SPREAD = 0.1  # sigma; the finest step is a third of one
+# What tables are rounded to, so that they travel in few bytes.
+_MEAN_STEP = 64  # units
+_WIDTHS_PER_OCTAVE = 8
+_CURVE_BITS = 20
 _PRIOR_IMAGES = 3  # how many images' worth a component trusts the overall spread
 
 
@@ -29,6 +34,8 @@ def fit_tables(z_mean: np.ndarray, sigma: np.ndarray) -> Tables:
     components = max(1, min(MAX_COMPONENTS, len(x) // IMAGES_PER_COMPONENT))
     weights, means, spreads = _fit(x, components)
 
+    means = np.rint(means * (UNITS_PER_SIGMA / _MEAN_STEP)) * (_MEAN_STEP / UNITS_PER_SIGMA)
+    spreads = 2 ** (np.rint(np.log2(spreads) * _WIDTHS_PER_OCTAVE) / _WIDTHS_PER_OCTAVE)
     widths = np.rint(spreads * (UNITS_PER_SIGMA * SUBUNIT / _POINTS_PER_SIGMA))
     tables = Tables(
         unit=unit,
@@ -98,4 +105,4 @@ def _curve(counts: np.ndarray) -> np.ndarray:
     density = counts / max(counts.sum(), 1) + 0.01 * normal / normal.sum() + 1e-9
     density = density + density[::-1]  # latents have no preferred sign
     cumulative = np.concatenate([[0], np.cumsum(density / density.sum())])
-    return (np.rint(cumulative * (1 << 29)) + np.arange(2 * REACH + 1)).astype(np.uint32)
+    return (np.rint(cumulative * (1 << _CURVE_BITS)) + np.arange(2 * REACH + 1)).astype(np.uint32)

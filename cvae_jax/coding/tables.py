@@ -15,14 +15,12 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-import constriction
 import numpy as np
 
-from cvae_jax.coding import escapes
+from cvae_jax.coding import escapes, packing
+from cvae_jax.coding.frequencies import PRECISION, TOTAL, categorical
 from cvae_jax.errors import FormatError
 
-PRECISION = 24
-TOTAL = 1 << PRECISION  # every table's frequencies add up to this
 SUBUNIT = 256  # widths are in this fraction of a unit
 REACH = 128  # points of the curve on each side of its centre
 MAX_ROW = 1 << 20  # symbols; any valid tables stay below at every step from 17 units on
@@ -32,10 +30,10 @@ _ROOM = 64  # entries that a model takes beside its own
 _PIECE = 1 << 17  # entries that are made at once: their temporaries are 64-bit
 _LOOKUPS = 256  # entries are made in the time of one bisection, about
 _CALL = 160  # symbols are looked up in the time of one call of the coder, about
-_HEADER = struct.Struct("<4sHHId")
+_HEADER = struct.Struct("<4sHHIdBH")
 _MAGIC = b"CVTB"
-_VERSION = 1
-_DTYPES = ("<f4", "<u4", "<i4", "<u4", "<u4")
+_VERSION = 2
+_MOST = 1 << 24  # of a mean or a width
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +64,22 @@ class Tables:
         return hashlib.sha256(self.to_bytes()).digest()
 
     def to_bytes(self) -> bytes:
-        header = _HEADER.pack(_MAGIC, _VERSION, self.components, self.latent_dim, self.slope)
-        arrays = (self.unit, self.weights, self.means, self.widths, self.curve)
-        stored = zip(arrays, _DTYPES, strict=True)
-        return header + b"".join(np.ascontiguousarray(a, dtype).tobytes() for a, dtype in stored)
+        """As a checkpoint and an archive hold it."""
+        return self.packed
+
+    @functools.cached_property
+    def packed(self) -> bytes:
+        """``to_bytes``: few if means are multiples of a power of two, and widths of few values."""
+        shift = _trailing_zeros(self.means)
+        palette, index = np.unique(self.widths, return_inverse=True)
+        header = _HEADER.pack(
+            *(_MAGIC, _VERSION, self.components, self.latent_dim, self.slope),
+            *(shift, len(palette)),
+        )
+        curve = np.diff(self.curve.astype(np.int64))
+        numbers = (self.weights, self.means >> shift, palette, index, curve)
+        unit = self.unit.astype("<f4").tobytes()
+        return header + unit + b"".join(packing.pack(array) for array in numbers)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Tables:
@@ -79,23 +89,44 @@ class Tables:
           FormatError: these are no tables, or ones that could not code.
         """
         try:
-            magic, version, k, d, slope = _HEADER.unpack_from(data)
+            magic, version, k, d, slope, shift, colours = _HEADER.unpack_from(data)
         except struct.error as error:
             raise FormatError("coding tables: shorter than their header") from error
         if magic != _MAGIC or version != _VERSION:
-            raise FormatError(f"coding tables: start with {magic + bytes([version % 256])!r}")
-        sizes = (4 * d, 4 * k, 4 * k * d, 4 * k * d, 4 * (2 * REACH + 1))
-        if k < 1 or d < 1 or len(data) != _HEADER.size + sum(sizes):
+            raise FormatError(
+                f"coding tables: start with {magic + bytes([version % 256])!r}, and this program "
+                f"reads version {_VERSION}; cvae calibrate -f makes them anew"
+            )
+        start = _HEADER.size + 4 * d
+        if k < 1 or d < 1 or shift > 24 or colours < 1 or len(data) < start:
             raise FormatError(
                 f"coding tables: {len(data)} bytes for {k} components of {d} dimensions"
             )
-        arrays, at = [], _HEADER.size
-        for size, dtype in zip(sizes, _DTYPES, strict=True):
-            arrays.append(np.frombuffer(data, dtype, size // 4, at))
-            at += size
-        unit, weights, means, widths, curve = arrays
-        tables = cls(unit, slope, weights, means.reshape(k, d), widths.reshape(k, d), curve)
+        packed = packing.Packed(data, start)
+        weights, means = packed.take(k), packed.take(k, d)
+        palette, index, curve = packed.take(colours), packed.take(k, d), packed.take(2 * REACH)
+        packed.end()
+        for name, numbers, low, high in (
+            ("a weight", weights, 0, TOTAL),
+            ("a mean", means, -_MOST >> shift, _MOST >> shift),
+            ("a width", palette, 0, _MOST),
+            ("a width's number", index, 0, colours - 1),
+            ("the curve or its total", curve, 0, 1 << 30),
+        ):
+            if numbers.min() < low or numbers.max() > high:
+                raise FormatError(f"coding tables: {name} is out of range")
+        if curve.sum() > 1 << 30:
+            raise FormatError("coding tables: the curve's total is too large")
+        tables = cls(
+            unit=np.frombuffer(data, "<f4", d, _HEADER.size),
+            slope=slope,
+            weights=weights.astype(np.uint32),
+            means=(means << shift).astype(np.int32),
+            widths=palette[index].astype(np.uint32),
+            curve=np.concatenate([[0], np.cumsum(curve)]).astype(np.uint32),
+        )
         tables.validate()
+        vars(tables)["packed"] = data  # as they came, whoever packed them
         return tables
 
     def validate(self) -> None:
@@ -107,8 +138,8 @@ class Tables:
             ("the slope is not positive and finite", not 0 < self.slope < np.inf),
             ("a component's weight is zero", (self.weights < 1).any()),
             (f"weights do not add up to {TOTAL}", int(self.weights.sum(dtype=np.int64)) != TOTAL),
-            ("a mean is out of range", (np.abs(self.means.astype(np.int64)) > 1 << 24).any()),
-            ("a width is out of range", (self.widths < 1).any() or (self.widths > 1 << 24).any()),
+            ("a mean is out of range", (np.abs(self.means.astype(np.int64)) > _MOST).any()),
+            ("a width is out of range", (self.widths < 1).any() or (self.widths > _MOST).any()),
             ("the curve is not increasing from 0", curve[0] != 0 or (np.diff(curve) < 1).any()),
             ("the curve's total is too large", curve[-1] > 1 << 30),
         ):
@@ -273,12 +304,7 @@ def _book(tables: Tables, step: int) -> Book:
     return Book(tables, step)
 
 
-def categorical(frequencies: np.ndarray) -> object:
-    """A constriction model of exactly these frequencies (at least 1 each, sum TOTAL).
-
-    Its rule is floor(sum of the weights so far * scale) + one for each symbol, where scale
-    brings the weights to TOTAL less the number of symbols.  With the frequencies less one as
-    weights the scale is 1 and every number a small integer, which float64 holds exactly.
-    """
-    weights = frequencies.astype(np.float64) - 1
-    return constriction.stream.model.Categorical(weights, perfect=False)
+def _trailing_zeros(numbers: np.ndarray) -> int:
+    """The power of two that all numbers are multiples of, at most 24."""
+    bits = int(np.bitwise_or.reduce(numbers.ravel())) | 1 << 24
+    return (bits & -bits).bit_length() - 1

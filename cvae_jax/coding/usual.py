@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvae_jax.coding.quantize import dequantize, quantize, step
+from cvae_jax.coding.quantize import quantize, step
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError, VersionError
 from cvae_jax.metrics import mse_of_each
@@ -89,19 +89,19 @@ class UsualErrors:
 
 
 def measure(
-    levels: Callable[[np.ndarray], np.ndarray],
+    levels: Callable[[np.ndarray, int], np.ndarray],
     images: np.ndarray,
     z_mean: np.ndarray,
     tables: Tables,
 ) -> UsualErrors:
     """The usual errors of a model on images of its kind, uint8 ``[N, H, W, C]``, N at least 1.
 
-    levels: latents ``[N, D]`` to uint8 images; z_mean: of the images, ``[N, D]``.
+    levels: symbols ``[N, D]`` and the step to uint8 images; z_mean: of the images, ``[N, D]``.
     """
     steps = tuple(map(step, QUALITIES))
     mse = []
     for at in steps:
-        decoded = levels(dequantize(quantize(z_mean, tables, at), tables, at))
+        decoded = levels(quantize(z_mean, tables, at), at)
         quantiles = np.percentile(mse_of_each(decoded, images), PERCENT)
         mse.append(tuple(float(f"{error:.6g}") for error in quantiles))
     return UsualErrors(len(images), steps, tuple(mse))

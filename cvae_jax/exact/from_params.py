@@ -23,6 +23,7 @@ from cvae_jax.exact.integers import (
     Layer,
     low_padding,
 )
+from cvae_jax.exact.model import units_check
 from cvae_jax.modules import Params
 
 INPUT_SHIFT = 3  # a latent is known to 8 units, 1/32 of its mean posterior standard deviation
@@ -50,14 +51,14 @@ def quantize_decoder(
       ConfigError: a model with sums that could not be exact.
     """
     architecture = Architecture(model.image_shape, model.latent_dim, model.filters)
-    unit = unit.astype(np.float64)
-    inputs = np.flatnonzero((latents * unit).var(0) > UNUSED)
+    scale = unit.astype(np.float64)
+    inputs = np.flatnonzero((latents * scale).var(0) > UNUSED)
     limits = np.ceil(np.abs(latents[:, inputs]).max(0, initial=0) * HEADROOM / 2**INPUT_SHIFT)
     limits = np.clip(limits, 1, 0xFFFF)
     # Both decoders side by side: real activations, and integers of which one is worth `value`.
-    real = latents[:, inputs] * unit[inputs]
+    real = latents[:, inputs] * scale[inputs]
     whole = np.clip((latents[:, inputs] + (1 << INPUT_SHIFT >> 1)) >> INPUT_SHIFT, -limits, limits)
-    value = unit[inputs] * 2.0**INPUT_SHIFT
+    value = scale[inputs] * 2.0**INPUT_SHIFT
     kernels = _kernels(params["decoder"], inputs)
     sizes, channels = architecture.sizes, architecture.channels
     layers: list[Layer] = []
@@ -103,8 +104,10 @@ def quantize_decoder(
         INPUT_SHIFT,
         tuple(layers),
         thresholds(),
+        units_check(unit),
     )
     try:
+        architecture.check()
         decoder.validate()
     except FormatError as error:
         raise ConfigError(f"{error}; use fewer filters or latents") from error

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cvae_jax.coding import packing
 from cvae_jax.errors import FormatError
-from cvae_jax.exact import packing
 
 EXACT = 1 << 24  # float32 holds every integer up to here
 KERNEL = 3
@@ -30,7 +30,7 @@ MAX_STAGES = 8
 MAX_SHIFT = 23  # of a sum
 MAX_SPAN = 1 << 16  # from the lowest threshold to the highest
 
-_HEADER = struct.Struct("<4sBHHHIIBB")
+_HEADER = struct.Struct("<4sBHHHIIBBI")
 _MAGIC = b"CVID"
 _VERSION = 1
 
@@ -72,6 +72,18 @@ class Architecture(NamedTuple):
             inputs = outputs
         return total
 
+    def memory(self) -> int:
+        """Bytes per image, at most, between two layers: what goes into one, what every tap makes
+        of it, and what comes out."""
+        most, inputs, sizes = 0, self.latent_dim, self.sizes
+        for k, outputs in enumerate(self.channels):
+            pixels = 1 if k == 0 else math.prod(sizes[k - 1])
+            taps = math.prod(sizes[0]) if k == 0 else KERNEL**2
+            out = math.prod(sizes[k])
+            most = max(most, 4 * (pixels * (inputs + taps * outputs) + out * outputs))
+            inputs = outputs
+        return most
+
 
 class Layer(NamedTuple):
     """Sums of weights times inputs, plus a bias; the sums are then shifted right."""
@@ -104,6 +116,7 @@ class IntegerDecoder:
     input_shift: int  # a latent in units is shifted right by so much
     layers: tuple[Layer, ...]  # dense, transposed convolutions, output
     thresholds: np.ndarray  # int32 [255], rising: the lowest output of each level from 1 on
+    units_check: int  # CRC-32C of the units of the latents (``Tables.unit``), float32 [D]
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -162,10 +175,15 @@ class IntegerDecoder:
 
     def to_bytes(self) -> bytes:
         """As a checkpoint and an archive hold it."""
+        return self.packed
+
+    @functools.cached_property
+    def packed(self) -> bytes:
+        """``to_bytes``."""
         (h, w, c), d, filters = self.architecture
         head = _HEADER.pack(
             *(_MAGIC, _VERSION, h, w, c, d, len(self.inputs)),
-            *(len(filters), self.input_shift),
+            *(len(filters), self.input_shift, self.units_check),
         )
         bits = [layer.bits for layer in self.layers]
         numbers = [
@@ -187,19 +205,16 @@ class IntegerDecoder:
           FormatError: these bytes are no integer decoder, or one that could overflow.
         """
         try:
-            magic, version, h, w, c, d, used, stages, input_shift = _HEADER.unpack_from(data)
+            head = _HEADER.unpack_from(data)
         except struct.error as error:
             raise FormatError("an integer decoder: shorter than its header") from error
+        magic, version, h, w, c, d, used, stages, input_shift, units_check = head
         if magic != _MAGIC or version != _VERSION:
             raise FormatError("not an integer decoder, or one of a newer version")
         if not 1 <= stages <= MAX_STAGES or used > d or input_shift > 16:
             raise FormatError("an integer decoder of impossible dimensions")
-        at = _HEADER.size
-
-        def take(*shape: int) -> np.ndarray:
-            nonlocal at
-            values, at = packing.unpack(data, at, math.prod(shape))
-            return values.reshape(shape)
+        packed = packing.Packed(data, _HEADER.size)
+        take = packed.take
 
         filters = tuple(int(n) for n in take(stages))
         architecture = Architecture((h, w, c), d, filters)
@@ -224,8 +239,7 @@ class IntegerDecoder:
                 raise FormatError("an integer decoder of impossible numbers")
             layer = Layer(weights.astype(np.int32), grains, shift.astype(np.uint8), int(bits[k]))
             layers.append(layer._replace(bias=grains * layer.grain))
-        if at != len(data):
-            raise FormatError("an integer decoder with something left over")
+        packed.end()
         decoder = cls(
             architecture,
             inputs.astype(np.uint32),
@@ -233,8 +247,10 @@ class IntegerDecoder:
             input_shift,
             tuple(layers),
             thresholds.astype(np.int32),
+            units_check,
         )
         decoder.validate()
+        vars(decoder)["packed"] = data  # as it came: packing it anew takes long
         return decoder
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cvae_jax.coding import entropy, quantize
 from cvae_jax.coding import tables as tables_module
-from cvae_jax.coding.tables import MAX_ROW, TOTAL, Tables
+from cvae_jax.coding.frequencies import TOTAL
+from cvae_jax.coding.tables import MAX_ROW, Tables
 from cvae_jax.errors import FormatError
 
 TABLES = synthetic_tables(components=5, latent_dim=3)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvae_jax.coding import mixture, quantize
-from cvae_jax.coding.tables import TOTAL
+from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.errors import ConfigError
 
 

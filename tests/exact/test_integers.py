@@ -1,4 +1,4 @@
-"""The integer decoder: the same levels from NumPy, JAX and plain Python, and proof that it is exact."""
+"""The integer decoder: the same levels from NumPy, JAX and plain Python, and proved exact."""
 
 import dataclasses
 import functools
@@ -111,7 +111,7 @@ def test_a_decoder_that_could_overflow_is_refused(k):
 def test_a_model_too_wide_to_be_exact_is_refused():
     model, params = trained((8, 8, 1), filters=(4000,), latent_dim=2)
     latents = np.random.default_rng(0).integers(-1000, 1000, (4, 2))
-    with pytest.raises(ConfigError, match="beyond 2\\*\\*24: .* use fewer filters"):
+    with pytest.raises(ConfigError, match=r"beyond 2\*\*24: .* use fewer filters"):
         quantize_decoder(params, model, np.full(2, 0.004), latents)
 
 

@@ -7,17 +7,19 @@ arithmetic.
 
 from __future__ import annotations
 
+import math
 import struct
 
 import constriction
 import numpy as np
 
-from cvae_jax.coding.tables import TOTAL, categorical
+from cvae_jax.coding.frequencies import TOTAL, categorical
 from cvae_jax.errors import FormatError
 
 _HEADER = struct.Struct("<iHBI")  # lowest value, entries of the histogram, plain bits, words
 MAX_ENTRIES = 1 << 15
 MAX_PLAIN = 16
+ALWAYS, PER_BYTE = 1 << 19, 64  # how many integers data may hold
 
 
 def pack(values: np.ndarray) -> bytes:
@@ -80,6 +82,32 @@ def unpack(data: bytes, at: int, count: int) -> tuple[np.ndarray, int]:
     if not coder.is_empty():
         raise FormatError("packed integers: a stream with something left over")
     return values + low, end
+
+
+class Packed:
+    """The arrays that ``pack`` made, one after the other, from byte ``at`` of ``data``.
+
+    Integers that are all the same take no bytes: how many there may be in all is bounded by the
+    size of the data, so that a few bytes cannot ask for any amount of memory.
+    """
+
+    def __init__(self, data: bytes, at: int):
+        self._data, self._at = data, at
+        self._left = ALWAYS + PER_BYTE * len(data)
+
+    def take(self, *shape: int) -> np.ndarray:
+        """The next array, int64; raises FormatError if it is none, or too large."""
+        count = math.prod(shape)
+        self._left -= count
+        if self._left < 0:
+            raise FormatError(f"packed integers: {count} of them in {len(self._data)} bytes")
+        values, self._at = unpack(self._data, self._at, count)
+        return values.reshape(shape)
+
+    def end(self) -> None:
+        """Raises FormatError unless that was all."""
+        if self._at != len(self._data):
+            raise FormatError("packed integers: followed by something else")
 
 
 def _uniform(bits: int) -> object:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvae_jax.coding import packing
 from cvae_jax.errors import FormatError
-from cvae_jax.exact import packing
 
 INTEGERS = st.lists(
     st.one_of(st.integers(-20, 20), st.integers(-(2**30), 2**30 - 1)), min_size=1, max_size=60

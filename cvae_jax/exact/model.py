@@ -1,0 +1,97 @@
+"""What files are made and read with, as one value: the coding tables and the integer decoder."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvae_jax.bitstream.records import Header, Identity, crc32c
+from cvae_jax.coding.tables import Tables
+from cvae_jax.errors import FormatError
+from cvae_jax.exact.integers import IntegerDecoder
+
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, eq=False)
+class FileModel:
+    """Tables and a decoder that belong together.
+
+    Raises:
+      FormatError: they do not.
+    """
+
+    tables: Tables
+    decoder: IntegerDecoder
+
+    def __post_init__(self) -> None:
+        if self.tables.latent_dim != self.decoder.architecture.latent_dim:
+            raise FormatError("coding tables and an integer decoder of different models")
+        if units_check(self.tables.unit) != self.decoder.units_check:
+            raise FormatError(
+                "an integer decoder that counts in other units than the coding tables: "
+                "cvae calibrate -f makes both anew"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.decoder.architecture.image_shape
+
+    @functools.cached_property
+    def identity(self) -> Identity:
+        """Digests of the decoder and of the tables, which every file names."""
+        return Identity(self.decoder.digest[:16], self.tables.digest[:16])
+
+    @property
+    def header(self) -> Header:
+        """What every archive of this model starts with."""
+        return Header(self.image_shape, self.tables.latent_dim, self.identity)
+
+    def levels_by(
+        self, make: Callable[[IntegerDecoder], Callable[[np.ndarray], np.ndarray]]
+    ) -> Callable[[np.ndarray, int], np.ndarray]:
+        """``levels(symbols, step)``: int32 ``[N, D]`` -> uint8 ``[N, H, W, C]``.
+
+        make: ``by_numpy.decoder`` or ``by_jax.decoder``; both give the same levels.
+        """
+        levels = make(self.decoder)
+        return lambda symbols, step: levels(self.decoder.inputs_of(symbols, step))
+
+    # Bytes
+
+    def pack(self) -> bytes:
+        """As an archive carries it: each part behind its length."""
+        parts = (self.tables.to_bytes(), self.decoder.to_bytes())
+        return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+    @classmethod
+    def unpack(cls, data: bytes, identity: Identity | None = None) -> FileModel:
+        """The inverse of ``pack``.
+
+        identity: that it must have.
+
+        Raises:
+          FormatError: these bytes are no model, one that could overflow, or another one.
+        """
+        parts, at = [], 0
+        for _ in range(2):
+            if len(data) < at + _LENGTH.size:
+                raise FormatError("the embedded model is truncated")
+            (length,) = _LENGTH.unpack_from(data, at)
+            at += _LENGTH.size + length
+            parts.append(data[at - length : at])
+        if at != len(data):
+            raise FormatError("the embedded model is longer or shorter than its parts")
+        model = cls(Tables.from_bytes(parts[0]), IntegerDecoder.from_bytes(parts[1]))
+        if identity is not None and model.identity != identity:
+            raise FormatError("the embedded model is not the one that the header names")
+        return model
+
+
+def units_check(unit: np.ndarray) -> int:
+    """What a decoder keeps of the units that it counts in: CRC-32C of float32 ``[D]``."""
+    return crc32c(unit.astype("<f4").tobytes())
