@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, data, metrics
+from cvae_jax import bitstream, codec, data, metrics
 from cvae_jax.bitstream import UNLIMITED
-from cvae_jax.cli import inputs, ledger, models, outputs
+from cvae_jax.cli import inputs, ledger, outputs
 from cvae_jax.cli.folders import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
 from cvae_jax.codec import BLOCK, Codec
@@ -46,7 +46,7 @@ def compress(args: Namespace) -> Report:
     read += [Path(args.labels)] if args.labels else []
     outputs.check([output], read, force=args.force)
 
-    c = models.named(args.ckpt)
+    c = codec.load(args.ckpt)
     found = inputs.read(
         sources,
         c.model.image_shape,

@@ -34,9 +34,9 @@ def verify(args: Namespace) -> Report:
 def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
     """How many images a file holds whose every check matches."""
     if not bitstream.is_archive(content):
-        c = models.named(ckpt)
-        bitstream.single.decode(content, c.tables, c.identity)
+        model = models.named(ckpt).files
+        bitstream.single.decode(content, model.tables, model.identity)
         return 1
     reader = models.open_archive(content, allowed)
-    c = models.of_archive(reader, ckpt)
-    return bitstream.verify_archive(reader, c.tables, c.identity)
+    model = models.of_archive(reader, ckpt).files
+    return bitstream.verify_archive(reader, model.tables, model.identity)
