@@ -26,8 +26,7 @@ from cvae_jax.runs.record import Record
 class Autoencoder:
     """A model and its parameters.
 
-    One that came with an archive decodes, and cannot encode: it has no record, and its parameters
-    are those of the decoder alone.
+    One that came with an archive has neither record nor parameters: it reads files only.
     """
 
     model: ModelConfig
@@ -59,19 +58,15 @@ class Autoencoder:
     def _pixels(self) -> Batched:
         return Batched(lambda z: decode(self.params, z, self.model))
 
-    @functools.cached_property
-    def _levels(self) -> Batched:
-        return Batched(lambda z: pixels.to_levels(decode(self.params, z, self.model)))
-
     def made_by(self) -> Record:
         """The record of its making.
 
         Raises:
-          CheckpointError: this codec came with an archive, so it has none and cannot encode.
+          CheckpointError: this codec came with an archive, so it has none and only reads files.
         """
         if self.record is None:
             raise CheckpointError(
-                "this model came with an archive, and only decodes; name the checkpoint instead"
+                "this model came with an archive, and only reads files; name the checkpoint instead"
             )
         return self.record
 
@@ -100,7 +95,9 @@ class Autoencoder:
 
         Raises:
           DataError: another shape or dtype, or a value that is not finite.
+          CheckpointError: this codec came with an archive, and has no float decoder.
         """
+        self.made_by()
         return self._pixels(pixels.as_latents(z, self.latent_dim))
 
     def sample(self, key: Array | int, n: int) -> np.ndarray:

@@ -26,21 +26,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+
+from cvae_jax import errors
+
+with errors.needs("codec", "cvae_jax.codec (cvae_jax.reader reads files without it)"):
+    import jax
 
 from cvae_jax import backend, bitstream, pixels
 from cvae_jax.autoencoder import Autoencoder
 from cvae_jax.bitstream import Archive, FileDecoder, Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.bitstream.container import Labels
-from cvae_jax.coding import embedded, quantize, search, target
-from cvae_jax.coding.architecture import decoder_cost
+from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.coding.tables import Tables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CheckpointError, ConfigError, DataError, FormatError
+from cvae_jax.exact import by_jax
+from cvae_jax.exact.model import FileModel, Levels
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
 from cvae_jax.runs import checkpoint, tables
@@ -59,15 +64,14 @@ class Codec(Autoencoder):
     Copies and pickles are the same codec, compiled anew.
     """
 
-    stored_tables: Tables | None = None  # None: encode and decode work, files do not
-    stored_identity: Identity | None = None  # of the archive that it came with
+    files: FileModel | None = None  # None: encode and decode work, files do not
     usual_errors: UsualErrors | None = None  # of calibration; None: nobody measured them
 
     def __repr__(self) -> str:
         h, w, channels = self.model.image_shape
         origin = f"trained on {self.record.dataset.name}" if self.record else "from an archive"
-        can = "encodes and decodes" if self.record else "only decodes"
-        coding = "with" if self.stored_tables else "without"
+        can = "encodes and decodes" if self.record else "only reads files"
+        coding = "with" if self.files else "without"
         return (
             f"<Codec {origin}: {h}x{w}x{channels} images, {self.latent_dim} latents, {can}, "
             f"{coding} coding tables>"
@@ -79,7 +83,9 @@ class Codec(Autoencoder):
 
     @functools.cached_property
     def _refiner(self) -> search.Refiner:
-        return search.Refiner(lambda z: decode(self.params, z, self.model), self.tables)
+        return search.Refiner(
+            lambda z: decode(self.params, z, self.model), self.tables, self.decode_symbols
+        )
 
     def compress(
         self,
@@ -89,7 +95,7 @@ class Codec(Autoencoder):
         *,
         names: Sequence[str] | None = None,
         labels: Labels | None = None,
-        embed_model: str | None = None,
+        embed_model: bool = False,
         progress: OnProgress = unwatched,
     ) -> bytes:
         """A file: of one image (``[H, W]`` or ``[H, W, C]``), or an archive (``[N, ...]``).
@@ -97,7 +103,7 @@ class Codec(Autoencoder):
         quality: 0 to 100, bytes and fidelity rise with it; ``find_quality`` chooses one.
         effort: 0 to 9, rounds of looking for better symbols (``search``), paid for here alone.
         names, labels: of an archive's images, text and integers from 0 to 2**32 - 1.
-        embed_model: "float16" or "float32": the archive carries its decoder; ``load`` takes it.
+        embed_model: the archive carries its decoder; ``load`` takes it.
         progress: told, now and then, how many more images are done.
 
         Raises:
@@ -120,20 +126,24 @@ class Codec(Autoencoder):
         *,
         names: Sequence[str] | None = None,
         labels: Labels | None = None,
-        embed_model: str | None = None,
+        embed_model: bool = False,
+        levels: np.ndarray | None = None,
     ) -> bytes:
         """The file of one image, int32 ``[D]`` symbols, or an archive, ``[N, D]``; as ``compress``.
 
-        step: of the quantiser that made the symbols (``encode_symbols``).
+        step: of the quantiser that made the symbols (``encode_symbols``); levels: what they
+        decode to (``decode_symbols``), where that is known already.
         """
-        if symbols.ndim == 1:
-            return bitstream.single.encode(symbols, step, self.tables, self.identity)
-        model = None
-        if embed_model:
-            model = embedded.pack(self.model, self.params, self.tables, embed_model)
+        alone = symbols.ndim == 1
+        if levels is None:
+            levels = self.decode_symbols(symbols[None] if alone else symbols, step)
+        if alone:
+            return bitstream.single.encode(symbols, step, self.tables, self.identity, levels[0])
         file = io.BytesIO()
-        writer = bitstream.Writer(file, self.header, model)
-        writer.add(symbols, step, self.tables, names, labels)
+        writer = bitstream.Writer(
+            file, self.header, self.file_model.pack() if embed_model else None
+        )
+        writer.add(symbols, step, self.tables, levels, names, labels)
         writer.finish()
         return file.getvalue()
 
@@ -171,7 +181,7 @@ class Codec(Autoencoder):
         effort: int = 0,
         names: Sequence[str] | None = None,
         labels: Labels | None = None,
-        embed_model: str | None = None,
+        embed_model: bool = False,
         progress: OnProgress = unwatched,
     ) -> int:
         """The quality that meets a target, by bisection.
@@ -199,17 +209,18 @@ class Codec(Autoencoder):
             progress(len(symbols))
             return symbols, step
 
+        levels = pixels.to_levels(arranged)
         if target_bytes is not None:
             extras = {"names": names, "labels": labels, "embed_model": embed_model}
 
             def bytes_per_image(quality: int, **extras: Any) -> float:
                 symbols, step = probe(quality)
-                packed = self.pack(symbols[0] if alone else symbols, step, **extras)
+                # A check takes the same bytes whatever it is of.
+                packed = self.pack(symbols[0] if alone else symbols, step, levels=levels, **extras)
                 return len(packed) / len(arranged)
 
             return target.quality_for_bytes(bytes_per_image, target_bytes, extras)
         assert target_psnr is not None  # one of the two is given
-        levels = pixels.to_levels(arranged)
         return target.quality_for_psnr(
             lambda quality: mse_of_levels(self.decode_symbols(*probe(quality)), levels),
             target_psnr,
@@ -225,8 +236,7 @@ class Codec(Autoencoder):
         """
         if bitstream.is_archive(data):
             return Archive(io.BytesIO(data), self.file_decoder).read(progress=progress)
-        symbols, step = bitstream.single.decode(data, self.tables, self.identity)
-        return self.decode_symbols(symbols[None], step)
+        return bitstream.single.decode(data, self.file_decoder).levels[None]
 
     def open(self, path: str | Path) -> Archive:
         """An archive for random access: ``archive[i]``, ``archive[i:j]``, ``len(archive)``.
@@ -243,8 +253,15 @@ class Codec(Autoencoder):
             raise
 
     def decode_symbols(self, symbols: np.ndarray, step: int) -> np.ndarray:
-        """The images of symbols: int32 ``[N, D]`` -> uint8 ``[N, H, W, C]``."""
-        return self._levels(quantize.dequantize(symbols, self.tables, step))
+        """The images of a file's symbols: int32 ``[N, D]`` -> uint8 ``[N, H, W, C]``.
+
+        By the integer decoder, so that they are the same everywhere.
+        """
+        return self._file_levels(symbols, step)
+
+    @functools.cached_property
+    def _file_levels(self) -> Levels:
+        return self.file_model.levels_by(by_jax.decoder)
 
     def unusual(self, mse: np.ndarray, step: int) -> np.ndarray:
         """Which images are far from what this model was trained on, worst first.
@@ -257,36 +274,42 @@ class Codec(Autoencoder):
         return self.usual_errors.far(np.asarray(mse), step)
 
     @property
-    def tables(self) -> Tables:
-        """What files are coded with.
+    def file_model(self) -> FileModel:
+        """What files are made and read with: coding tables and integer decoder.
 
         Raises:
           CheckpointError: the checkpoint has none.
         """
-        if self.stored_tables is None:
+        if self.files is None:
             raise CheckpointError(
-                "the checkpoint has no coding tables, so it cannot make or read files: "
-                "add them with cvae calibrate CHECKPOINT"
+                "the checkpoint has no coding tables, or no integer decoder, so it cannot make or "
+                "read files: add them with cvae calibrate CHECKPOINT"
             )
-        return self.stored_tables
+        return self.files
 
-    @functools.cached_property
+    @property
+    def tables(self) -> Tables:
+        """What symbols are coded with; raises as ``file_model``."""
+        return self.file_model.tables
+
+    @property
     def identity(self) -> Identity:
-        """Digests of the decoder and of the tables, which every file names."""
-        if self.stored_identity:
-            return self.stored_identity
-        return Identity(embedded.digest(self.params)[:16], self.tables.digest[:16])
+        """Digests of the integer decoder and of the tables, which every file names."""
+        return self.file_model.identity
 
     @property
     def header(self) -> bitstream.Header:
         """What every archive of this codec starts with."""
-        return bitstream.Header(self.image_shape, self.latent_dim, self.identity)
+        return self.file_model.header
 
     @property
     def file_decoder(self) -> FileDecoder:
-        """What reading an archive takes of this codec."""
-        cost = decoder_cost(self.model) if self.stored_identity else None  # it came with a file
-        return FileDecoder(self.header, self.tables, self.decode_symbols, cost)
+        """What reading an archive takes of this codec; one that came with a file is not trusted."""
+        return self.file_model.file_decoder(self.decode_symbols, trusted=self.record is not None)
+
+    def model_file(self) -> bytes:
+        """An archive of no images that carries its model: all that reading files takes."""
+        return self.compress(np.zeros((0, *self.image_shape), np.uint8), embed_model=True)
 
 
 def load(path: str | Path | None = None) -> Codec:
@@ -294,7 +317,7 @@ def load(path: str | Path | None = None) -> Codec:
 
     Where nothing has that path, it is the name of a checkpoint that comes with the package
     (``mnist``, the default, or ``mnist-hq``).  An archive that carries its model is a checkpoint
-    too; its codec decodes, and cannot encode.
+    too; its codec reads files, and neither encodes nor decodes latents.
 
     Raises:
       CheckpointError: nothing usable is there; the message says what was looked for.
@@ -308,20 +331,23 @@ def load(path: str | Path | None = None) -> Codec:
     record = Record.from_dict(checkpoint.read_config(found))
     model = record.config.model
     params = checkpoint.restore(found, {"params": abstract_params(model)})["params"]
-    stored, usual_errors = tables.read(found), tables.read_errors(found)
-    return _ready(model, params, record, stored, usual_errors=usual_errors)
+    files, usual_errors = tables.read(found), tables.read_errors(found)
+    return _ready(model, params, record, files, usual_errors)
 
 
 def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
-    """The codec that an archive of this identity carries; it decodes, and cannot encode.
+    """The codec that an archive of this identity carries; it reads files, and does nothing else.
 
     Raises:
       FormatError: it carries none, or a damaged one.
     """
     if blob is None:
         raise FormatError("this archive carries no model; name the checkpoint that made it")
-    model, params, coding_tables = embedded.unpack(blob, identity)
-    return _ready(model, params, stored_tables=coding_tables, stored_identity=identity)
+    files = FileModel.unpack(blob, identity)
+    architecture = files.decoder.architecture
+    # Of the encoder, which there is none of, the default stands.
+    model = ModelConfig(*files.image_shape, architecture.latent_dim, architecture.filters)
+    return _ready(model, {}, files=files)
 
 
 def _ready(model: ModelConfig, params: Params, *fields: Any, **named: Any) -> Codec:

@@ -15,6 +15,7 @@ set ``OMP_NUM_THREADS=1`` before Python starts, as the command does for itself.
 from __future__ import annotations
 
 import builtins
+import functools
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ import numpy as np
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, FileDecoder
-from cvae_jax.coding.architecture import Cost
 from cvae_jax.errors import CheckpointError, FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
@@ -41,17 +41,17 @@ class Model:
 
     files: FileModel
     foreign: bool = False  # it came with a file: what it costs is counted
+    compiled: Callable[[IntegerDecoder], quickest.Levels] = quickest.compiled
 
-    def decoder(
-        self,
-        images: int = 0,
-        compiled: Callable[[IntegerDecoder], quickest.Levels] = quickest.compiled,
-    ) -> FileDecoder:
-        """What an archive is opened with; images, compiled: as for ``quickest.Quickest``."""
-        shape = self.files.decoder.architecture
-        cost = Cost(shape.multiply_adds(), shape.memory()) if self.foreign else None
-        levels = self.files.levels_by(lambda d: quickest.Quickest(d, images, compiled))
-        return FileDecoder(self.files.header, self.files.tables, levels, cost)
+    def decoder(self, images: int = 0) -> FileDecoder:
+        """What files are decoded with; images: how many there will be, where that is known."""
+        self._quickest.expect(images)
+        levels = self.files.levels_by(lambda _: self._quickest)
+        return self.files.file_decoder(levels, trusted=not self.foreign)
+
+    @functools.cached_property
+    def _quickest(self) -> quickest.Quickest:
+        return quickest.Quickest(self.files.decoder, self.compiled)
 
 
 def load(name: str | Path | None = None) -> Model:
@@ -128,8 +128,7 @@ def decompress(data: bytes, model: Model | str | Path | None = None) -> np.ndarr
         archive = bitstream.Reader(file)
         return _archive(archive, file, model, images=len(archive)).read()
     known = model if isinstance(model, Model) else load(model)
-    symbols, step = bitstream.single.decode(data, known.files.tables, known.files.identity)
-    return known.decoder().decode_symbols(symbols[None], step)
+    return bitstream.single.decode(data, known.decoder(1)).levels[None]
 
 
 def _archive(

@@ -1,14 +1,16 @@
 """The file format: archives of many images, and single images, as ``docs/FORMAT.md`` specifies.
 
-Knows no model: it moves symbols, names, labels and digests.
+Knows no model, only what it is to do (``FileDecoder``): it moves symbols, names, labels and
+digests.
 """
 
 from __future__ import annotations
 
 from cvae_jax.bitstream import records, single
-from cvae_jax.bitstream.archive import Archive, FileDecoder, recover
+from cvae_jax.bitstream.archive import Archive, recover
 from cvae_jax.bitstream.budget import UNLIMITED, Budget
 from cvae_jax.bitstream.container import CHUNK_IMAGES, Reader, Writer
+from cvae_jax.bitstream.decoder import Cost, FileDecoder
 from cvae_jax.bitstream.records import Chunk, Header, Identity
 from cvae_jax.bitstream.salvage import Salvage, salvage
 from cvae_jax.bitstream.verify import verify, verify_archive
@@ -20,6 +22,7 @@ __all__ = [
     "Archive",
     "Budget",
     "Chunk",
+    "Cost",
     "FileDecoder",
     "Header",
     "Identity",

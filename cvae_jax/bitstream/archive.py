@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -11,10 +10,8 @@ import numpy as np
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.container import Reader, unpack_names
-from cvae_jax.bitstream.records import Header
+from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.salvage import lost, salvage
-from cvae_jax.coding.architecture import Cost
-from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
 
 OnProgress = Callable[[int], None]  # told, now and then, how many more images are done
@@ -22,29 +19,6 @@ OnProgress = Callable[[int], None]  # told, now and then, how many more images a
 
 def unwatched(done: int) -> None:
     """The progress that nobody watches."""
-
-
-class FileDecoder(NamedTuple):
-    """What reading a file takes of a model."""
-
-    header: Header  # which every archive of the model has
-    tables: Tables
-    decode_symbols: Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
-    cost: Cost | None = None  # of an image, if the model came with the file and is not trusted
-
-    def require(self, header: Header) -> None:
-        """Raises ModelMismatchError unless an archive with this header is this model's."""
-        header.identity.require(self.header.identity)
-        if header != self.header:
-            raise FormatError("the archive's header contradicts the model that it names")
-
-    def require_affordable(self, images: int, allowed: Budget, size: int) -> None:
-        """Raises FormatError unless a file of that size may cost decoding so many images."""
-        allowed.require(budget.PIXELS, images * math.prod(self.header.image_shape), size)
-        if self.cost:
-            at_once = min(images, budget.MICROBATCH)
-            allowed.require(budget.MULTIPLY_ADDS, images * self.cost.multiply_adds, size)
-            allowed.require(budget.ACTIVATIONS, at_once * self.cost.memory, size)
 
 
 class Archive:
@@ -94,7 +68,10 @@ class Archive:
     def read(
         self, which: Sequence[int] | None = None, progress: OnProgress = unwatched
     ) -> np.ndarray:
-        """The images of these numbers (default: all), uint8 ``[n, H, W, C]``."""
+        """The images of these numbers (default: all), uint8 ``[n, H, W, C]``.
+
+        The pixels of chunks that are read whole, in their order, are compared with their check.
+        """
         if which is None:
             which = range(len(self))
             self.reader.model()  # all of the file is vouched for, whatever decodes it
@@ -108,7 +85,10 @@ class Archive:
             chunk = self.reader.chunk(k)
             meter.spend(chunk.work(self._decoder.tables))
             symbols = self._symbols(k)
-            out[wanted] = self._decoder.decode_symbols(symbols[row[wanted]], chunk.step)
+            levels = self._decoder.decode_symbols(symbols[row[wanted]], chunk.step)
+            if np.array_equal(row[wanted], np.arange(chunk.count)):
+                chunk.check_pixels(levels)
+            out[wanted] = levels
             progress(len(wanted))
         return out
 
@@ -162,11 +142,13 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
             lookups.spend(chunk.work(decoder.tables))
             symbols = chunk.symbols(decoder.tables, allowed)
             named = unpack_names(chunk, text)
+            levels = decoder.decode_symbols(symbols, chunk.step)
+            chunk.check_pixels(levels)
         except FormatError as error:
             faults.append(str(error))
             continue
         at = slice(len(names), len(names) + chunk.count)
-        images[at] = decoder.decode_symbols(symbols, chunk.step)
+        images[at] = levels
         numbers[at] = chunk.first + np.arange(chunk.count)
         names += named or [None] * chunk.count
         ranges.append((chunk.first, chunk.count))

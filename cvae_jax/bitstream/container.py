@@ -64,10 +64,13 @@ class Writer:
         symbols: np.ndarray,
         step: int,
         tables: Tables,
+        levels: np.ndarray,
         names: Sequence[str] | None = None,
         labels: Labels | None = None,
     ) -> None:
         """Appends images: int32 ``[N, D]`` symbols, and N names and labels where given.
+
+        levels: what the symbols decode to, uint8 ``[N, H, W, C]``; the file vouches for it.
 
         Raises:
           DataError: symbols of another shape, or a name or a label that cannot be stored.
@@ -75,6 +78,8 @@ class Writer:
         n, d = len(symbols), self._header.latent_dim
         if symbols.shape != (n, d) or tables.latent_dim != d:
             raise DataError(f"symbols of shape {symbols.shape} for a model of {d} latents")
+        if levels.shape != (n, *self._header.image_shape):
+            raise DataError(f"{n} images that decode to shape {levels.shape}")
         numbers = None if labels is None else _checked_labels(labels, n)
         if names is not None:
             if len(names) != n:
@@ -89,6 +94,7 @@ class Writer:
                     count=part.stop - start,
                     step=step,
                     symbol_crc=records.crc32c(records.symbol_bytes(symbols[part])),
+                    pixel_crc=records.crc32c(records.pixel_bytes(levels[part])),
                     packed_names=None if names is None else records.pack_names(names[part]),
                     packed_labels=None if numbers is None else records.pack_labels(numbers[part]),
                     stream=entropy.encode(symbols[part], book),
@@ -265,8 +271,9 @@ class Reader:
             spent["labels"] += chunk.labels_size
             spent["streams"] += len(chunk.stream)
         sections = len(self.entries) + self.has_model + 1
-        # Of the header twice (the index repeats it), of each section, of symbols, of the footer.
-        spent["checks"] = CRC_SIZE * (2 + sections + len(self.entries) + 1)
+        # Of the header twice (the index repeats it), of each section, of each chunk's symbols and
+        # pixels, of the footer.
+        spent["checks"] = CRC_SIZE * (2 + sections + 2 * len(self.entries) + 1)
         spent["model"] = max(self.model_size - CRC_SIZE, 0)
         spent["index"] = self.size - self.index_offset - 3 * CRC_SIZE
         spent["header"] = self.size - sum(spent.values())

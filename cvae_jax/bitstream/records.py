@@ -22,7 +22,7 @@ from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError, VersionError
 
 MAGIC = b"\x89CVAE\r\n\x1a"
-VERSION = 1
+VERSION = 2
 MAX_CHUNK = 8192  # images
 MAX_IMAGES = 1 << 63  # of an archive
 MAX_NAME = 1024  # bytes of UTF-8
@@ -32,7 +32,7 @@ _HEADER = struct.Struct("<8sBB3HII16s16sI")
 _HAS_MODEL = 1
 _SECTION = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
-_CHUNK = struct.Struct("<QIHBIII")
+_CHUNK = struct.Struct("<QIHBIIII")
 _HAS_NAMES, _HAS_LABELS = 1, 2
 
 HEADER_SIZE = _HEADER.size
@@ -76,6 +76,7 @@ class Chunk:
     count: int
     step: int  # of the quantiser, in units of the tables
     symbol_crc: int
+    pixel_crc: int
     packed_names: bytes | None
     packed_labels: bytes | None
     stream: bytes
@@ -128,6 +129,13 @@ class Chunk:
             raise FormatError(f"{self._where}: its symbols are not those that were compressed")
         return symbols
 
+    def check_pixels(self, levels: np.ndarray) -> None:
+        """Raises FormatError unless all images, uint8 ``[count, H, W, C]``, are the encoder's."""
+        if crc32c(pixel_bytes(levels)) != self.pixel_crc:
+            raise FormatError(
+                f"{self._where}: its images decode to other pixels than when they were compressed"
+            )
+
     @property
     def _where(self) -> str:
         return f"chunk of images {self.first} to {self.first + self.count - 1}"
@@ -154,13 +162,22 @@ def unpack_header(data: bytes) -> tuple[Header, bool]:
     magic, version, flags, h, w, c, latent_dim, reserved, model, tables, crc = _HEADER.unpack(data)
     if magic != MAGIC:
         raise FormatError(f"no cvae archive: it starts with {magic.hex()}, not {MAGIC.hex()}")
-    if version != VERSION:
-        raise VersionError(f"format version {version}, this program reads {VERSION}: update it")
+    check_version(version)
     if crc32c(data[:-CRC_SIZE]) != crc:
         raise FormatError("header: damaged (its check does not match)")
     if flags & ~_HAS_MODEL or reserved:
         raise VersionError("header: it uses features that this program does not know: update it")
     return Header((h, w, c), latent_dim, Identity(model, tables)), bool(flags & _HAS_MODEL)
+
+
+def check_version(version: int) -> None:
+    """Raises VersionError, or FormatError for one that only unreleased programs wrote."""
+    if version > VERSION:
+        raise VersionError(f"format version {version}, this program reads {VERSION}: update it")
+    if version < VERSION:
+        raise FormatError(
+            f"format version {version}, this program reads {VERSION}: compress the images again"
+        )
 
 
 # Sections
@@ -197,7 +214,7 @@ def pack_chunk(chunk: Chunk) -> bytes:
     flags = _HAS_NAMES * (names is not None) | _HAS_LABELS * (labels is not None)
     head = _CHUNK.pack(
         *(chunk.first, chunk.count, chunk.step, flags),
-        *(chunk.symbol_crc, chunk.names_size, chunk.labels_size),
+        *(chunk.symbol_crc, chunk.pixel_crc, chunk.names_size, chunk.labels_size),
     )
     return head + (names or b"") + (labels or b"") + chunk.stream
 
@@ -205,7 +222,7 @@ def pack_chunk(chunk: Chunk) -> bytes:
 def unpack_chunk(body: bytes) -> Chunk:
     if len(body) < _CHUNK.size:
         raise FormatError("shorter than its header")
-    first, count, step, flags, symbol_crc, names_size, labels_size = _CHUNK.unpack_from(body)
+    first, count, step, flags, symbols, pixels, names_size, labels_size = _CHUNK.unpack_from(body)
     start = _CHUNK.size + names_size
     if not 1 <= count <= MAX_CHUNK or step < 1 or start + labels_size > len(body):
         raise FormatError("an impossible header")
@@ -217,7 +234,7 @@ def unpack_chunk(body: bytes) -> Chunk:
         raise FormatError("an impossible header")
     names = body[_CHUNK.size : start] if flags & _HAS_NAMES else None
     labels = body[start : start + labels_size] if flags & _HAS_LABELS else None
-    return Chunk(first, count, step, symbol_crc, names, labels, body[start + labels_size :])
+    return Chunk(first, count, step, symbols, pixels, names, labels, body[start + labels_size :])
 
 
 # Names and labels
@@ -278,6 +295,11 @@ def pack_crc(data: bytes) -> bytes:
 
 def crc32c(data: bytes) -> int:
     return google_crc32c.value(data)
+
+
+def pixel_bytes(levels: np.ndarray) -> bytes:
+    """The pixels, uint8, as their check sees them."""
+    return levels.astype(np.uint8, casting="no", copy=False).tobytes()
 
 
 def symbol_bytes(symbols: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""Reading back what was just written, without the network that its images come from."""
+"""Reading a whole file back and comparing every check: of bytes, symbols and pixels."""
 
 from __future__ import annotations
 
@@ -7,36 +7,39 @@ from typing import BinaryIO
 from cvae_jax.bitstream import records, single
 from cvae_jax.bitstream.budget import UNLIMITED
 from cvae_jax.bitstream.container import Reader
+from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import Identity
-from cvae_jax.coding.tables import Tables
 
 
-def verify(file: BinaryIO, tables: Tables, identity: Identity) -> int:
-    """Reads a whole file: structure, checks, names, labels, symbols; returns its images' number.
+def verify(file: BinaryIO, decoder: FileDecoder) -> int:
+    """Reads a whole file: structure, checks, names, labels, symbols, pixels; returns its images'
+    number.
 
     file: of an archive or a single image, seekable, its position left anywhere.
 
     Raises:
-      FormatError: it is damaged.
+      FormatError: it is damaged, or decodes to other pixels than when it was compressed.
       ModelMismatchError: it is another model's.
     """
     file.seek(0)
     if file.read(len(single.MAGIC)) == single.MAGIC:
         file.seek(0)
-        single.decode(file.read(), tables, identity)
+        single.decode(file.read(), decoder)
         return 1
-    return verify_archive(Reader(file, UNLIMITED), tables, identity)
+    return verify_archive(Reader(file, UNLIMITED), decoder)
 
 
-def verify_archive(reader: Reader, tables: Tables, identity: Identity) -> int:
+def verify_archive(reader: Reader, decoder: FileDecoder) -> int:
     """``verify`` of an open archive, within its budget."""
-    reader.header.identity.require(identity)
+    decoder.require(reader.header)
     reader.model()
     check_names([name for names in reader.names_of_chunks() for name in names or ()])
+    decoder.require_affordable(0, reader.allowed, reader.paid)
     for k in range(len(reader.entries)):
         chunk = reader.chunk(k)
         if chunk.packed_labels is not None:
             records.unpack_labels(chunk.packed_labels, chunk.count)
-        chunk.symbols(tables, reader.allowed)
+        symbols = chunk.symbols(decoder.tables, reader.allowed)
+        decoder.require_affordable(int(reader.starts[k + 1]), reader.allowed, reader.paid)
+        chunk.check_pixels(decoder.decode_symbols(symbols, chunk.step))
     return len(reader)

@@ -15,7 +15,7 @@ from cvae_jax.bitstream import UNLIMITED
 from cvae_jax.cli import inputs, ledger, outputs
 from cvae_jax.cli.folders import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
-from cvae_jax.codec import BLOCK, Codec
+from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.errors import DataError, FormatError
 
@@ -66,7 +66,8 @@ def compress(args: Namespace) -> Report:
     quality = _quality(args, c, given, extras)
     with progress(len(images), "compress") as advance:
         symbols, step = c.encode_symbols(images, quality, args.effort, advance)
-    errors = squared_errors(c, symbols, step, images)
+    levels = c.decode_symbols(symbols, step)
+    errors = metrics.mse_of_each(levels, images)
     worst = _worst(errors, found.names)
     if args.min_psnr is not None and worst.psnr < args.min_psnr:
         below = int((metrics.psnr(errors) < args.min_psnr).sum())
@@ -77,7 +78,7 @@ def compress(args: Namespace) -> Report:
     warnings = _unusual(c.unusual(errors, step), worst, len(images))
 
     stored = Content(symbols[0] if one else symbols, step, names, labels)
-    content = c.pack(stored.symbols, step, **extras)
+    content = c.pack(stored.symbols, step, levels=levels, **extras)
     outputs.write(
         output,
         content,
@@ -162,14 +163,6 @@ def read_labels(name: str, count: int) -> np.ndarray:
     return np.array(labels)  # no longer the file's, which may be replaced
 
 
-def squared_errors(c: Codec, symbols: np.ndarray, step: int, images: np.ndarray) -> np.ndarray:
-    """Each image's mean squared error once decoded, levels counted as 0 to 1: float64 ``[N]``."""
-    parts = [slice(start, start + BLOCK) for start in range(0, len(images), BLOCK)]
-    return np.concatenate(
-        [metrics.mse_of_each(c.decode_symbols(symbols[rows], step), images[rows]) for rows in parts]
-    )
-
-
 def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:
     """Reads a file back.
 
@@ -187,8 +180,8 @@ def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:
 def _holds(file: BinaryIO, stored: Content, c: Codec) -> bool:
     if stored.symbols.ndim == 1:
         file.seek(0)
-        symbols, step = bitstream.single.decode(file.read(), c.tables, c.identity)
-        return step == stored.step and np.array_equal(symbols, stored.symbols)
+        image = bitstream.single.decode(file.read(), c.file_decoder)
+        return image.step == stored.step and np.array_equal(image.symbols, stored.symbols)
     archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
     reader = archive.reader
     reader.model()

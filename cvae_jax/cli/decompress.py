@@ -80,7 +80,7 @@ def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
     opened = models.open_archive(content, Budget(args.max_cost))
-    decoder = models.decoder(models.of_archive(opened, args.ckpt), len(opened))
+    decoder = models.of_archive(opened, args.ckpt).decoder(len(opened))
     archive = bitstream.Archive(io.BytesIO(content), decoder, opened)
     labels = archive.labels() if args.labels else None
     if args.labels and labels is None:
@@ -97,7 +97,7 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
 def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
     allowed = Budget(args.max_cost)
     model = models.of_damaged(content, args.ckpt, allowed)
-    found = bitstream.recover(content, models.decoder(model), allowed)
+    found = bitstream.recover(content, model.decoder(), allowed)
     outputs.check_fit(output, model.files.image_shape, len(found.images))
     faults = list(found.faults)
     numbers = numbered(found.numbers)

@@ -97,7 +97,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     try:
         found = models.of_archive(opened, ckpt)
         model = found.files
-        archive = bitstream.Archive(io.BytesIO(content), models.decoder(found), opened)
+        archive = bitstream.Archive(io.BytesIO(content), found.decoder(), opened)
         images = archive.read(range(min(len(opened), SAMPLE)))
     except (CheckpointError, ModelMismatchError) as error:
         if ckpt:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import sys
 from pathlib import Path
 
 from cvae_jax import bitstream, reader
-from cvae_jax.bitstream import Budget, FileDecoder
+from cvae_jax.bitstream import Budget
 from cvae_jax.errors import FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.reader import Model
 
-load = functools.lru_cache(maxsize=1)(reader.load)  # of many files, most are of one model
+
+@functools.lru_cache(maxsize=1)  # of many files, most are of one model
+def load(ckpt: str | None) -> Model:
+    return _kept(reader.load(ckpt))
 
 
 def open_archive(content: bytes, allowed: Budget) -> bitstream.Reader:
@@ -40,7 +44,7 @@ def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
       FormatError: the embedded model is damaged.
       CheckpointError: there is no other.
     """
-    return reader.embedded(archive) if archive.has_model and not ckpt else named(ckpt)
+    return _kept(reader.embedded(archive)) if archive.has_model and not ckpt else named(ckpt)
 
 
 def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
@@ -49,13 +53,13 @@ def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
         with contextlib.suppress(FormatError):  # damage is reported where the file is read
             return of_archive(open_archive(content, allowed), None)
         with contextlib.suppress(FormatError):
-            return reader.embedded(bitstream.salvage(content))
+            return _kept(reader.embedded(bitstream.salvage(content)))
     return named(ckpt)
 
 
-def decoder(model: Model, images: int = 0) -> FileDecoder:
-    """What decodes so many images; compiled code is kept between runs."""
-    return model.decoder(images, _compiled)
+def _kept(model: Model) -> Model:
+    """Where it comes to compiled code, that is kept between runs."""
+    return dataclasses.replace(model, compiled=_compiled)
 
 
 def _compiled(integers: IntegerDecoder) -> quickest.Levels:

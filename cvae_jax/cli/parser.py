@@ -1,4 +1,4 @@
-"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, and train,
+"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, model, and train,
 evaluate, release, import-keras, which have modules of their own.
 
 Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged file,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from cvae_jax.cli import evaluate, release, train
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
 
-READING = ("decompress", "info", "verify", "concat")  # commands that take no JAX
+READING = ("decompress", "info", "verify", "concat", "model")  # commands that take no JAX
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         if ckpt:
             sub.add_argument(
                 "--ckpt",
-                help="the checkpoint (default: the archive's own, else the released mnist)",
+                help="a checkpoint or model file (default: the archive's own, else the released mnist)",
             )
         sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
         sub.add_argument("-v", "--verbose", action="store_true", help="report more")
@@ -92,10 +93,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--labels", metavar="FILE", help="an .npy or IDX file of one label per image")
     sub.add_argument(
         "--embed-model",
-        nargs="?",
-        const="float16",
-        choices=("float16", "float32"),
-        help="put the decoder into the archive (float16 if not said), so that it decodes alone",
+        action="store_true",
+        help="put the decoder into the archive, so that it decodes alone",
     )
 
     sub = command("decompress", "decompress an archive or a single image")
@@ -127,7 +126,11 @@ def parser() -> argparse.ArgumentParser:
     reads(sub)
     output(sub, "archive to write; it may be one of the inputs if -f is given", required=True)
 
-    sub = command("calibrate", "make the coding tables of a checkpoint that has none", ckpt=False)
+    sub = command(
+        "calibrate",
+        "make what files take of a checkpoint: coding tables, integer decoder",
+        ckpt=False,
+    )
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument("--dataset", help="training images (default: what it was trained on)")
     sub.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
@@ -137,6 +140,10 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="replace tables; files made with the old ones can then no longer be read",
     )
+
+    sub = command("model", "write a model file: all that reading takes of a checkpoint", ckpt=False)
+    sub.add_argument("checkpoint", metavar="CHECKPOINT")
+    output(sub, "file to write; --ckpt takes it for decompressing", required=True)
 
     train.add_parser(commands)
     evaluate.add_parser(commands)
@@ -164,7 +171,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(args: argparse.Namespace, to: TextIO) -> int:
     signal.signal(signal.SIGTERM, _stop)
-    if args.command not in READING:
+    if args.command in READING:
+        if "numpy" not in sys.modules:  # else it is too late
+            # Several images are decoded at once: threads in each product would be in the way.
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
+    else:
         with errors.needs("codec", f"cvae {args.command}"):
             from cvae_jax import backend
         backend.use_compilation_cache()

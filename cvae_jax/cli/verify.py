@@ -34,9 +34,8 @@ def verify(args: Namespace) -> Report:
 def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
     """How many images a file holds whose every check matches."""
     if not bitstream.is_archive(content):
-        model = models.named(ckpt).files
-        bitstream.single.decode(content, model.tables, model.identity)
+        bitstream.single.decode(content, models.named(ckpt).decoder(1))
         return 1
-    reader = models.open_archive(content, allowed)
-    model = models.of_archive(reader, ckpt).files
-    return bitstream.verify_archive(reader, model.tables, model.identity)
+    opened = models.open_archive(content, allowed)
+    decoder = models.of_archive(opened, ckpt).decoder(len(opened))
+    return bitstream.verify_archive(opened, decoder)

@@ -3,7 +3,7 @@
 The nearest symbols are neither the cheapest nor, the decoder being no linear map, those of the
 smallest error.  From them, each round measures what one step in each dimension does to the
 decoded image, descends over the integers on the quadratic model that this gives, and keeps
-what the real decoder confirms.  The decoder of a file neither knows nor pays.
+what the decoder of files confirms.  The decoder of a file neither knows nor pays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from cvae_jax.batching import microbatched, stream
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, dequantize, quantize, step
 from cvae_jax.coding.tables import Book, Tables
 from cvae_jax.errors import ConfigError
-from cvae_jax.pixels import to_unit
+from cvae_jax.metrics import mse_of_each
+from cvae_jax.pixels import to_levels, to_unit
 
 SWEEPS = 3  # over the dimensions, for each quadratic model
 MOVABLE = 12  # dimensions that a round may change; of 160, 32 gain a little and take twice as long
@@ -27,6 +28,7 @@ PROBES = 64  # images that the curvature is first measured on
 BLOCK = 2048  # images whose quadratic models are in memory at once
 
 Decode = Callable[[Array], Array]  # [B, D] -> [B, H, W, C] in [0, 1]
+Levels = Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
 
 
 def check_effort(effort: int) -> None:
@@ -38,8 +40,10 @@ def check_effort(effort: int) -> None:
 class Refiner:
     """The search, for one decoder and its tables."""
 
-    def __init__(self, decode: Decode, tables: Tables):
-        self._tables = tables
+    def __init__(self, decode: Decode, tables: Tables, levels: Levels | None = None):
+        """decode: what slopes and curvature are of; levels: of files, whose errors count in the
+        end (without it, those of ``decode``)."""
+        self._tables, self._levels = tables, levels
 
         def error(images: Array, z: Array) -> Array:
             return (decode(z) - to_unit(images)).reshape(len(z), -1)
@@ -68,6 +72,9 @@ class Refiner:
 
     def squared_errors(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:
         """Of what the symbols decode to, summed over each image's pixels: ``[N]``."""
+        if self._levels is not None:
+            decoded = self._levels(symbols, step)
+            return mse_of_each(decoded, to_levels(images)) * decoded[0].size
         return stream(self._errors, images, dequantize(symbols, self._tables, step))
 
     def quadratic_model(

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvae_jax.bitstream.decoder import Cost, FileDecoder
 from cvae_jax.bitstream.records import Header, Identity, crc32c
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
 from cvae_jax.exact.integers import IntegerDecoder
+
+Levels = Callable[[np.ndarray, int], np.ndarray]
+Backend = Callable[[IntegerDecoder], Callable[[np.ndarray], np.ndarray]]
 
 _LENGTH = struct.Struct("<I")
 
@@ -51,15 +55,19 @@ class FileModel:
         """What every archive of this model starts with."""
         return Header(self.image_shape, self.tables.latent_dim, self.identity)
 
-    def levels_by(
-        self, make: Callable[[IntegerDecoder], Callable[[np.ndarray], np.ndarray]]
-    ) -> Callable[[np.ndarray, int], np.ndarray]:
+    def levels_by(self, make: Backend) -> Levels:
         """``levels(symbols, step)``: int32 ``[N, D]`` -> uint8 ``[N, H, W, C]``.
 
         make: ``by_numpy.decoder`` or ``by_jax.decoder``; both give the same levels.
         """
         levels = make(self.decoder)
         return lambda symbols, step: levels(self.decoder.inputs_of(symbols, step))
+
+    def file_decoder(self, levels: Levels, *, trusted: bool) -> FileDecoder:
+        """What reading files takes; trusted: the model did not come with the file."""
+        architecture = self.decoder.architecture
+        cost = Cost(architecture.multiply_adds(), architecture.memory())
+        return FileDecoder(self.header, self.tables, levels, None if trusted else cost)
 
     # Bytes
 

@@ -34,23 +34,24 @@ class Quickest:
     def __init__(
         self,
         integers: IntegerDecoder,
-        expected: int = 0,
         compiled: Callable[[IntegerDecoder], Levels] = compiled,
     ):
-        """expected: so many images are to be decoded, or more; where that is not known, it turns
-        out as they come.  compiled: makes the compiled decoder, or raises ImportError.
-        """
-        self._images = expected
-        self._decoded = 0
-        self._each = max(integers.architecture.multiply_adds(), 1)
+        """compiled: makes the compiled decoder, or raises ImportError."""
+        self._integers, self._compiled = integers, compiled
+        self._each = integers.architecture.multiply_adds()
+        self._decoded = self._expected = 0
         self._levels = by_numpy.decoder(integers)
-        self._compile: Callable[[], Levels] | None = lambda: compiled(integers)
+        self._decided = False
+
+    def expect(self, images: int) -> None:
+        """So many more images are to be decoded; where nobody says so, it turns out in time."""
+        self._expected = self._decoded + images
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         self._decoded += len(inputs)
-        images = max(self._images, self._decoded)
-        if self._compile and images * self._each > WORTH_COMPILING:
+        images = max(self._decoded, self._expected)
+        if not self._decided and images * self._each > WORTH_COMPILING:
+            self._decided = True
             with contextlib.suppress(ImportError):  # there is none where files are only read
-                self._levels = self._compile()
-            self._compile = None
+                self._levels = self._compiled(self._integers)
         return self._levels(inputs)

@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 
 from cvae_jax import data
-from cvae_jax.coding.tables import Tables
 from cvae_jax.config import PRESETS, Config
 from cvae_jax.errors import CheckpointError
+from cvae_jax.exact.model import FileModel
 from cvae_jax.modules import abstract_params
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs import checkpoint, evaluation, plots, tables
@@ -42,8 +42,9 @@ Made by
 
 The test split took no part in training or in any choice. `tables.bin` ({tables_size} kB, digest
 `{tables:.16}...`) is what files are coded with: {components} components, calibrated on the training
-images. `calibration.json` is how well the model reproduces held-out images, so that `cvae` can
-warn of images that are none of its kind.
+images. `decoder.bin` ({decoder_size} kB, digest `{decoder:.16}...`) is the decoder of files, in
+integers: it gives the same pixels on every machine. `calibration.json` is how well files reproduce
+held-out images, so that `cvae` can warn of images that are none of its kind.
 """
 
 
@@ -65,8 +66,8 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
     model, dataset = record.config.model, record.dataset
     if not dataset.images:
         raise CheckpointError(f"{workdir}: not of a run of cvae train")
-    coding_tables = tables.read(found)
-    if coding_tables is None:
+    files_of = tables.read(found)
+    if files_of is None:
         raise CheckpointError(
             f"{workdir} has no coding tables: its run was stopped before its end, so go on "
             "with it, or add them with cvae calibrate"
@@ -76,7 +77,10 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
     images = data.load(dataset.name, "test", data_dir, image_size=(h, w), channels=channels)
     result = evaluation.evaluate(model, params, images)
     record = dataclasses.replace(record, test=evaluation.to_json(result.summary))
-    files = {tables.NAME: coding_tables.to_bytes()}
+    files = {
+        tables.TABLES: files_of.tables.to_bytes(),
+        tables.DECODER: files_of.decoder.to_bytes(),
+    }
     if usual_errors := tables.read_errors(found):
         files[tables.ERRORS] = usual_errors.to_bytes()
     checkpoint.release(out, params, record.to_dict(), files)
@@ -86,11 +90,11 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
         ),
         out / "reconstructions.png",
     )
-    text = card(out, record, coding_tables, evaluation.table(result.summary))
+    text = card(out, record, files_of, evaluation.table(result.summary))
     (out / "README.md").write_text(text)
 
 
-def card(out: Path, record: Record, tables: Tables, table: str) -> str:
+def card(out: Path, record: Record, files: FileModel, table: str) -> str:
     """The model card of a release's record, as Markdown."""
     config, dataset = record.config, record.dataset
     parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config.model)))
@@ -106,9 +110,11 @@ def card(out: Path, record: Record, tables: Tables, table: str) -> str:
         step=record.step,
         versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
         flags=_flags(config),
-        tables=tables.digest.hex(),
-        tables_size=round(len(tables.to_bytes()) / 1000),
-        components=tables.components,
+        tables=files.tables.digest.hex(),
+        tables_size=round(len(files.tables.to_bytes()) / 1000),
+        components=files.tables.components,
+        decoder=files.decoder.digest.hex(),
+        decoder_size=round(len(files.decoder.to_bytes()) / 1000),
         table=table,
     )
 

@@ -33,10 +33,11 @@ class PCA(NamedTuple):
         header = bitstream.Header(images.shape[1:], self.basis.shape[1], identity)
         file = io.BytesIO()
         writer = bitstream.Writer(file, header)
-        writer.add(symbols, step, self.tables)
-        writer.finish()
         decoded = quantize.dequantize(symbols, self.tables, step) @ self.basis.T + self.mean
-        return file.tell(), to_levels(np.clip(decoded, 0, 1)).reshape(images.shape)
+        levels = to_levels(np.clip(decoded, 0, 1)).reshape(images.shape)
+        writer.add(symbols, step, self.tables, levels)
+        writer.finish()
+        return file.tell(), levels
 
 
 def fit(images: np.ndarray, components: int) -> PCA:

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 from conftest import synthetic_tables, typical_symbols
 
-from cvae_jax.bitstream import Header, Identity, Reader, Writer, records
+from cvae_jax.bitstream import FileDecoder, Header, Identity, Reader, Writer, records
 
 TABLES = synthetic_tables(components=5, latent_dim=4)
 IDENTITY = Identity(b"the model's name", b"the tables' name")
@@ -15,12 +15,20 @@ HEADER = Header((28, 28, 1), 4, IDENTITY)
 STEP = 300
 
 
+def blank(symbols, step=STEP, shape=(28, 28, 1)):
+    """What stands for a network: images without a mark."""
+    return np.zeros((len(symbols), *shape), np.uint8)
+
+
+DECODER = FileDecoder(HEADER, TABLES, blank)
+
+
 def archive_of(parts, model=None, header=HEADER):
     """An archive of a chunk for each of ``parts``: keyword arguments of ``Writer.add``."""
     file = io.BytesIO()
     writer = Writer(file, header, model)
     for part in parts:
-        writer.add(tables=TABLES, **part)
+        writer.add(tables=TABLES, levels=blank(part["symbols"]), **part)
     writer.finish()
     return file.getvalue()
 
@@ -76,9 +84,10 @@ def archive_of_chunks(chunks, header=HEADER, model=None):
     return sealed(packed, [*sections, (records.INDEX, packed + struct.pack("<Q", first) + entries)])
 
 
-def empty_chunk(count, tables=TABLES, step=STEP, names=None, labels=None):
+def empty_chunk(count, tables=TABLES, step=STEP, names=None, labels=None, pixels=28 * 28):
     """A chunk of many images in no bytes: an empty stream is every row's first symbol."""
     book = tables.book(step)
     one = book.first[: tables.latent_dim].astype("<i4").tobytes()
     crc = records.crc32c(one * count)
-    return records.Chunk(0, count, step, crc, names, labels, b"")
+    pixel_crc = records.crc32c(bytes(count * pixels))
+    return records.Chunk(0, count, step, crc, pixel_crc, names, labels, b"")

@@ -82,7 +82,7 @@ def test_joined_archives_hold_the_images_of_both():
     writer = Writer(file, HEADER)
     for data in (DATA, other, archive_of([])):
         writer.copy(Reader(io.BytesIO(data)))
-    writer.add(tables=TABLES, **part(3, 4))
+    writer.add(tables=TABLES, levels=blank(range(3)), **part(3, 4))
     writer.finish()
     expected = np.concatenate([SYMBOLS, part(10, 9)["symbols"], part(3, 4)["symbols"]])
     assert np.array_equal(read_all(file.getvalue()), expected)
@@ -162,21 +162,21 @@ def test_names_that_are_there_already():
 
 def test_what_was_written_is_read_back():
     for data in (DATA, archive_of([])):
-        assert verify(io.BytesIO(data), TABLES, IDENTITY) == len(Reader(io.BytesIO(data)))
-    image = single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY)
-    assert verify(io.BytesIO(image), TABLES, IDENTITY) == 1
+        assert verify(io.BytesIO(data), DECODER) == len(Reader(io.BytesIO(data)))
+    image = single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY, BLANK)
+    assert verify(io.BytesIO(image), DECODER) == 1
     for good in (DATA, image):
         for at in range(0, len(good), 7):
             damaged = bytearray(good)
             damaged[at] ^= 16
             with pytest.raises((FormatError, ModelMismatchError)):
-                verify(io.BytesIO(bytes(damaged)), TABLES, IDENTITY)
+                verify(io.BytesIO(bytes(damaged)), DECODER)
     with pytest.raises(ModelMismatchError):
         verify(io.BytesIO(DATA), TABLES, Identity(bytes(16), bytes(16)))
     for packed in ({"packed_labels": b"x"}, {"packed_names": b"x"}):
         chunk = dataclasses.replace(empty_chunk(3), **packed)
         with pytest.raises(FormatError, match=next(iter(packed))[7:]):
-            verify(io.BytesIO(archive_of_chunks([chunk])), TABLES, IDENTITY)
+            verify(io.BytesIO(archive_of_chunks([chunk])), DECODER)
 
 
 # Damage
@@ -202,13 +202,13 @@ def test_every_flipped_bit_and_every_truncation_of_an_archive_is_noticed():
 
 def test_every_flipped_bit_and_every_truncation_of_single_images_is_noticed():
     for symbols in typical_symbols(TABLES, STEP, 50):
-        data = single.encode(symbols, STEP, TABLES, IDENTITY)
-        again, step = single.decode(data, TABLES, IDENTITY)
+        data = single.encode(symbols, STEP, TABLES, IDENTITY, BLANK)
+        again, step, _ = single.decode(data, DECODER)
         assert np.array_equal(again, symbols)
         assert step == STEP
         for damaged in (*flips(data), *(data[:n] for n in range(len(data))), data + b"\0"):
             with pytest.raises((FormatError, ModelMismatchError)):
-                single.decode(damaged, TABLES, IDENTITY)
+                single.decode(damaged, DECODER)
 
 
 def test_other_damage_is_noticed():
@@ -234,7 +234,7 @@ def test_the_damaged_place_is_named():
 def test_other_versions_and_models_are_named():
     newer = bytearray(DATA)
     newer[8] = 2
-    with pytest.raises(VersionError, match="version 2"):
+    with pytest.raises(VersionError, match="version 3"):
         Reader(io.BytesIO(bytes(newer)))
     flagged = bytearray(DATA)
     flagged[9] |= 64
@@ -242,9 +242,9 @@ def test_other_versions_and_models_are_named():
     flagged[end : end + 4] = records.pack_crc(bytes(flagged[:end]))
     with pytest.raises(VersionError, match="update"):
         Reader(io.BytesIO(bytes(flagged)))
-    image = single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY)
-    with pytest.raises(VersionError, match="version 2"):
-        single.decode(image[:2] + b"\2" + image[3:], TABLES, IDENTITY)
+    image = single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY, BLANK)
+    with pytest.raises(VersionError, match="version 3"):
+        single.decode(image[:2] + b"\3" + image[3:], DECODER)
     other = Identity(bytes(16), IDENTITY.tables)
     with pytest.raises(ModelMismatchError, match=f"{IDENTITY.short.hex()}.*{other.short.hex()}"):
         single.decode(image, TABLES, other)
@@ -258,12 +258,12 @@ def test_other_tables_are_noticed_even_if_their_name_is_right():
     with pytest.raises(FormatError):
         Reader(io.BytesIO(DATA)).chunk(0).symbols(others)
     with pytest.raises(FormatError):
-        single.decode(single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY), others, IDENTITY)
+        single.decode(single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY, BLANK), others, IDENTITY)
 
 
 def test_neither_kind_of_file():
     assert bitstream.is_archive(DATA)
-    assert not bitstream.is_archive(single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY))
+    assert not bitstream.is_archive(single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY, BLANK))
     for data in (b"", b"\x89PNG\r\n\x1a\n", b"\x89CVAE\n"):
         with pytest.raises(FormatError, match="neither"):
             bitstream.is_archive(data)

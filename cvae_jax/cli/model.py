@@ -1,0 +1,22 @@
+"""``cvae model``: an archive of no images that carries its model, for ``--ckpt`` elsewhere."""
+
+from __future__ import annotations
+
+import io
+from argparse import Namespace
+
+from cvae_jax import bitstream, reader
+from cvae_jax.cli import outputs
+from cvae_jax.cli.reports import Report
+
+
+def model(args: Namespace) -> Report:
+    output = outputs.for_compressed([args.checkpoint], args.output)
+    outputs.check([output], [], force=args.force)
+    files = reader.load(args.checkpoint).files
+    file = io.BytesIO()
+    bitstream.Writer(file, files.header, files.pack()).finish()
+    content = file.getvalue()
+    outputs.write(output, content, force=args.force)
+    values = {"output": str(output), "bytes": len(content), "model": files.identity.model.hex()}
+    return Report(values, [f"{output}: a model, {len(content)} bytes"])
