@@ -14,20 +14,21 @@ import io
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.memory import Peak
-from benchmarks.mutants import Sample, mutant, samples
+from benchmarks.mutants import TINY, Sample, levels, mutant, samples
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, FileDecoder, Header, Identity, Reader, single
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.coding import embedded, entropy
-from cvae_jax.coding.architecture import Cost, decoder_cost
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding import entropy
 from cvae_jax.errors import CvaeError
+from cvae_jax.exact import by_numpy
+from cvae_jax.exact.model import FileModel
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS, SECONDS_PER_MEGABYTE = 2.0, 4.0
@@ -49,8 +50,8 @@ class Images:
         self._made = 0
         return self
 
-    def make(self, n: int, shape: tuple[int, int, int], value: int) -> np.ndarray:
-        out = np.full((n, *shape), value % 256, np.uint8)
+    def make(self, n: int, shape: tuple[int, int, int], step: int) -> np.ndarray:
+        out = levels(n, shape, step)
         self._made += out.nbytes
         self.largest = max(self.largest, self._made)
         return out
@@ -120,11 +121,12 @@ def _outcome(data: bytes, sample: Sample, images: Images) -> str:
 def _read(data: bytes, sample: Sample, images: Images) -> str:
     """Reads a file in every way, and what was read is coded again."""
     if not bitstream.is_archive(data):
-        tables = sample.tables
-        identity = Identity(bytes(16), tables.digest[:16])
-        symbols, step = single.decode(data, tables, identity)
-        again = single.encode(symbols, step, tables, identity)
-        assert np.array_equal(single.decode(again, tables, identity)[0], symbols)
+        decoder = _sample_decoder(sample, images.reading())
+        image = single.decode(data, decoder)
+        again = single.encode(
+            image.symbols, image.step, decoder.tables, decoder.header.identity, image.levels
+        )
+        assert np.array_equal(single.decode(again, decoder).symbols, image.symbols)
         return "a valid image"
     faults: list[CvaeError] = []
 
@@ -163,22 +165,24 @@ def _recover(data: bytes, sample: Sample, images: Images) -> None:
 
 def _decoder(header: Header, model: bytes | None, sample: Sample, images: Images) -> FileDecoder:
     """The decoder of the file's model or the sample's; no network, but images of its size."""
-    tables: Tables = sample.tables
-    shape, latent_dim = (28, 28, 1), tables.latent_dim
-    cost: Cost | None = None
-    identity = Identity(bytes(16), tables.digest[:16])
-    if model is not None:
-        architecture, _, tables = embedded.unpack(model, header.identity)
-        shape, latent_dim = architecture.image_shape, architecture.latent_dim
-        cost = decoder_cost(architecture)
-        identity = header.identity
+    if model is None:
+        return _sample_decoder(sample, images)
+    own = FileModel.unpack(model, header.identity)
+    decode = _made(images, own.image_shape)
+    if own.image_shape == TINY.image_shape:  # whatever its numbers are, it decodes
+        some = np.zeros((1, own.tables.latent_dim), np.int32)
+        assert own.levels_by(by_numpy.decoder)(some, 600).shape == (1, *own.image_shape)
+    return own.file_decoder(decode, trusted=False)
 
-    return FileDecoder(
-        Header(shape, latent_dim, identity),
-        tables,
-        lambda symbols, step: images.make(len(symbols), shape, step),
-        cost,
-    )
+
+def _sample_decoder(sample: Sample, images: Images) -> FileDecoder:
+    shape, tables = (28, 28, 1), sample.tables
+    header = Header(shape, tables.latent_dim, Identity(bytes(16), tables.digest[:16]))
+    return FileDecoder(header, tables, _made(images, shape))
+
+
+def _made(images: Images, shape: tuple[int, int, int]) -> Callable[[np.ndarray, int], np.ndarray]:
+    return lambda symbols, step: images.make(len(symbols), shape, step)
 
 
 if __name__ == "__main__":

@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import struct
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from safetensors.numpy import load, save
 
 from cvae_jax.bitstream import Chunk, Header, Identity, Writer, records, single
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
-from cvae_jax.coding import embedded, entropy
-from cvae_jax.coding.architecture import decoder_shapes
+from cvae_jax.coding import entropy, packing
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.coding.mixture import fit_tables
 from cvae_jax.coding.tables import Tables
-from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CvaeError
+from cvae_jax.exact.from_params import thresholds
+from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
+from cvae_jax.exact.model import FileModel, units_check
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "mnist"
-TINY = ModelConfig(12, 10, 1, latent_dim=3, filters=(3, 2), dense_width=4)
+TINY = Architecture((12, 10, 1), 3, (3, 2))
 IMAGES = 6  # in a chunk, of which an archive has two
 _EXTREMES = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 _LARGE_EXTREMES = (0, 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
-_CHUNK = "<QIHBIII"
+_CHUNK = "<QIHBIIII"
 
 
 class Sample(NamedTuple):
@@ -40,17 +39,24 @@ class Sample(NamedTuple):
     tables: Tables  # that it is coded with
 
 
+def levels(n: int, shape: tuple[int, int, int], step: int) -> np.ndarray:
+    """What stands for a network: images of one level, which is the step's."""
+    return np.full((n, *shape), step % 256, np.uint8)
+
+
 def samples() -> list[Sample]:
     """Small archives with and without names, labels, a model; and single images."""
     rng = np.random.default_rng(1)
     tables = Tables.from_bytes((CHECKPOINT / "tables.bin").read_bytes())
     identity = Identity(bytes(16), tables.digest[:16])
-    blob, own, of_own = _tiny(rng)
+    tiny = tiny_model(rng)
+    blob, own, of_own = tiny.pack(), tiny.tables, tiny.header
     named = {"names": [f"folder/{i}.png" for i in range(IMAGES)], "labels": range(IMAGES)}
     out = []
     for step in (87, 600, 4096):
         symbols = _typical(rng, tables, step)
-        out += [Sample(single.encode(s, step, tables, identity), tables) for s in symbols[:4]]
+        grey = levels(1, (28, 28, 1), step)[0]
+        out += [Sample(single.encode(s, step, tables, identity, grey), tables) for s in symbols[:4]]
         header = Header((28, 28, 1), tables.latent_dim, identity)
         out.append(Sample(_archive(header, None, symbols, step, tables, {}), tables))
         out.append(Sample(_archive(header, None, symbols, step, tables, named), tables))
@@ -63,7 +69,7 @@ def mutant(rng: np.random.Generator, sample: Sample) -> bytes:
     data = sample.data
     kind = rng.random()
     if kind < 0.05:  # noise, behind a magic or not
-        start = [b"", single.MAGIC + b"\1", records.MAGIC + b"\1"][rng.integers(3)]
+        start = [b"", single.MAGIC + b"\2", records.MAGIC + b"\2"][rng.integers(3)]
         return start + rng.bytes(int(rng.integers(200)))
     if kind < 0.15:  # damage as it happens
         return _changed(rng, data)
@@ -135,14 +141,14 @@ def _header_field(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _P
 def _chunk_field(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
     """A number in a chunk's header; the check of its symbols follows."""
     k = int(rng.integers(len(parts.chunks)))
-    at, form = [(0, "<Q"), (8, "<I"), (12, "<H"), (14, "<B"), (19, "<I"), (23, "<I")][
+    at, form = [(0, "<Q"), (8, "<I"), (12, "<H"), (14, "<B"), (23, "<I"), (27, "<I")][
         rng.integers(6)
     ]
     values = _LARGE_EXTREMES if form == "<Q" else _EXTREMES
     if at == 8:
         values = (0, 1, IMAGES + 1, 64, 4096, 8191, 8192, 8193, 2**32 - 1)
     body = _put(parts.chunks[k], at, form, _extreme(rng, values))
-    return _with_chunk(parts, k, _with_symbol_check(body, tables))
+    return _with_chunk(parts, k, _with_checks(body, tables, parts.header))
 
 
 def _stream(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
@@ -150,7 +156,7 @@ def _stream(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
     body = parts.chunks[k]
     at = _stream_start(body)
     stream = [b"", rng.bytes(4 * int(rng.integers(60))), _changed(rng, body[at:])][rng.integers(3)]
-    return _with_chunk(parts, k, _with_symbol_check(body[:at] + stream, tables))
+    return _with_chunk(parts, k, _with_checks(body[:at] + stream, tables, parts.header))
 
 
 def _names_or_labels(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
@@ -197,7 +203,10 @@ def _flood(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
     """Very many images in no bytes."""
     count, copies = int(rng.integers(1, 8193)), int(_pick(rng, [1, 1, 1, 1, 1, 2, 2, 2, 5, 60]))
     step = int(_pick(rng, [87, 600, 4096, 65535, 1, 17]))
-    crc = 0
+    crc = pixels = 0
+    h, w, c = struct.unpack_from("<3H", parts.header, 10)
+    if count * h * w * c < 1 << 24:
+        pixels = records.crc32c(levels(count, (h, w, c), step).tobytes())
     if count * tables.latent_dim < 1 << 20:
         try:
             first = tables.book(step).first[: tables.latent_dim]
@@ -205,7 +214,7 @@ def _flood(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
             return parts
         crc = records.crc32c(np.tile(first, (count, 1)).astype("<i4").tobytes())
     names = _deflated(rng, b"\0".join([b"n" * 1000] * count)) if rng.random() < 0.3 else None
-    chunk = Chunk(0, count, step, crc, names, None, b"")
+    chunk = Chunk(0, count, step, crc, pixels, names, None, b"")
     bodies = [
         records.pack_chunk(dataclasses.replace(chunk, first=i * count)) for i in range(copies)
     ]
@@ -213,51 +222,41 @@ def _flood(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
 
 
 def _embedded(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
-    """The model that the archive carries: its architecture, arrays or tables, as safetensors."""
+    """The model that the archive carries: numbers of its decoder or its tables, packed again, and
+    a header that names what came of it."""
     if parts.model is None:
         return parts
     try:
-        arrays = load(parts.model)
-        length = int.from_bytes(parts.model[:8], "little")
-        settings = json.loads(json.loads(parts.model[8 : 8 + length])["__metadata__"]["model"])
-    except Exception:  # changed before
+        model = FileModel.unpack(parts.model)
+    except CvaeError:  # changed before
         return parts
-    kind = rng.integers(5)
-    architecture = ""
-    if kind == 0:
-        key = _pick(rng, [*settings, "more"])
-        settings[key] = [0, 1, -1, 16384, 2**70, 1.5, None, "x", [1] * 14, [16384] * 3][
-            rng.integers(10)
-        ]
-    elif kind == 1:  # consistent with its parameters, whatever it costs
-        model = ModelConfig(
-            *(int(_pick(rng, [1, 7, 500, 16384])) for _ in range(2)), 1, TINY.latent_dim,
-            tuple(int(_pick(rng, [1, 2, 30])) for _ in range(int(rng.integers(1, 16)))), 4,
-        )  # fmt: skip
-        shapes = decoder_shapes(model)
-        if sum(np.prod(s, dtype=object) for s in shapes.values()) < 1 << 16:
-            settings = dataclasses.asdict(model)
-            arrays = {"tables": arrays["tables"]} if "tables" in arrays else {}
-            arrays |= {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
-            header = parts.header[:10] + struct.pack("<3H", *model.image_shape) + parts.header[16:]
-            parts = parts._replace(header=header)
-    elif kind == 2:
-        architecture = _pick(rng, ["[" * 10**5, '{"height":' + "9" * 10**5, "[[", "null"])
-    elif kind == 3 and "tables" in arrays:
-        changed = bytearray(arrays["tables"].tobytes())
-        at = int(rng.integers(len(changed) // 4)) * 4
-        changed[at : at + 4] = struct.pack("<I", _extreme(rng, _EXTREMES))
-        arrays["tables"] = np.frombuffer(bytes(changed), np.uint8)
-        parts = _renamed(parts, bytes(changed))
+    kind = rng.integers(4)
+    coding, decoder = model.tables.to_bytes(), model.decoder.to_bytes()
+    if kind == 0:  # any number of a header, or of an array's
+        decoder = _put(decoder, int(rng.integers(60)), "<H", _extreme(rng, _EXTREMES))
+    elif kind == 1:  # one layer's numbers
+        k = int(rng.integers(len(model.decoder.layers)))
+        layer = model.decoder.layers[k]
+        field = _pick(rng, ["weights", "bias", "shift", "bits"])
+        scale = int(_pick(rng, [0, -1, 3, 1 << 12, 1 << 20]))
+        changed = layer._replace(**{field: getattr(layer, field) * scale})
+        layers = (*model.decoder.layers[:k], changed, *model.decoder.layers[k + 1 :])
+        try:
+            decoder = dataclasses.replace(model.decoder, layers=layers).to_bytes()
+        except (ValueError, OverflowError):  # no bytes hold it
+            return parts
+    elif kind == 2:  # an architecture whose weights are not there, or cost much
+        shape = struct.pack("<3H", *(int(_pick(rng, [0, 1, 7, 500, 8192, 65535])) for _ in "hwc"))
+        decoder = decoder[:5] + shape + decoder[11:]
+        if rng.random() < 0.5:
+            filters = packing.pack(np.array(TINY.filters))
+            many = rng.choice([1, 30, 8192, 1 << 20], len(TINY.filters))
+            decoder = decoder.replace(filters, packing.pack(many))
+        parts = parts._replace(header=parts.header[:10] + shape + parts.header[16:])
     else:
-        name = _pick(rng, list(arrays))
-        array = arrays.pop(name)
-        if rng.random() < 0.8:
-            arrays[name] = [array.astype(np.float64), array[:1], array * 0, np.zeros(0)][
-                rng.integers(4)
-            ]
-    metadata = {"model": architecture or json.dumps(settings)}
-    return parts._replace(model=save(arrays, metadata))
+        coding = _changed(rng, coding)
+    packed = b"".join(struct.pack("<I", len(part)) + part for part in (coding, decoder))
+    return _renamed(parts._replace(model=packed))
 
 
 _CHANGES = (
@@ -277,7 +276,8 @@ def _image(rng: np.random.Generator, sample: Sample) -> bytes:
         symbols = entropy.decode_one(content[8:], book)
     except (CvaeError, struct.error):
         return content + sample.data[-4:]
-    return content + records.pack_crc(content + records.symbol_bytes(symbols))
+    pixels = levels(1, (28, 28, 1), book.step).tobytes()
+    return content + records.pack_crc(content + records.symbol_bytes(symbols) + pixels)
 
 
 # Tools
@@ -325,8 +325,9 @@ def _stream_start(body: bytes) -> int:
     return min(struct.calcsize(_CHUNK) + names + labels, len(body))
 
 
-def _with_symbol_check(body: bytes, tables: Tables) -> bytes:
-    """The body with the check of whatever symbols its stream holds, if it holds any."""
+def _with_checks(body: bytes, tables: Tables, header: bytes) -> bytes:
+    """The body with the checks of whatever symbols its stream holds, if it holds any, and of what
+    stands for their pixels."""
     try:
         chunk = records.unpack_chunk(body)
         DEFAULT.require(SYMBOLS, chunk.count * tables.latent_dim, len(chunk.stream))
@@ -334,7 +335,12 @@ def _with_symbol_check(body: bytes, tables: Tables) -> bytes:
         symbols = entropy.decode(chunk.stream, chunk.count, tables.book(chunk.step))
     except CvaeError:
         return body
-    return _put(body, 15, "<I", records.crc32c(records.symbol_bytes(symbols)))
+    body = _put(body, 15, "<I", records.crc32c(records.symbol_bytes(symbols)))
+    h, w, c = struct.unpack_from("<3H", header, 10)
+    if chunk.count * h * w * c >= 1 << 24:
+        return body
+    pixels = levels(chunk.count, (h, w, c), chunk.step)
+    return _put(body, 19, "<I", records.crc32c(records.pixel_bytes(pixels)))
 
 
 def _deflated(rng: np.random.Generator, data: bytes) -> bytes:
@@ -342,13 +348,13 @@ def _deflated(rng: np.random.Generator, data: bytes) -> bytes:
     return packed if rng.random() < 0.9 else packed[: int(rng.integers(len(packed)))]
 
 
-def _renamed(parts: _Parts, tables: bytes) -> _Parts:
-    """With a header that names these tables, if they are any."""
+def _renamed(parts: _Parts) -> _Parts:
+    """With a header that names its model, if that is one."""
     try:
-        digest = Tables.from_bytes(tables).digest[:16]
+        identity = FileModel.unpack(parts.model or b"").identity
     except CvaeError:
         return parts
-    return parts._replace(header=parts.header[:40] + digest + parts.header[56:])
+    return parts._replace(header=parts.header[:24] + b"".join(identity) + parts.header[56:])
 
 
 def _typical(rng: np.random.Generator, tables: Tables, step: int) -> np.ndarray:
@@ -359,21 +365,23 @@ def _typical(rng: np.random.Generator, tables: Tables, step: int) -> np.ndarray:
     return symbols
 
 
-def _tiny(rng: np.random.Generator) -> tuple[bytes, Tables, Header]:
-    """An embedded model, its tables, and the header of its archives."""
+def tiny_model(rng: np.random.Generator) -> FileModel:
+    """A small model of random numbers."""
     sigma = np.full(TINY.latent_dim, 0.2)
     tables = fit_tables(rng.normal(size=(300, TINY.latent_dim)).astype(np.float32), sigma)
-    arrays = {n: rng.normal(size=s).astype(np.float32) for n, s in decoder_shapes(TINY).items()}
-    arrays["tables"] = np.frombuffer(tables.to_bytes(), np.uint8)
-    blob = save(arrays, {"model": json.dumps(dataclasses.asdict(TINY))})
-    params: dict = {}
-    for name, array in arrays.items():
-        if name != "tables":
-            layer, leaf = name.split("/")
-            params.setdefault(layer, {})[leaf] = array
-    identity = Identity(embedded.digest({"decoder": params})[:16], tables.digest[:16])
-    embedded.unpack(blob, identity)
-    return blob, tables, Header(TINY.image_shape, TINY.latent_dim, identity)
+    (h, w), channels, d = TINY.sizes[0], TINY.channels, TINY.latent_dim
+    layers = []
+    for k, n in enumerate(channels):
+        shape = (d, n * h * w) if k == 0 else (3, 3, channels[k - 1], n)
+        weights = rng.integers(-40, 41, shape).astype(np.int32)
+        bias = 8 * rng.integers(-50, 50, shape[-1])
+        shift = np.full(n, 6, np.uint8)
+        layers.append(Layer(weights, bias, shift, 0 if k == len(channels) - 1 else 8))
+    decoder = IntegerDecoder(
+        *(TINY, np.arange(d, dtype=np.uint32), np.full(d, 500, np.uint16), 3, tuple(layers)),
+        *(thresholds(), units_check(tables.unit)),
+    )
+    return FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
 
 
 def _archive(header, model, symbols, step, tables, extras) -> bytes:
@@ -383,6 +391,7 @@ def _archive(header, model, symbols, step, tables, extras) -> bytes:
         more = dict(extras)
         if "names" in more:
             more["names"] = [f"{start}/{name}" for name in more["names"]]
-        writer.add(symbols[start : start + IMAGES], step, tables, **more)
+        part = symbols[start : start + IMAGES]
+        writer.add(part, step, tables, levels(len(part), header.image_shape, step), **more)
     writer.finish()
     return file.getvalue()

@@ -178,7 +178,7 @@ class TestRelease:
         files = {path.name for path in (tmp_path / "out").iterdir()}
         assert files == {
             "README.md", "config.json", "manifest.json", "params.safetensors",
-            "reconstructions.png", "tables.bin",
+            "reconstructions.png", "tables.bin", "decoder.bin",
         }  # fmt: skip
         found = codec.load("out")
         assert found.identity == codec.load(workdir).identity
@@ -209,7 +209,7 @@ class TestEvaluate:
     def test_a_model_from_an_archive_is_refused_in_one_line(self, cvae, workdir, tmp_path):
         c = codec.load(workdir)
         images = np.zeros((3, 12, 12, 1), np.uint8)
-        (tmp_path / "a.cvae").write_bytes(c.compress(images, embed_model="float32"))
+        (tmp_path / "a.cvae").write_bytes(c.compress(images, embed_model=True))
         (tmp_path / "b.cvae").write_bytes(c.compress(images))
         for more in ([], ["--dataset", "digits"], ["--rate-distortion"]):
             refused(cvae("evaluate", "--ckpt", "a.cvae", *more), 1, "a.cvae", "only decodes")

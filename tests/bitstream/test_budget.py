@@ -1,8 +1,7 @@
 """Files whose checks are right, and that would cost far more than they are worth."""
 
-import dataclasses
 import io
-import json
+import math
 import time
 import zlib
 
@@ -14,26 +13,22 @@ from archive_samples import (
     IDENTITY,
     TABLES,
     archive_of_chunks,
+    blank,
     empty_chunk,
     part,
 )
 from conftest import RELEASED, ROOT, synthetic_tables, typical_symbols
-from safetensors.numpy import save
 
 from benchmarks.memory import Peak
 from cvae_jax import bitstream, codec
-from cvae_jax.bitstream import Archive, Budget, FileDecoder, Header, Identity, Reader, budget
-from cvae_jax.coding import embedded, quantize
-from cvae_jax.coding.architecture import decoder_cost, decoder_shapes
+from cvae_jax.bitstream import Archive, Budget, Cost, FileDecoder, Header, Reader, budget
+from cvae_jax.coding import packing, quantize
 from cvae_jax.coding.tables import Tables
-from cvae_jax.config import ModelConfig
 from cvae_jax.errors import FormatError
+from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
+from cvae_jax.exact.model import FileModel, units_check
 
 SECONDS, MEGABYTES = 2.0, 64.0  # that refusing a small file may take
-
-
-def blank(symbols, step, shape=(28, 28, 1)):
-    return np.zeros((len(symbols), *shape), np.uint8)
 
 
 def decoder_of(tables, header):
@@ -49,40 +44,62 @@ def cheaply():
     assert peak.megabytes() < MEGABYTES
 
 
-def self_contained(model, chunks, tables):
-    """An archive with a decoder of this architecture, all zeros."""
-    shapes = decoder_shapes(model)
-    arrays = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
-    arrays["tables"] = np.frombuffer(tables.to_bytes(), np.uint8)
-    blob = save(arrays, {"model": json.dumps(dataclasses.asdict(model))})
-    header = Header(model.image_shape, model.latent_dim, Identity(bytes(16), tables.digest[:16]))
-    return archive_of_chunks(chunks, header, blob)
+def decoder_of_zeros(architecture, tables):
+    """An integer decoder of this architecture that uses no latents."""
+    pixels, channels = math.prod(architecture.sizes[0]), architecture.channels
+    layers = []
+    for k, n in enumerate(channels):
+        outputs = n * pixels if k == 0 else n
+        shape = (0, outputs) if k == 0 else (3, 3, channels[k - 1], outputs)
+        last = k == len(channels) - 1
+        zeros = np.zeros(shape, np.int32), np.zeros(outputs, np.int64), np.zeros(n, np.uint8)
+        layers.append(Layer(*zeros, 0 if last else 8))
+    none, thresholds = np.zeros(0, np.uint32), np.arange(255, dtype=np.int32)
+    return IntegerDecoder(
+        *(architecture, none, none.astype(np.uint16), 3, tuple(layers), thresholds),
+        units_check(tables.unit),
+    )
 
 
 def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
-    model = ModelConfig(16384, 16384, latent_dim=1, filters=(1,) * 14, dense_width=1)
     tables = synthetic_tables(1, 1)
-    data = self_contained(model, [empty_chunk(1, tables)], tables)
+    architecture = Architecture((8192, 8192, 1), 1, (1,) * 8)
+    model = FileModel(tables, decoder_of_zeros(architecture, tables))
+    data = archive_of_chunks([empty_chunk(1, tables, pixels=1)], model.header, model.pack())
     assert len(data) < 8000
     reader = Reader(io.BytesIO(data))
     own = codec.from_embedded(reader.model(), reader.header.identity)
-    with pytest.raises(FormatError, match="268435456 pixel values"):
+    with pytest.raises(FormatError, match="67108864 pixel values"):
         own.decompress(data)
-    with pytest.raises(FormatError, match="268435456 pixel values"):
+    with pytest.raises(FormatError, match="67108864 pixel values"):
         bitstream.recover(data, own.file_decoder)
+    with pytest.raises(FormatError, match="67108864 pixel values"):
+        bitstream.verify_archive(reader, own.file_decoder)
 
 
 @pytest.mark.parametrize(
     ("size", "filters", "words"),
-    [(2048, (1, 16384), "multiply-adds"), (1024, (40,), "bytes of memory")],
+    [(2048, (1, 8192), "multiply-adds"), (1024, (40,), "bytes of memory")],
 )
 def test_a_model_that_works_hard_for_an_image(cheaply, size, filters, words):
-    cost = decoder_cost(ModelConfig(size, size, 1, 1, filters, 1))
+    architecture = Architecture((size, size, 1), 1, filters)
+    cost = Cost(architecture.multiply_adds(), architecture.memory())
     header = Header((size, size, 1), 4, IDENTITY)
     decoder = decoder_of(TABLES, header)._replace(cost=cost)
     data = archive_of_chunks([empty_chunk(1)], header)
     with pytest.raises(FormatError, match=words):
         Archive(io.BytesIO(data), decoder).read()
+
+
+def test_a_model_of_many_weights_in_no_bytes(cheaply):
+    """All of them the same: a few bytes that would take gigabytes."""
+    decoder = decoder_of_zeros(Architecture((8, 8, 1), 1, (8, 8)), TABLES).to_bytes()
+    filters = packing.pack(np.array([8, 8]))
+    assert filters in decoder
+    for many in ([8192, 8192], [1024, 1024]):
+        large = decoder.replace(filters, packing.pack(np.array(many)))
+        with pytest.raises(FormatError, match="packed integers"):
+            IntegerDecoder.from_bytes(large)
 
 
 def test_a_larger_budget_lifts_the_limits():
@@ -113,7 +130,7 @@ def test_a_few_bytes_that_claim_a_flood_of_images(cheaply):
 def test_many_dimensions_times_many_steps(count, words):
     tables = synthetic_tables(256, 2048)
     header = Header((1, 1, 1), 2048, IDENTITY)
-    chunks = [empty_chunk(count, tables, step) for step in range(300, 2400, 300)]
+    chunks = [empty_chunk(count, tables, step, pixels=1) for step in range(300, 2400, 300)]
     data = archive_of_chunks([*chunks, *chunks], header)
     decoder = decoder_of(tables, header)
     peak, started = Peak(), time.process_time()
@@ -161,7 +178,8 @@ def test_eight_steps_of_a_large_model_take_the_memory_of_one():
     writer = bitstream.Writer(file, header)
     for quality in range(20, 100, 10):
         step = quantize.step(quality)
-        writer.add(typical_symbols(tables, step, 150), step, tables)
+        symbols = typical_symbols(tables, step, 150)
+        writer.add(symbols, step, tables, blank(symbols))
     writer.finish()
     peak = Peak()
     with Archive(file, decoder_of(tables, header)) as opened:
@@ -178,7 +196,8 @@ def test_ordinary_archives_are_far_from_the_limits():
         file = io.BytesIO()
         writer = bitstream.Writer(file, header)
         step = quantize.step(0)
-        writer.add(typical_symbols(tables, step, n), step, tables, [f"{i}.png" for i in range(n)])
+        symbols, names = typical_symbols(tables, step, n), [f"{i}.png" for i in range(n)]
+        writer.add(symbols, step, tables, blank(symbols), names)
         writer.finish()
         allowed = Budget(1 / share)
         with Archive(file, decoder_of(tables, header), allowed=allowed) as opened:
@@ -227,10 +246,9 @@ def test_kept_chunks_are_bounded(monkeypatch):
 def test_the_embedded_model_of_a_real_file_is_within_its_budget():
     released = codec.load(RELEASED)
     images = np.zeros((40, 28, 28, 1), np.uint8)
-    data = released.compress(images, embed_model="float16")
+    data = released.compress(images, embed_model=True)
     reader = Reader(io.BytesIO(data))
     own = codec.from_embedded(reader.model(), reader.header.identity)
-    assert own.file_decoder.cost == decoder_cost(released.model)
     assert own.file_decoder.cost.multiply_adds == 5_694_976
     assert own.decompress(data).shape == images.shape
-    assert embedded.digest(released.params)[:16] == reader.header.identity.model
+    assert own.identity == released.identity

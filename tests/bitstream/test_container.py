@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from archive_samples import (
     DATA,
+    DECODER,
     HEADER,
     IDENTITY,
     PARTS,
@@ -16,6 +17,7 @@ from archive_samples import (
     TABLES,
     archive_of,
     archive_of_chunks,
+    blank,
     empty_chunk,
     part,
     read_all,
@@ -25,6 +27,8 @@ from conftest import synthetic_tables, typical_symbols
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Identity, Reader, Writer, records, single, verify
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError, VersionError
+
+BLANK = blank([0])[0]
 
 
 def test_what_goes_in_comes_out():
@@ -172,7 +176,7 @@ def test_what_was_written_is_read_back():
             with pytest.raises((FormatError, ModelMismatchError)):
                 verify(io.BytesIO(bytes(damaged)), DECODER)
     with pytest.raises(ModelMismatchError):
-        verify(io.BytesIO(DATA), TABLES, Identity(bytes(16), bytes(16)))
+        verify(io.BytesIO(DATA), of(Identity(bytes(16), bytes(16))))
     for packed in ({"packed_labels": b"x"}, {"packed_names": b"x"}):
         chunk = dataclasses.replace(empty_chunk(3), **packed)
         with pytest.raises(FormatError, match=next(iter(packed))[7:]):
@@ -180,6 +184,43 @@ def test_what_was_written_is_read_back():
 
 
 # Damage
+
+
+def of(identity):
+    return DECODER._replace(header=HEADER._replace(identity=identity))
+
+
+def marked(symbols, step):
+    """What a reader that computes something else makes of symbols: one level in one pixel."""
+    out = blank(symbols)
+    if len(out):
+        out[-1, -1, -1, -1] = 1
+    return out
+
+
+def test_other_pixels_are_refused_and_not_returned():
+    wrong = DECODER._replace(decode_symbols=marked)
+    image = single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY, BLANK)
+    for read in (
+        lambda: single.decode(image, wrong),
+        lambda: bitstream.Archive(io.BytesIO(DATA), wrong).read(),
+        lambda: bitstream.Archive(io.BytesIO(DATA), wrong)[:40],
+        lambda: verify(io.BytesIO(DATA), wrong),
+        lambda: verify(io.BytesIO(image), wrong),
+    ):
+        with pytest.raises(FormatError, match="other pixels than when"):
+            read()
+    found = bitstream.recover(DATA, wrong)
+    assert (len(found.images), found.lost) == (0, [(0, 99)])
+    assert all("other pixels" in fault for fault in found.faults)
+    # Of one image, nothing vouches but its symbols.
+    assert bitstream.Archive(io.BytesIO(DATA), wrong)[3].shape == (28, 28, 1)
+
+
+def test_files_of_version_1_are_refused():
+    for older in (DATA[:8] + b"\1" + DATA[9:], single.MAGIC + b"\1" + bytes(20)):
+        with pytest.raises(FormatError, match=r"version 1, .* compress the images again"):
+            verify(io.BytesIO(older), DECODER)
 
 
 def flips(data):
@@ -233,7 +274,7 @@ def test_the_damaged_place_is_named():
 
 def test_other_versions_and_models_are_named():
     newer = bytearray(DATA)
-    newer[8] = 2
+    newer[8] = 3
     with pytest.raises(VersionError, match="version 3"):
         Reader(io.BytesIO(bytes(newer)))
     flagged = bytearray(DATA)
@@ -247,7 +288,7 @@ def test_other_versions_and_models_are_named():
         single.decode(image[:2] + b"\3" + image[3:], DECODER)
     other = Identity(bytes(16), IDENTITY.tables)
     with pytest.raises(ModelMismatchError, match=f"{IDENTITY.short.hex()}.*{other.short.hex()}"):
-        single.decode(image, TABLES, other)
+        single.decode(image, of(other))
     with pytest.raises(ModelMismatchError, match=f"{IDENTITY.model.hex()}.*{bytes(16).hex()}"):
         IDENTITY.require(other)
 
@@ -258,7 +299,10 @@ def test_other_tables_are_noticed_even_if_their_name_is_right():
     with pytest.raises(FormatError):
         Reader(io.BytesIO(DATA)).chunk(0).symbols(others)
     with pytest.raises(FormatError):
-        single.decode(single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY, BLANK), others, IDENTITY)
+        single.decode(
+            single.encode(SYMBOLS[0], STEP, TABLES, IDENTITY, BLANK),
+            DECODER._replace(tables=others),
+        )
 
 
 def test_neither_kind_of_file():

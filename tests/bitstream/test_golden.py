@@ -1,32 +1,63 @@
-"""Files of earlier releases stay readable, and the specification describes them."""
+"""Files of earlier releases stay readable, to the same pixels, and the specification describes
+them."""
 
 import io
 
 import numpy as np
 from conftest import ROOT
 
-from cvae_jax.bitstream import Reader, single
+from cvae_jax import codec
+from cvae_jax.bitstream import FileDecoder, Header, Identity, Reader, single
 from cvae_jax.coding.tables import Tables
+from cvae_jax.exact import by_numpy
+from cvae_jax.exact.model import FileModel
 
 GOLDEN = ROOT / "tests" / "golden"
 
 
-def test_golden_files_of_version_1_decode():
-    """Made by the first release of format version 1; not to be made anew."""
-    tables = Tables.from_bytes((GOLDEN / "v1_tables.bin").read_bytes())
-    expected = np.load(GOLDEN / "v1_symbols.npy")
-    data = (GOLDEN / "v1_archive.cvae").read_bytes()
+def black(symbols, step):
+    return np.zeros((len(symbols), 28, 28, 1), np.uint8)
+
+
+def test_golden_files_of_version_2_decode():
+    """Made by the first release of format version 2; not to be made anew."""
+    tables = Tables.from_bytes((GOLDEN / "v2_tables.bin").read_bytes())
+    expected = np.load(GOLDEN / "v2_symbols.npy")
+    data = (GOLDEN / "v2_archive.cvae").read_bytes()
     reader = Reader(io.BytesIO(data))
     assert reader.header.image_shape == (28, 28, 1)
     chunks = [reader.chunk(k) for k in range(len(reader.entries))]
     assert np.array_equal(np.concatenate([c.symbols(tables) for c in chunks]), expected)
+    for chunk in chunks:
+        chunk.check_pixels(black(range(chunk.count), chunk.step))
     assert chunks[0].names == ["zero.png", "deeper/one.png", "zwei-ü.png"]
     assert chunks[1].labels.tolist() == [7, 4294967295]
     assert reader.model() == b"a model"
-    image = (GOLDEN / "v1_single.cvae").read_bytes()
-    symbols, step = single.decode(image, tables, reader.header.identity)
+    image = (GOLDEN / "v2_single.cvae").read_bytes()
+    symbols, step, _ = single.decode(image, FileDecoder(reader.header, tables, black))
     assert np.array_equal(symbols, expected[0])
     assert step == 300
+
+
+def test_golden_pixels_of_the_released_model():
+    """By JAX, and by NumPy alone: the archive carries its model."""
+    expected = np.load(GOLDEN / "v2_mnist.npz")
+    path = GOLDEN / "v2_mnist.cvae"
+    c = codec.load(path)
+    with c.open(path) as opened:
+        assert np.array_equal(opened.read(), expected["pixels"])
+        assert opened.labels().tolist() == list(range(5))
+        assert np.array_equal(opened.reader.chunk(0).symbols(c.tables), expected["symbols"])
+        model = FileModel.unpack(opened.reader.model(), opened.reader.header.identity)
+    assert model.identity == Identity(
+        bytes.fromhex("474bdefb7d3b796235a27d9a3bef5eec"),
+        bytes.fromhex("f73f860be52136fcbbc69c2066c69c88"),
+    )
+    decoder = model.file_decoder(model.levels_by(by_numpy.decoder), trusted=True)
+    assert decoder.header == Header((28, 28, 1), 16, model.identity)
+    image = single.decode((GOLDEN / "v2_mnist_single.cvae").read_bytes(), decoder)
+    assert np.array_equal(image.levels, expected["pixels"][3])
+    assert np.array_equal(image.symbols, expected["symbols"][3])
 
 
 def test_the_worked_example_of_the_specification_is_the_golden_files():
@@ -35,17 +66,17 @@ def test_the_worked_example_of_the_specification_is_the_golden_files():
     def block(name):
         return text.split(f"<!-- {name} -->\n```\n")[1].split("\n```")[0]
 
-    image = (GOLDEN / "v1_single.cvae").read_bytes()
+    image = (GOLDEN / "v2_single.cvae").read_bytes()
     assert bytes.fromhex(block("single")) == image
     lines = block("archive").splitlines()
     dump = bytes.fromhex("".join(line.split("  ", 1)[1] for line in lines))
-    assert dump == (GOLDEN / "v1_archive.cvae").read_bytes()
+    assert dump == (GOLDEN / "v2_archive.cvae").read_bytes()
     assert [int(line[:4], 16) for line in lines] == list(range(0, len(dump), 16))
-    tables = Tables.from_bytes((GOLDEN / "v1_tables.bin").read_bytes())
+    tables = Tables.from_bytes((GOLDEN / "v2_tables.bin").read_bytes())
     book = tables.book(300)
     row = book.row(1, 1)
     assert block("sums").split() == [str(s) for s in book.sums(row)]
     assert (book.first[row], book.count[row]) == (-5, 12)
-    assert np.load(GOLDEN / "v1_symbols.npy")[0].tolist() == [3, 0, -2]
+    assert np.load(GOLDEN / "v2_symbols.npy")[0].tolist() == [3, 0, -2]
     entries = Reader(io.BytesIO(dump)).entries
-    assert [entry.offset for entry in entries] == [0x4F, 0xA7]
+    assert [entry.offset for entry in entries] == [0x4F, 0xAB]

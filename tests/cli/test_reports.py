@@ -167,7 +167,7 @@ def test_a_file_is_read_once(cvae, tmp_path, monkeypatch):
     digits = data.load("digits", "test")[:10]
     content = c.compress(digits, names=[f"{i}.png" for i in range(10)], labels=range(10))
     (tmp_path / "a.cvae").write_bytes(content)
-    embedded = c.compress(digits, embed_model="float16")
+    embedded = c.compress(digits, embed_model=True)
     (tmp_path / "e.cvae").write_bytes(embedded)
     calls = Counter()
 
