@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         if ckpt:
             sub.add_argument(
                 "--ckpt",
-                help="checkpoint or model file (default: the archive's own, or the released mnist)",
+                help="checkpoint or model file (default: the archive's own, else released mnist)",
             )
         sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
         sub.add_argument("-v", "--verbose", action="store_true", help="report more")
