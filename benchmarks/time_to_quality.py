@@ -17,10 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from cvae_jax import data, errors, training
+from cvae_jax import data, errors, evaluation, training
 from cvae_jax.config import PRESETS
 from cvae_jax.data.holdout import TrainingData
-from cvae_jax.runs import evaluation
 
 TARGET = 104.0
 ORIGINAL_IMAGES = 50 * 60_000

@@ -26,8 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+
+from cvae_jax import errors
+
+with errors.needs("codec", "cvae_jax.codec (cvae_jax.reader reads files without it)"):
+    import jax
 
 from cvae_jax import backend, bitstream, pixels
 from cvae_jax.autoencoder import Autoencoder

@@ -51,7 +51,7 @@ class ModelMismatchError(CvaeError):
     exit_code = 5
 
 
-class InstallError(CvaeError):
+class InstallError(CvaeError, ImportError):
     """An optional package that is not installed."""
 
 

@@ -1,19 +1,25 @@
-"""Which model a command uses, and the files that it is asked about, each section read once."""
+"""Which model reads a file, and the files that a command is asked about, each section read once."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import sys
 from pathlib import Path
 
-from cvae_jax import bitstream, codec
+from cvae_jax import bitstream, reader
 from cvae_jax.bitstream import Budget
-from cvae_jax.codec import Codec
 from cvae_jax.errors import FormatError
+from cvae_jax.exact import quickest
+from cvae_jax.exact.integers import IntegerDecoder
+from cvae_jax.reader import Model
 
-load = functools.lru_cache(maxsize=1)(codec.load)  # of many files, most are of one model
+
+@functools.lru_cache(maxsize=1)  # of many files, most are of one model
+def load(ckpt: str | None) -> Model:
+    return _kept(reader.load(ckpt))
 
 
 def open_archive(content: bytes, allowed: Budget) -> bitstream.Reader:
@@ -26,30 +32,38 @@ def read(name: str) -> bytes:
     return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
 
 
-def named(ckpt: str | None) -> Codec:
-    """The codec of ``--ckpt``; without it, of the released checkpoint."""
+def named(ckpt: str | None) -> Model:
+    """The model of ``--ckpt``; without it, of the released checkpoint."""
     return load(ckpt)
 
 
-def of_archive(reader: bitstream.Reader, ckpt: str | None) -> Codec:
-    """The codec that is to decode an archive: of ``--ckpt``, its own, or the released one.
+def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
+    """The model that is to decode an archive: of ``--ckpt``, its own, or the released one.
 
     Raises:
       FormatError: the embedded model is damaged.
       CheckpointError: there is no other.
     """
-    if reader.has_model and not ckpt:
-        return codec.from_embedded(reader.model(), reader.header.identity)
-    return named(ckpt)
+    return _kept(reader.embedded(archive)) if archive.has_model and not ckpt else named(ckpt)
 
 
-def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Codec:
+def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
     """As ``of_archive``, for an archive of which a part may be lost."""
     if not ckpt:
         with contextlib.suppress(FormatError):  # damage is reported where the file is read
             return of_archive(open_archive(content, allowed), None)
         with contextlib.suppress(FormatError):
-            found = bitstream.salvage(content)
-            if found.model is not None:
-                return codec.from_embedded(found.model, found.header.identity)
+            return _kept(reader.embedded(bitstream.salvage(content)))
     return named(ckpt)
+
+
+def _kept(model: Model) -> Model:
+    """Where it comes to compiled code, that is kept between runs."""
+    return dataclasses.replace(model, compiled=_compiled)
+
+
+def _compiled(integers: IntegerDecoder) -> quickest.Levels:
+    from cvae_jax import backend
+
+    backend.use_compilation_cache()
+    return quickest.compiled(integers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import signal
 import sys
 import time
@@ -21,16 +22,7 @@ from cvae_jax.cli.commands import evaluate, release, train
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
 
-# Where each command's function is; train, evaluate, release and import-keras bring their own.
-MODULES = {
-    "compress": "compress",
-    "decompress": "decompress",
-    "info": "archives",
-    "verify": "archives",
-    "concat": "archives",
-    "calibrate": "calibrate",
-    "model": "model",
-}
+READING = ("decompress", "info", "verify", "concat", "model")  # commands that take no JAX
 
 
 def parser() -> argparse.ArgumentParser:
@@ -178,16 +170,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _call(args: argparse.Namespace, to: TextIO) -> int:
-    # Slow to import: after the arguments.
-    from cvae_jax import backend
-
     signal.signal(signal.SIGTERM, _stop)
-    backend.use_compilation_cache()
+    if args.command in READING:
+        if "numpy" not in sys.modules:  # else it is too late
+            # Several images are decoded at once: threads in each product would be in the way.
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
+    else:
+        with errors.needs("codec", f"cvae {args.command}"):
+            from cvae_jax import backend
+        backend.use_compilation_cache()
     if "program" in args:
         return args.program(args)
     started = time.monotonic()
-    module = importlib.import_module(f"cvae_jax.cli.commands.{MODULES[args.command]}")
-    report = getattr(module, args.command)(args)
+    # Imported after the arguments, and no other command's: reading takes no JAX.
+    command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
+    report = getattr(command, args.command)(args)
     if args.verbose:
         seconds = round(time.monotonic() - started, 2)
         report.values["seconds"] = seconds

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+
+from cvae_jax.bitstream.archive import unwatched
 
 
 class Report(NamedTuple):
@@ -35,9 +36,12 @@ def db(psnr: float) -> str:
 @contextlib.contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, for what takes longer than a second; yields what is to be told."""
-    with tqdm(
-        total=total, desc=what, unit="image", delay=1, disable=not sys.stderr.isatty()
-    ) as bar:
+    if not sys.stderr.isatty():
+        yield unwatched
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit="image", delay=1) as bar:
 
         def advance(done: int) -> None:
             bar.update(done)

@@ -6,7 +6,7 @@ images, or an .npy or .npz file.  To add a kind of source, write a module here w
 that returns the images of a split, and name it in :func:`load`.
 
 Of this package's modules only these import data libraries (tensorflow-datasets, Pillow,
-scikit-learn), and only when they are used.
+scikit-learn), and only when they are used; so are the modules of what may have to be fetched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.data import arrays, digits, mnist, pictures, prepared, splits
+from cvae_jax.data import arrays, pictures, splits
 from cvae_jax.data.arrays import map_array, read_array, read_idx
 from cvae_jax.data.pictures import SUFFIXES, WRITABLE, encode_image, list_images, read_image
 from cvae_jax.errors import DataError
@@ -111,6 +111,8 @@ def _load(
     image_size: tuple[int, int] | None,
     channels: int | None,
 ) -> np.ndarray:
+    from cvae_jax.data import digits, mnist, prepared
+
     if name == "digits":
         return digits.load(split)
     if name == "mnist":
@@ -153,6 +155,8 @@ def _home(path: str | Path) -> Path:
 
 def _mnist_folder(data_dir: str | Path | None) -> Path:
     """The folder of MNIST's IDX files or of its prepared form; fetched where there is none."""
+    from cvae_jax.data import mnist, prepared
+
     places = _places(data_dir)
     # Both forms hold the same images, in another order; IDX is the quicker to read.
     for place in places:

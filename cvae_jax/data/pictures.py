@@ -89,6 +89,8 @@ def encode_image(image: np.ndarray, suffix: str = ".png") -> bytes:
         raise DataError(f"images are written as {', '.join(WRITABLE)}, not {suffix or 'that'}")
     if image.shape[2] not in (1, 3):
         raise DataError(f"image files hold 1 or 3 channels, not {image.shape[2]}; write .npy")
+    if suffix.lower() == ".webp":  # else Pillow imports all of its formats to find this one
+        from PIL import WebPImagePlugin  # noqa: F401
     file = BytesIO()
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     # Options of WebP and PNG; the other formats ignore them.

@@ -1,51 +1,79 @@
-"""The integer decoder in NumPy: for machines and for moments without JAX."""
+"""The integer decoder in NumPy: for machines and for moments without JAX.
+
+Activations are ``[channels, rows, columns, images]``: what NumPy then goes through in one sweep is
+long, and the bias of a channel is one number for all of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.exact.integers import KERNEL, STRIDE, IntegerDecoder, Layer, low_padding
+from cvae_jax.exact.integers import KERNEL, STRIDE, Architecture, IntegerDecoder, low_padding
 
-MICROBATCH = 32  # images whose temporaries stay in the cache
+MICROBATCH = 16  # images whose temporaries stay in the cache
+
+
+class _Sums(NamedTuple):
+    """A layer whose sums come out shifted: every number times a power of two, which is exact."""
+
+    weights: np.ndarray  # float32 [outputs, inputs]; of a convolution [taps * channels, inputs]
+    bias: np.ndarray  # float32 [outputs or channels]
+
+
+class _Room(NamedTuple):
+    """Memory for what a transposed convolution makes: to ask for it anew would take as long."""
+
+    taps: np.ndarray  # [3, 3, channels, h, w, n], what each tap of the kernel makes of the inputs
+    # [stride, stride, channels, h + 2 // stride, w + 2 // stride, n]: the sums, those apart whose
+    # rows and columns have another remainder by the stride: of one, neighbours are added at once.
+    sums: np.ndarray
+    out: np.ndarray  # [channels, H, W, n]
 
 
 def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
     """``levels(inputs)``: int32 ``[N, L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
     architecture = integers.architecture
-    first, *middle, last = [_as_float(layer) for layer in integers.layers]
     sizes = architecture.sizes
-    lowest = int(integers.thresholds[0]) - 1
-    highest = int(integers.thresholds[-1])
+    first, *middle, last = _layers(integers)
+    tops = [layer.top for layer in integers.layers]
+    lowest, highest = int(integers.thresholds[0]) - 1, int(integers.thresholds[-1])
     table = level_table(integers)
 
-    def shifted(sums: np.ndarray, layer: Layer, low: float, high: float) -> np.ndarray:
-        channels = len(layer.shift)
-        by_channel = sums.reshape(-1, len(layer.bias))
-        by_channel += layer.bias
-        by_channel = by_channel.reshape(-1, channels)
-        by_channel *= layer.shift
-        np.floor(by_channel, out=by_channel)
-        np.clip(by_channel, low, high, out=by_channel)
-        return by_channel
-
-    def some(inputs: np.ndarray) -> np.ndarray:
-        n = len(inputs)
-        x = shifted(inputs @ first.weights, first, 0, first.top)
-        for layer, size, larger in zip(middle, sizes, sizes[1:], strict=False):
-            sums = _transposed(x.reshape(n, *size, -1), layer.weights, STRIDE, larger)
-            x = shifted(sums, layer, 0, layer.top)
-        sums = _transposed(x.reshape(n, *sizes[-2], -1), last.weights, 1, sizes[-1])
-        return table[shifted(sums, last, lowest, highest).astype(np.int32) - lowest].reshape(
-            n, *architecture.image_shape
-        )
+    def some(inputs: np.ndarray, rooms: list[_Room]) -> np.ndarray:
+        sums = first.weights @ inputs.T
+        sums += first.bias[:, None]
+        x = np.floor(np.clip(sums, 0, tops[0])).reshape(-1, *sizes[0], len(inputs))
+        for layer, top, room in zip(middle, tops[1:], rooms, strict=False):
+            x = _transposed(x, layer, STRIDE, (0, top), room)
+        outputs = _transposed(x, last, 1, (lowest, highest), rooms[-1])
+        return table[outputs.astype(np.intp) - lowest].transpose(3, 1, 2, 0)
 
     def levels(inputs: np.ndarray) -> np.ndarray:
         out = np.empty((len(inputs), *architecture.image_shape), np.uint8)
-        for start in range(0, len(inputs), MICROBATCH):
-            rows = slice(start, start + MICROBATCH)
-            out[rows] = some(inputs[rows].astype(np.float32))
+
+        def fill(starts: range) -> None:
+            made: dict[int, list[_Room]] = {}
+            for start in starts:
+                rows = slice(start, start + MICROBATCH)
+                some_inputs = inputs[rows].astype(np.float32)
+                n = len(some_inputs)
+                if n not in made:
+                    made[n] = list(_rooms(architecture, n))
+                out[rows] = some(some_inputs, made[n])
+
+        starts = range(0, len(inputs), MICROBATCH)
+        threads = min(_cores(), len(starts))
+        if threads < 2:
+            fill(starts)
+            return out
+        with ThreadPoolExecutor(threads) as pool:
+            # Raises what a thread has raised.
+            list(pool.map(fill, [starts[k::threads] for k in range(threads)]))
         return out
 
     return levels
@@ -57,32 +85,67 @@ def level_table(integers: IntegerDecoder) -> np.ndarray:
     return np.searchsorted(integers.thresholds, outputs, side="right").astype(np.uint8)
 
 
-def _as_float(layer: Layer) -> Layer:
-    """A layer as float32 arrays; the shift as the power of two that it multiplies by."""
-    weights = layer.weights.astype(np.float32)
-    if weights.ndim == 4:  # [3, 3, inputs, channels] -> [inputs, 3 * 3 * channels]
-        weights = np.ascontiguousarray(weights.transpose(2, 0, 1, 3).reshape(weights.shape[2], -1))
-    factor = (np.float32(2) ** -layer.shift.astype(np.float32)).astype(np.float32)
-    return Layer(weights, layer.bias.astype(np.float32), factor, layer.bits)
+def _layers(integers: IntegerDecoder) -> Iterator[_Sums]:
+    for layer in integers.layers:
+        factor = np.float32(2) ** -layer.shift.astype(np.float32)
+        # [..., inputs, outputs of all pixels or taps, channels], as the weights come.
+        if layer.weights.ndim == 2:  # [inputs, pixels * channels]
+            weights = layer.weights.reshape(len(layer.weights), -1, len(factor))
+        else:  # [3, 3, inputs, channels]
+            weights = layer.weights.reshape(KERNEL**2, -1, len(factor)).swapaxes(0, 1)
+        scaled = weights.astype(np.float32) * factor
+        bias = layer.bias.astype(np.float32).reshape(-1, len(factor)) * factor
+        by_channel = (2, 1, 0) if layer.weights.ndim == 2 else (1, 2, 0)
+        scaled = np.ascontiguousarray(scaled.transpose(by_channel)).reshape(-1, len(weights))
+        yield _Sums(scaled, np.ascontiguousarray(bias.T).ravel())
+
+
+def _rooms(architecture: Architecture, n: int) -> Iterator[_Room]:
+    """Of each transposed convolution, for n images."""
+    sizes, channels = architecture.sizes, architecture.channels
+    for k, (h, w) in enumerate(sizes[:-1]):
+        stride = STRIDE if k < len(sizes) - 2 else 1
+        c, spare = channels[k + 1], (KERNEL - 1) // stride
+        yield _Room(
+            np.empty((KERNEL, KERNEL, c, h, w, n), np.float32),
+            np.empty((stride, stride, c, h + spare, w + spare, n), np.float32),
+            np.empty((c, *sizes[k + 1], n), np.float32),
+        )
 
 
 def _transposed(
-    x: np.ndarray, weights: np.ndarray, stride: int, size: tuple[int, int]
+    x: np.ndarray, layer: _Sums, stride: int, limits: tuple[int, int], room: _Room
 ) -> np.ndarray:
-    """The sums of a transposed convolution, ``[N, h, w, inputs] -> [N, *size, channels]``.
+    """What a transposed convolution passes on, cut to its limits, in ``room.out``.
 
-    Tap (i, j) of input (y, x) lands on row ``stride * y + i - low_y`` and column
-    ``stride * x + j - low_x``, where ``low`` is what SAME puts before the first row and column.
+    ``[inputs, h, w, n] -> [channels, H, W, n]``.  Tap i of input row y lands on row
+    ``stride * y + i - low_y``, where ``low_y`` is what SAME puts before the first; columns alike.
     """
-    n, h, w, _ = x.shape
-    windows = (x.reshape(n * h * w, -1) @ weights).reshape(n, h, w, KERNEL, KERNEL, -1)
-    # One spare row and column on each side takes what lands outside.
-    out = np.zeros((n, stride * h + 2, stride * w + 2, windows.shape[-1]), np.float32)
-    low_y, low_x = low_padding((h, w), stride, size)
+    inputs, h, w, _ = x.shape
+    taps, sums, out = room
+    np.matmul(layer.weights, x.reshape(inputs, -1), out=taps.reshape(len(layer.weights), -1))
+    sums[:] = layer.bias[:, None, None, None]
     for i in range(KERNEL):
         for j in range(KERNEL):
-            y, z = 1 + i - low_y, 1 + j - low_x
-            out[:, y : y + stride * h : stride, z : z + stride * w : stride] += windows[
-                :, :, :, i, j
-            ]
-    return out[:, 1 : 1 + size[0], 1 : 1 + size[1]]
+            y, z = i // stride, j // stride
+            sums[i % stride, j % stride, :, y : y + h, z : z + w] += taps[i, j]
+    np.clip(sums, *limits, out=sums)
+    size = out.shape[1:3]
+    low_y, low_x = low_padding((h, w), stride, size)
+    for i, (rows, from_rows) in enumerate(_places(stride, low_y, size[0])):
+        for j, (columns, from_columns) in enumerate(_places(stride, low_x, size[1])):
+            np.floor(sums[i, j, :, from_rows, from_columns], out=out[:, rows, columns])
+    return out
+
+
+def _places(stride: int, low: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """For each remainder: the rows of an image of that size, and where their sums are."""
+    for remainder in range(stride):
+        skipped = max(-((remainder - low) // stride), 0)
+        first = stride * skipped + remainder - low
+        yield slice(first, None, stride), slice(skipped, skipped + len(range(first, size, stride)))
+
+
+def _cores() -> int:
+    """How many threads run at once; NumPy lets go of the interpreter in all that takes long."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

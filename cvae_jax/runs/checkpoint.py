@@ -32,15 +32,13 @@ from cvae_jax.errors import CheckpointError, explained, needs
 from cvae_jax.files import sync
 from cvae_jax.modules import named_leaves
 from cvae_jax.runs import manifest
-from cvae_jax.runs.manifest import Checkpoint
+from cvae_jax.runs.manifest import CONFIG, Checkpoint, StrPath, absolute
 
-CONFIG = "config.json"
 TENSORS = ".safetensors"  # what follows an item's name where it is one file
 _DTYPES = {"F32": "float32"}  # by safetensors' names; a release holds no other
 TEMPORARY = ".tmp-"  # what the names of unfinished and discarded checkpoints start with
 
 PyTree = Any
-StrPath = str | os.PathLike[str]
 
 
 def save(path: StrPath, items: Mapping[str, PyTree], config: Mapping[str, Any]) -> Path:
@@ -156,7 +154,7 @@ def read_config(path: StrPath) -> dict[str, Any]:
     Raises:
       CheckpointError: it is missing or damaged.
     """
-    return _opened(path).read_json(CONFIG)
+    return opened(path).read_json(CONFIG)
 
 
 def attach(path: StrPath, name: str, data: bytes) -> None:
@@ -176,7 +174,7 @@ def attached(path: StrPath, name: str) -> bytes | None:
     Raises:
       CheckpointError: it is damaged.
     """
-    saved = _opened(path)
+    saved = opened(path)
     return saved.read(name) if name in saved.files else None
 
 
@@ -195,7 +193,7 @@ def restore(path: StrPath, items: Mapping[str, PyTree]) -> dict[str, PyTree]:
     Raises:
       CheckpointError: an item is missing, damaged, or differs in structure, shape or dtype.
     """
-    saved = _opened(path)
+    saved = opened(path)
     held = {name.split("/")[0].removesuffix(TENSORS) for name in saved.files if _of_item(name)}
     for name in items:
         if name not in held:
@@ -282,12 +280,9 @@ def _described(tree: PyTree) -> dict[str, str]:
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves.items()}
 
 
-def _opened(path: StrPath) -> Checkpoint:
+def opened(path: StrPath) -> Checkpoint:
+    """The checkpoint at a path, or the one that is given."""
     return path if isinstance(path, Checkpoint) else Checkpoint(absolute(path))
-
-
-def absolute(path: StrPath) -> Path:
-    return Path(os.path.abspath(path))  # Orbax refuses relative paths
 
 
 @contextlib.contextmanager

@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Container
 from pathlib import Path
 
+from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import CheckpointError, explained
-from cvae_jax.runs import manifest, retention
-from cvae_jax.runs.checkpoint import StrPath, absolute
-from cvae_jax.runs.manifest import Checkpoint
-from cvae_jax.runs.retention import STEPS, Warn
+from cvae_jax.exact.integers import IntegerDecoder
+from cvae_jax.exact.model import FileModel
+from cvae_jax.runs import manifest, saved
+from cvae_jax.runs.manifest import Checkpoint, StrPath, absolute
+from cvae_jax.runs.saved import STEPS, Warn
 
 DEFAULT = "mnist"
+TABLES, DECODER = "tables.bin", "decoder.bin"  # what calibration adds to a checkpoint
 PACKAGE = Path(__file__).resolve().parents[1]
 RELEASED = (PACKAGE / "released", PACKAGE.parent / "checkpoints")
 
 
-def find(name: StrPath | None = None, warn: Warn = warnings.warn) -> Checkpoint:
+def find(
+    name: StrPath | None = None,
+    warn: Warn = warnings.warn,
+    *,
+    files: Container[str] | None = None,
+) -> Checkpoint:
     """The checkpoint that a user's ``--ckpt`` means, verified.
 
     Args:
       name: a workdir (meaning its best step), a step inside it, the folder of a released
         checkpoint, or where nothing has that path, the name of one; None: the default's name.
       warn: gets one line for each damaged step that is passed over in a workdir.
+      files: which ones of a checkpoint that is named itself are to be intact (default: all); for
+        callers that read no others.
 
     Raises:
       CheckpointError: there is none, or it is damaged.
@@ -44,13 +55,13 @@ def find(name: StrPath | None = None, warn: Warn = warnings.warn) -> Checkpoint:
         path = by_name[os.fspath(name)]
     if (path / manifest.NAME).is_file():
         found = Checkpoint(path)
-        found.verify()
+        found.verify(files)
         return found
     if (path / STEPS).is_dir():
-        best = retention.best(path, warn)
+        best = saved.best(path, warn)
         if best is None:
             raise CheckpointError(
-                f"no intact checkpoint among the {len(retention.steps(path))} steps in "
+                f"no intact checkpoint among the {len(saved.steps(path))} steps in "
                 f"{path / STEPS}; train first, or name another path"
             )
         return best
@@ -58,6 +69,20 @@ def find(name: StrPath | None = None, warn: Warn = warnings.warn) -> Checkpoint:
     raise CheckpointError(
         f"no checkpoint at {path}, {state} should hold {manifest.NAME} (a checkpoint) "
         f"or {STEPS}/ (a workdir); {_nearby(path)}; {_by_name(os.fspath(name), by_name)}"
+    )
+
+
+def file_model(found: Checkpoint) -> FileModel | None:
+    """What files are made and read with, or None if calibration has not added it yet; no other
+    file of the checkpoint is read.
+
+    Raises:
+      CheckpointError, FormatError: it is damaged.
+    """
+    if not {TABLES, DECODER} <= found.files.keys():
+        return None
+    return FileModel(
+        Tables.from_bytes(found.read(TABLES)), IntegerDecoder.from_bytes(found.read(DECODER))
     )
 
 

@@ -19,10 +19,12 @@ from cvae_jax.errors import CheckpointError
 from cvae_jax.files import sync, whole
 
 NAME = "manifest.json"
+CONFIG = "config.json"  # what the caller records of a checkpoint
 LARGEST_JSON = 1 << 20  # bytes; a manifest of ten thousand files is as large
 LARGEST = 1 << 30  # bytes of a file that is read as a whole
 _FORMAT = 1
 
+StrPath = str | os.PathLike[str]
 Fingerprint = dict[str, Any]  # {"size": bytes, "sha256": hexadecimal}
 
 
@@ -141,6 +143,10 @@ class Checkpoint:
         return CheckpointError(
             f"checkpoint {self.path} is damaged: {fault}; use another step or a fresh copy"
         )
+
+
+def absolute(path: StrPath) -> Path:
+    return Path(os.path.abspath(path))  # Orbax refuses relative paths
 
 
 def seal(folder: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import jax
 
-from cvae_jax import data
+from cvae_jax import data, evaluation
 from cvae_jax.config import PRESETS, Config
 from cvae_jax.errors import CheckpointError
 from cvae_jax.exact.model import FileModel
 from cvae_jax.modules import abstract_params
 from cvae_jax.pixels import to_unit
-from cvae_jax.runs import checkpoint, evaluation, plots, tables
+from cvae_jax.runs import checkpoint, plots, tables
 from cvae_jax.runs.checkpoint import StrPath
 from cvae_jax.runs.find import find
 from cvae_jax.runs.record import Record

@@ -1,26 +1,17 @@
-"""The steps of a run: which checkpoints a workdir holds, which is the best, which are kept.
-
-A *workdir* holds the checkpoints of one run as ``steps/00001234/``.
-"""
+"""Which steps of a run are kept: they are written here, and deleted."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shutil
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cvae_jax.errors import CheckpointError, explained
+from cvae_jax.errors import explained
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.checkpoint import PyTree, StrPath
-from cvae_jax.runs.manifest import Checkpoint
-
-STEPS = "steps"
-
-Warn = Callable[[str], None]
+from cvae_jax.runs.saved import STEPS, best_first, checkpoints, first_intact, steps
 
 
 def save_step(
@@ -57,36 +48,15 @@ def save_step(
             shutil.rmtree(leftover)
     checkpoint.overwrite(folder, items, {**config, "step": step, "score": score})
 
-    present = _checkpoints(workdir)
-    intact = [c for c in present if _first_intact([c], warn=lambda message: None)]
-    kept = [*intact[::-1][:keep_last], *_best_first(intact)[:1]]
+    present = checkpoints(workdir)
+    intact = [c for c in present if first_intact([c], warn=lambda message: None)]
+    kept = [*intact[::-1][:keep_last], *best_first(intact)[:1]]
     keep = {folder, *(c.path for c in kept)}
     with explained(f"delete an old checkpoint in {folder.parent}"):
         for candidate in present:
             if candidate.path not in keep:
                 checkpoint.discard(candidate.path)
     return folder
-
-
-def steps(workdir: StrPath) -> list[Path]:
-    """The step directories of a workdir, intact or not, in the order of their numbers."""
-    folder = checkpoint.absolute(workdir) / STEPS
-    with explained(f"list {folder}"):
-        entries = list(folder.iterdir()) if folder.is_dir() else []
-    return sorted(
-        (p for p in entries if p.name.isascii() and p.name.isdigit() and p.is_dir()),
-        key=lambda p: int(p.name),
-    )
-
-
-def latest_valid(workdir: StrPath, warn: Warn = warnings.warn) -> Checkpoint | None:
-    """The newest intact step; ``warn`` gets one line for each damaged one passed over."""
-    return _first_intact(_checkpoints(workdir)[::-1], warn)
-
-
-def best(workdir: StrPath, warn: Warn = warnings.warn) -> Checkpoint | None:
-    """The intact step of the lowest score (the newest if there are no scores)."""
-    return _first_intact(_best_first(_checkpoints(workdir)), warn)
 
 
 def clear(workdir: StrPath) -> None:
@@ -98,30 +68,3 @@ def clear(workdir: StrPath) -> None:
     for step in steps(workdir):
         with explained(f"delete {step}"):
             checkpoint.discard(step)
-
-
-def _checkpoints(workdir: StrPath) -> list[Checkpoint]:
-    return [Checkpoint(step) for step in steps(workdir)]
-
-
-def _first_intact(candidates: list[Checkpoint], warn: Warn) -> Checkpoint | None:
-    for candidate in candidates:
-        try:
-            candidate.verify()
-        except CheckpointError as error:
-            warn(f"skipped: {error}")
-        else:
-            return candidate
-    return None
-
-
-def _best_first(candidates: list[Checkpoint]) -> list[Checkpoint]:
-    def rank(step: Checkpoint) -> tuple[float, int]:
-        score = math.inf
-        with contextlib.suppress(CheckpointError):
-            saved = step.read_json(checkpoint.CONFIG).get("score")
-            if isinstance(saved, float) and math.isfinite(saved):
-                score = saved
-        return (score, -int(step.path.name))
-
-    return sorted(candidates, key=rank)

@@ -19,14 +19,14 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cvae_jax import training
+from cvae_jax import evaluation, training
 from cvae_jax.config import Config, TrainConfig
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import ConfigError, TrainingError, explained, needs
 from cvae_jax.files import whole
 from cvae_jax.modules import Params, abstract_params, decode, encode
 from cvae_jax.pixels import to_unit
-from cvae_jax.runs import checkpoint, evaluation, plots, retention, tables
+from cvae_jax.runs import checkpoint, plots, retention, saved, tables
 from cvae_jax.runs.find import find
 from cvae_jax.runs.manifest import Checkpoint
 from cvae_jax.runs.record import Dataset, Record, package_versions
@@ -71,10 +71,10 @@ def train(
         state = training.init_state(config, config.train.epochs * per_epoch)
         if fresh:
             retention.clear(workdir)
-        latest = retention.latest_valid(workdir, lambda message: say(f"warning: {message}"))
+        latest = saved.latest_valid(workdir, lambda message: say(f"warning: {message}"))
         if latest:
-            saved = Record.from_dict(checkpoint.read_config(latest))
-            _refuse_contradiction(saved, config, data, workdir)
+            record = Record.from_dict(checkpoint.read_config(latest))
+            _refuse_contradiction(record, config, data, workdir)
             state = _restore(latest, state)
             say(f"going on from {latest.path}")
         history = _History(workdir, int(state.step), writer)
@@ -89,7 +89,7 @@ def train(
 
 def recorded_dataset(workdir: Path) -> str | None:
     """The name of the dataset of the run that ``workdir`` holds, if it holds one."""
-    latest = retention.latest_valid(workdir, lambda message: None)
+    latest = saved.latest_valid(workdir, lambda message: None)
     return Record.from_dict(checkpoint.read_config(latest)).dataset.name if latest else None
 
 

@@ -13,7 +13,6 @@ from cvae_jax.batching import Batched
 from cvae_jax.coding import usual
 from cvae_jax.coding.calibration import calibrate
 from cvae_jax.coding.quantize import quantize, step
-from cvae_jax.coding.tables import Tables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CheckpointError, DataError
@@ -25,9 +24,9 @@ from cvae_jax.modules import Params
 from cvae_jax.pixels import as_images
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.checkpoint import StrPath
+from cvae_jax.runs.find import DECODER, TABLES, file_model
 from cvae_jax.runs.record import Record
 
-TABLES, DECODER = "tables.bin", "decoder.bin"
 ERRORS = "calibration.json"
 FEWEST, MOST = 1000, 10_000  # images that the usual errors are measured on, where there are as many
 DECODER_IMAGES = 64  # that the integer decoder is fitted to, at each of
@@ -40,10 +39,7 @@ def read(path: StrPath) -> FileModel | None:
     Raises:
       CheckpointError, FormatError: it is damaged.
     """
-    tables, decoder = (checkpoint.attached(path, name) for name in (TABLES, DECODER))
-    if tables is None or decoder is None:
-        return None
-    return FileModel(Tables.from_bytes(tables), IntegerDecoder.from_bytes(decoder))
+    return file_model(checkpoint.opened(path))
 
 
 def read_errors(path: StrPath) -> UsualErrors | None:

@@ -29,7 +29,7 @@ def foreign(monkeypatch):
     def named(ckpt):
         if ckpt is None:
             raise CheckpointError("no model at hand; name one with --ckpt")
-        return codec.load(ckpt)
+        return models.load(ckpt)
 
     monkeypatch.setattr(models, "named", named)
 

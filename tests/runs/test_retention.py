@@ -22,7 +22,7 @@ from checkpoint_samples import (
     truncate_a_file,
 )
 
-from cvae_jax.runs import checkpoint, manifest, retention
+from cvae_jax.runs import checkpoint, manifest, retention, saved
 from cvae_jax.runs.find import find
 
 originals = checkpoint_samples.originals
@@ -31,7 +31,7 @@ workdir = checkpoint_samples.workdir
 
 class TestRetention:
     def names(self, workdir):
-        return [int(p.name) for p in retention.steps(workdir)]
+        return [int(p.name) for p in saved.steps(workdir)]
 
     def test_the_last_few_and_the_best_stay(self, tmp_path):
         scores = [5, 1, 4, float("nan"), None, 3, 2]
@@ -39,14 +39,14 @@ class TestRetention:
             path = retention.save_step(
                 tmp_path, step, {"params": params_of(step)}, CONFIG, score=score, keep_last=2
             )
-            assert path == retention.latest_valid(tmp_path).path
+            assert path == saved.latest_valid(tmp_path).path
         assert self.names(tmp_path) == [1, 5, 6]
         assert checkpoint.read_config(path) == {**CONFIG, "step": 6, "score": 2.0}
         assert sorted(os.listdir(tmp_path)) == ["steps"]
         assert len(os.listdir(tmp_path / "steps")) == 3
 
     def test_damaged_steps_neither_count_nor_stay(self, workdir):
-        flip_a_bit(retention.steps(workdir)[2])
+        flip_a_bit(saved.steps(workdir)[2])
         retention.save_step(workdir, 4, items_of(4), CONFIG, score=9.0, keep_last=2)
         assert self.names(workdir) == [2, 4]
 
@@ -63,7 +63,7 @@ class TestRetention:
 
     def test_clear(self, workdir):
         retention.clear(workdir)
-        assert retention.steps(workdir) == []
+        assert saved.steps(workdir) == []
         assert list((workdir / "steps").iterdir()) == []
         retention.clear(workdir / "none")
 
@@ -105,28 +105,28 @@ class TestDamage:
         ],
     )
     def test_a_damaged_newest_step_is_passed_over_with_one_warning(self, workdir, damage):
-        steps = retention.steps(workdir)
+        steps = saved.steps(workdir)
         damage(steps[-1])
         warnings = []
-        assert retention.latest_valid(workdir, warnings.append).path == steps[-2]
+        assert saved.latest_valid(workdir, warnings.append).path == steps[-2]
         assert len(warnings) == 1
         assert str(steps[-1]) in warnings[0]
         assert "\n" not in warnings[0]
         assert str(steps[-1]) in failure(find, steps[-1])
 
     def test_a_damaged_best_step_is_passed_over(self, workdir):
-        _, best, next_best = retention.steps(workdir)
-        assert retention.best(workdir).path == best
+        _, best, next_best = saved.steps(workdir)
+        assert saved.best(workdir).path == best
         truncate_a_file(best)
         warnings = []
-        assert retention.best(workdir, warnings.append).path == next_best
+        assert saved.best(workdir, warnings.append).path == next_best
         assert len(warnings) == 1
 
     def test_all_steps_damaged(self, workdir):
-        for step in retention.steps(workdir):
+        for step in saved.steps(workdir):
             empty_it(step)
         with pytest.warns(UserWarning, match="skipped"):
-            assert retention.latest_valid(workdir) is None
+            assert saved.latest_valid(workdir) is None
         with pytest.warns(UserWarning, match="skipped"):
             assert "3 steps" in failure(find, workdir)
 
@@ -160,7 +160,7 @@ def save_until_killed(workdir: Path, first: int, kill_at: int | None) -> None:
 def newest_whole_step(workdir: Path) -> int:
     """The newest step; none may be damaged, and it must hold what was saved as that step."""
     warnings = []
-    newest = retention.latest_valid(workdir, warnings.append)
+    newest = saved.latest_valid(workdir, warnings.append)
     assert warnings == []
     if newest is None:
         return 0

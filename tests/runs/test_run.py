@@ -17,7 +17,7 @@ from cvae_jax import codec
 from cvae_jax.config import Config
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import CheckpointError, ConfigError, TrainingError
-from cvae_jax.runs import checkpoint, retention, run, tables
+from cvae_jax.runs import checkpoint, run, saved, tables
 from cvae_jax.runs.find import find
 
 CONFIG = Config().replace(
@@ -38,7 +38,7 @@ def trained(workdir, config=CONFIG, data=DATA, **options):
 
 def stored(workdir):
     """Every array and the step's metrics of the last checkpoint, and all of metrics.jsonl."""
-    last = retention.steps(workdir)[-1]
+    last = saved.steps(workdir)[-1]
     state = run.training.init_state(CONFIG, 24)
     items = {"params": state.average, "optimizer": state._replace(average={})._asdict()}
     rows = [json.loads(line) for line in (workdir / run.METRICS).read_text().splitlines()]
@@ -65,7 +65,7 @@ def stopped(whole, tmp_path):
     """The same run as it was after five of its six epochs."""
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
-    shutil.rmtree(retention.steps(workdir)[-1])
+    shutil.rmtree(saved.steps(workdir)[-1])
     return workdir
 
 
@@ -82,7 +82,7 @@ def test_validation_images_are_carved_from_train_and_always_the_same():
 
 
 def test_leaves_what_it_promises(whole):
-    steps = retention.steps(whole)
+    steps = saved.steps(whole)
     assert [step.name for step in steps][-3:] == ["00000016", "00000020", "00000024"]
     record = checkpoint.read_config(steps[-1])
     assert Config.from_dict(record["config"]) == CONFIG
@@ -98,7 +98,7 @@ def test_leaves_what_it_promises(whole):
 
 
 def test_the_best_is_the_lowest_validation_loss(whole):
-    best = retention.best(whole)
+    best = saved.best(whole)
     losses = {row["step"]: row["validation_loss"] for row in stored(whole)[2]}
     assert int(best.path.name) == min(losses, key=losses.get)
 
@@ -111,7 +111,7 @@ def test_goes_on_exactly(whole, stopped):
 
 @pytest.mark.parametrize("damage", ["flip", "empty"])
 def test_a_damaged_newest_checkpoint_is_passed_over(whole, stopped, damage):
-    newest = retention.steps(stopped)[-1]
+    newest = saved.steps(stopped)[-1]
     file = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     if damage == "flip":
         content = bytearray(file.read_bytes())
@@ -137,15 +137,15 @@ def test_fresh_starts_anew(stopped):
     other = CONFIG.replace(beta=2.0, epochs=1)
     _, said = trained(stopped, other, fresh=True)
     assert said == []
-    assert [step.name for step in retention.steps(stopped)] == ["00000004"]
+    assert [step.name for step in saved.steps(stopped)] == ["00000004"]
     assert len(stored(stopped)[2]) == 1
 
 
 def test_fresh_deletes_nothing_for_a_run_that_cannot_start(stopped):
-    before = retention.steps(stopped)
+    before = saved.steps(stopped)
     with pytest.raises(TrainingError, match="do not fill one batch of 100"):
         trained(stopped, CONFIG.replace(batch_size=100, schedule="cosine"), fresh=True)
-    assert retention.steps(stopped) == before
+    assert saved.steps(stopped) == before
 
 
 def test_an_unusable_workdir_is_one_line(tmp_path):
@@ -167,7 +167,7 @@ def test_parameters_that_diverge_in_the_last_update_are_never_saved(tmp_path):
     """One step an epoch: its loss is finite, what it leads to is not."""
     with pytest.raises(TrainingError, match="the last checkpoint is kept"):
         trained(tmp_path, CONFIG.replace(batch_size=36, learning_rate=1e30))
-    assert retention.steps(tmp_path) == []
+    assert saved.steps(tmp_path) == []
     assert (tmp_path / run.METRICS).read_text() == ""
 
 
@@ -215,7 +215,7 @@ def test_killed_stopped_and_finished_is_a_run_never_stopped(command, tmp_path):
     process.kill()
     process.communicate()
 
-    assert len(retention.steps(cut)) >= 1
+    assert len(saved.steps(cut)) >= 1
     process = started(command, cut)
     while "going on" not in process.stdout.readline():
         assert process.poll() is None

@@ -1,4 +1,4 @@
-"""``cvae calibrate``: give a checkpoint what files are coded with."""
+"""``cvae calibrate``: what files take, made for a checkpoint that has none."""
 
 from __future__ import annotations
 

@@ -10,9 +10,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, data, metrics
+from cvae_jax import bitstream, codec, data, metrics
 from cvae_jax.bitstream import UNLIMITED
-from cvae_jax.cli import models
 from cvae_jax.cli.commands import ledger
 from cvae_jax.cli.files import inputs, outputs
 from cvae_jax.cli.files.folders import file_names
@@ -48,7 +47,7 @@ def compress(args: Namespace) -> Report:
     read += [Path(args.labels)] if args.labels else []
     outputs.check([output], read, force=args.force)
 
-    c = models.named(args.ckpt)
+    c = codec.load(args.ckpt)
     found = inputs.read(
         sources,
         c.model.image_shape,

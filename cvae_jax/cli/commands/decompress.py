@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream
+from cvae_jax import bitstream, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.files import outputs
@@ -74,19 +74,19 @@ def _is_archive(content: bytes, keep_going: bool) -> bool:
 def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
     if args.labels:
         raise DataError(f"{args.input} holds a single image, and no labels")
-    c = models.named(args.ckpt)
-    outputs.check_fit(output, c.model.image_shape, 1)
-    return Decoded(c.decompress(content), None, None)
+    model = models.named(args.ckpt)
+    outputs.check_fit(output, model.files.image_shape, 1)
+    return Decoded(reader.decompress(content, model), None, None)
 
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
-    reader = models.open_archive(content, Budget(args.max_cost))
-    decoder = models.of_archive(reader, args.ckpt).file_decoder
-    archive = bitstream.Archive(io.BytesIO(content), decoder, reader)
+    opened = models.open_archive(content, Budget(args.max_cost))
+    decoder = models.of_archive(opened, args.ckpt).decoder(len(opened))
+    archive = bitstream.Archive(io.BytesIO(content), decoder, opened)
     labels = archive.labels() if args.labels else None
     if args.labels and labels is None:
         raise DataError(f"{args.input} holds no labels")
-    outputs.check_fit(output, reader.header.image_shape, len(archive))
+    outputs.check_fit(output, opened.header.image_shape, len(archive))
     names = archive.names()
     if isinstance(output, ToFolder):
         names = file_names(numbered(range(len(archive))) if names is None else names)
@@ -97,9 +97,9 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
     allowed = Budget(args.max_cost)
-    c = models.of_damaged(content, args.ckpt, allowed)
-    found = bitstream.recover(content, c.file_decoder, allowed)
-    outputs.check_fit(output, c.model.image_shape, len(found.images))
+    model = models.of_damaged(content, args.ckpt, allowed)
+    found = bitstream.recover(content, model.decoder(), allowed)
+    outputs.check_fit(output, model.files.image_shape, len(found.images))
     faults = list(found.faults)
     numbers = numbered(found.numbers)
     names = [name or number for name, number in zip(found.names, numbers, strict=True)]

@@ -150,8 +150,8 @@ def load(args: argparse.Namespace, c: Codec, split: str) -> np.ndarray:
 
 def measure(args: argparse.Namespace, c: Codec) -> int:
     """The numbers of one checkpoint."""
+    from cvae_jax import evaluation
     from cvae_jax.pixels import to_unit
-    from cvae_jax.runs import evaluation
 
     if args.figure:
         with needs("train", "--figure"):

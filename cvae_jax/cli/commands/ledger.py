@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import lzma
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, data
+from cvae_jax import bitstream, data, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import counted
-from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize
 from cvae_jax.errors import CheckpointError, ModelMismatchError
+from cvae_jax.exact.model import FileModel
 from cvae_jax.pixels import sheet
+from cvae_jax.runs.find import find
+from cvae_jax.runs.manifest import CONFIG
 
 SAMPLE = 1000  # images that other formats are tried on
 
@@ -92,55 +95,59 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     """
     if not bitstream.is_archive(content):
         return _of_single(content, ckpt)
-    reader = models.open_archive(content, allowed)
-    steps = {reader.chunk(k).step for k in range(len(reader.entries))}
-    c, images, missing = None, None, None
+    opened = models.open_archive(content, allowed)
+    steps = {opened.chunk(k).step for k in range(len(opened.entries))}
+    model, images, missing = None, None, None
     try:
-        c = models.of_archive(reader, ckpt)
-        archive = bitstream.Archive(io.BytesIO(content), c.file_decoder, reader)
-        images = archive.read(range(min(len(reader), SAMPLE)))
+        found = models.of_archive(opened, ckpt)
+        model = found.files
+        archive = bitstream.Archive(io.BytesIO(content), found.decoder(), opened)
+        images = archive.read(range(min(len(opened), SAMPLE)))
     except (CheckpointError, ModelMismatchError) as error:
         if ckpt:
             raise
         missing = str(error)
-    spent = reader.ledger()
+    spent, sheets = opened.ledger(), _measured_sheet(ckpt, steps, opened)
     return Account(
         kind="archive",
-        **_sizes(content, len(reader), steps),
-        image_shape=list(reader.header.image_shape),
-        model=reader.header.identity.model.hex(),
-        tables=reader.header.identity.tables.hex(),
+        **_sizes(content, len(opened), steps),
+        image_shape=list(opened.header.image_shape),
+        model=opened.header.identity.model.hex(),
+        tables=opened.header.identity.tables.hex(),
         names=spent["names"] > 0,
         labels=spent["labels"] > 0,
         bytes_by_use=spent,
-        **_compared(content, len(reader), spent, c, images, steps),
+        **_compared(
+            content, len(opened), spent, model, images, _measured_sheet(ckpt, steps, opened)
+        ),
         missing=missing,
     )
 
 
 def _of_single(content: bytes, ckpt: str | None) -> Account:
     short, step = bitstream.single.head(content)
-    c, images, missing = None, None, None
+    model, images, missing = None, None, None
     try:
-        c = models.named(ckpt)
-        images = bitstream.single.decode(content, c.file_decoder).levels[None]
+        found = models.named(ckpt)
+        model = found.files
+        images = reader.decompress(content, found)
     except (CheckpointError, ModelMismatchError) as error:
         if ckpt:
             raise
         missing = str(error)
     spent = {"header": bitstream.single.ROOM - 4, "checks": 4}
     spent["streams"] = len(content) - bitstream.single.ROOM
-    known = c if images is not None else None
+    known = model if images is not None else None
     return Account(
         kind="single image",
         **_sizes(content, 1, {step}),
-        image_shape=list(known.model.image_shape) if known else None,
+        image_shape=list(known.image_shape) if known else None,
         model=known.identity.model.hex() if known else short.hex(),
         tables=known.identity.tables.hex() if known else None,
         names=False,
         labels=False,
         bytes_by_use=spent,
-        **_compared(content, 1, spent, known, images, {step}),
+        **_compared(content, 1, spent, known, images, {}),
         missing=missing,
     )
 
@@ -159,33 +166,38 @@ def _compared(
     content: bytes,
     count: int,
     spent: dict[str, int],
-    c: Codec | None,
+    model: FileModel | None,
     images: np.ndarray | None,
-    steps: set[int],
+    sheets: dict[str, float],
 ) -> dict[str, Any]:
     """What takes the model: its size, and from how many images on it pays."""
-    if c is None or images is None:
+    if model is None or images is None:
         return {"model_bytes": spent.get("model") or None, "break_even": None}
-    model = spent.get("model") or len(c.file_model.pack())
+    size = spent.get("model") or len(model.pack())
     # Each further image costs its share of this; the rest is there once.
     grows = sum(spent.get(use, 0) for use in ("streams", "checks", "names", "labels"))
-    fixed = model + len(content) - grows - spent.get("model", 0)
+    fixed = size + len(content) - grows - spent.get("model", 0)
     others = other_formats(images) if count else {}
-    others |= _measured_sheet(c, steps)
+    others |= sheets
     return {
-        "model_bytes": model,
+        "model_bytes": size,
         "break_even": {
-            name: _break_even(fixed, grows / count, size) for name, size in others.items()
+            name: _break_even(fixed, grows / count, other) for name, other in others.items()
         },
     }
 
 
-def _measured_sheet(c: Codec, steps: set[int]) -> dict[str, float]:
-    """Bytes per image of the best other codec's sheet, as the study of a release measured it."""
-    best = c.record.best_sheet if c.record else {}
-    if not best or steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
+def _measured_sheet(
+    ckpt: str | None, steps: set[int], opened: bitstream.Reader
+) -> dict[str, float]:
+    """Bytes per image of the best other codec's sheet, as the study of a release measured it at
+    the default quality."""
+    if opened.has_model or steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
         return {}
-    return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
+    with contextlib.suppress(CheckpointError, KeyError, TypeError):
+        best = find(ckpt, files=(CONFIG,)).read_json(CONFIG)["best_sheet"]
+        return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
+    return {}
 
 
 def _break_even(fixed: float, each: float, other: float) -> BreakEven:
@@ -205,5 +217,9 @@ def other_formats(images: np.ndarray) -> dict[str, float]:
     sizes = {"PNG": bytes_as(".png", images), "WebP": bytes_as(".webp", images)}
     if sizes["WebP"] is not None:
         sizes["WebP sheet"] = len(data.encode_image(sheet(images), ".webp")) / len(images)
-    sizes["xz"] = len(lzma.compress(images.tobytes(), preset=9)) / len(images)
+    raw = images.tobytes()
+    # A dictionary no larger than what it is for: clearing 64 MB takes longer than all the rest.
+    room = min(max(len(raw), 4096), 1 << 26)
+    settings = {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": room}
+    sizes["xz"] = len(lzma.compress(raw, filters=[settings])) / len(images)
     return {name: size for name, size in sizes.items() if size is not None}

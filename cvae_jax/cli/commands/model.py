@@ -1,10 +1,11 @@
-"""``cvae model``: a file of a checkpoint's decoder, for who only decodes."""
+"""``cvae model``: an archive of no images that carries its model, for ``--ckpt`` elsewhere."""
 
 from __future__ import annotations
 
+import io
 from argparse import Namespace
 
-from cvae_jax import codec
+from cvae_jax import bitstream, reader
 from cvae_jax.cli.files import outputs
 from cvae_jax.cli.reports import Report
 
@@ -12,8 +13,10 @@ from cvae_jax.cli.reports import Report
 def model(args: Namespace) -> Report:
     output = outputs.for_compressed([args.checkpoint], args.output)
     outputs.check([output], [], force=args.force)
-    c = codec.load(args.checkpoint)
-    content = c.model_file()
+    files = reader.load(args.checkpoint).files
+    file = io.BytesIO()
+    bitstream.Writer(file, files.header, files.pack()).finish()
+    content = file.getvalue()
     outputs.write(output, content, force=args.force)
-    values = {"output": str(output), "bytes": len(content), "model": c.identity.model.hex()}
+    values = {"output": str(output), "bytes": len(content), "model": files.identity.model.hex()}
     return Report(values, [f"{output}: a model, {len(content)} bytes"])

@@ -107,7 +107,8 @@ def train(args: argparse.Namespace) -> int:
     from cvae_jax.data.holdout import TrainingData
 
     with needs("train", "training"):
-        from cvae_jax.runs import evaluation, run
+        from cvae_jax import evaluation
+        from cvae_jax.runs import run
 
     backend.dispatch_inline()
     recorded = None if args.fresh else run.recorded_dataset(args.workdir)

@@ -1,4 +1,4 @@
-"""``cvae info``, ``verify`` and ``concat``: files that are there already."""
+"""``cvae concat``: archives of one model joined, their chunks as they are."""
 
 from __future__ import annotations
 
@@ -8,48 +8,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from cvae_jax import bitstream, errors
+from cvae_jax import bitstream
 from cvae_jax.bitstream import UNLIMITED, Budget
-from cvae_jax.cli import models
-from cvae_jax.cli.commands import ledger
 from cvae_jax.cli.files import outputs
 from cvae_jax.cli.files.folders import file_names
-from cvae_jax.cli.reports import Report, counted
+from cvae_jax.cli.reports import Report
 from cvae_jax.errors import CvaeError, DataError, FormatError
-
-
-def info(args: Namespace) -> Report:
-    account = ledger.account(models.read(args.input), args.ckpt, Budget(args.max_cost))
-    return Report({"file": args.input, **account.to_dict()}, [f"{args.input}: {account.text()}"])
-
-
-def verify(args: Namespace) -> Report:
-    results, lines, status = [], [], 0
-    for name in args.inputs:
-        result: dict[str, Any] = {"file": name}
-        try:
-            count = _verified(models.read(name), args.ckpt, Budget(args.max_cost))
-        except Exception as error:
-            failure = errors.failure(error)
-            if failure is None:
-                raise
-            fault = failure.line.removeprefix(f"{name}: ")
-            results.append({**result, "intact": False, "error": fault})
-            lines.append(f"{name}: {fault}")
-            status = max(status, failure.exit_code)
-        else:
-            results.append({**result, "intact": True, "images": count})
-            lines.append(f"{name}: intact, {counted(count, 'image')}")
-    return Report({"files": results}, lines, status)
-
-
-def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
-    """How many images a file holds whose every check matches."""
-    if not bitstream.is_archive(content):
-        bitstream.single.decode(content, models.named(ckpt).file_decoder)
-        return 1
-    reader = models.open_archive(content, allowed)
-    return bitstream.verify_archive(reader, models.of_archive(reader, ckpt).file_decoder)
 
 
 def concat(args: Namespace) -> Report:

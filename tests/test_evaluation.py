@@ -4,10 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from cvae_jax import losses
+from cvae_jax import evaluation, losses
 from cvae_jax.config import Config
 from cvae_jax.modules import CVAE, init_params
-from cvae_jax.runs import evaluation
 
 CONFIG = Config().replace(height=12, width=12, latent_dim=3, filters=(4,), dense_width=8)
 PARAMS = init_params(CONFIG.model, jax.random.key(0))

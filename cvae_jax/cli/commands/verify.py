@@ -1,0 +1,41 @@
+"""``cvae verify``: everything that a file holds is decoded, and every check compared."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from cvae_jax import bitstream, errors
+from cvae_jax.bitstream import Budget
+from cvae_jax.cli import models
+from cvae_jax.cli.reports import Report, counted
+
+
+def verify(args: Namespace) -> Report:
+    results, lines, status = [], [], 0
+    for name in args.inputs:
+        result: dict[str, Any] = {"file": name}
+        try:
+            count = _verified(models.read(name), args.ckpt, Budget(args.max_cost))
+        except Exception as error:
+            failure = errors.failure(error)
+            if failure is None:
+                raise
+            fault = failure.line.removeprefix(f"{name}: ")
+            results.append({**result, "intact": False, "error": fault})
+            lines.append(f"{name}: {fault}")
+            status = max(status, failure.exit_code)
+        else:
+            results.append({**result, "intact": True, "images": count})
+            lines.append(f"{name}: intact, {counted(count, 'image')}")
+    return Report({"files": results}, lines, status)
+
+
+def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
+    """How many images a file holds whose every check matches."""
+    if not bitstream.is_archive(content):
+        bitstream.single.decode(content, models.named(ckpt).decoder(1))
+        return 1
+    opened = models.open_archive(content, allowed)
+    decoder = models.of_archive(opened, ckpt).decoder(len(opened))
+    return bitstream.verify_archive(opened, decoder)

@@ -1,0 +1,140 @@
+"""Reading files without JAX: NumPy, the entropy coder and the check are enough.
+
+    from cvae_jax import reader
+
+    images = reader.decompress(data)            # [N, 28, 28, 1] uint8
+    with reader.open("digits.cvae") as archive:
+        image = archive[1234]
+
+The pixels are those of ``codec``, whatever computes them: where JAX is installed, it takes over
+from NumPy once there is so much to decode that its start pays (``exact.quickest``).  NumPy's
+matrix products should run in one thread each, as several images are decoded at once anyway:
+set ``OMP_NUM_THREADS=1`` before Python starts, as the command does for itself.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cvae_jax import bitstream
+from cvae_jax.bitstream import Archive, FileDecoder
+from cvae_jax.errors import CheckpointError, FormatError
+from cvae_jax.exact import quickest
+from cvae_jax.exact.integers import IntegerDecoder
+from cvae_jax.exact.model import FileModel
+from cvae_jax.runs.find import DECODER, TABLES, file_model, find
+
+__all__ = ["Model", "decompress", "embedded", "load", "of_archive", "open"]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What files are read with."""
+
+    files: FileModel
+    foreign: bool = False  # it came with a file: what it costs is counted
+    compiled: Callable[[IntegerDecoder], quickest.Levels] = quickest.compiled
+
+    def decoder(self, images: int = 0) -> FileDecoder:
+        """What files are decoded with; images: how many there will be, where that is known."""
+        self._quickest.expect(images)
+        levels = self.files.levels_by(lambda _: self._quickest)
+        return self.files.file_decoder(levels, trusted=not self.foreign)
+
+    @functools.cached_property
+    def _quickest(self) -> quickest.Quickest:
+        return quickest.Quickest(self.files.decoder, self.compiled)
+
+
+def load(name: str | Path | None = None) -> Model:
+    """The model of a checkpoint: a workdir, a step in it, a released one or its name (None: the
+    default's), or an archive that carries its own.
+
+    Of a checkpoint only what reading takes is read.
+
+    Raises:
+      CheckpointError: nothing usable is there; the message says what was looked for.
+      FormatError: an archive without a model, or one that is damaged.
+    """
+    if name is not None and Path(name).is_file():
+        with builtins.open(name, "rb") as file:
+            return embedded(bitstream.Reader(file))
+    found = find(name, files=(TABLES, DECODER))
+    files = file_model(found)
+    if files is None:
+        raise CheckpointError(
+            f"the checkpoint {found.path} has no coding tables or no integer decoder, so files "
+            "cannot be read with it: add them with cvae calibrate CHECKPOINT"
+        )
+    return Model(files)
+
+
+def embedded(archive: bitstream.Reader | bitstream.Salvage) -> Model:
+    """The model that an archive carries.
+
+    Raises:
+      FormatError: it carries none, or a damaged one.
+    """
+    blob = archive.model() if isinstance(archive, bitstream.Reader) else archive.model
+    if blob is None:
+        raise FormatError("this archive carries no model; name the checkpoint that made it")
+    return Model(FileModel.unpack(blob, archive.header.identity), foreign=True)
+
+
+def of_archive(archive: bitstream.Reader, name: str | Path | None = None) -> Model:
+    """The model that is to decode an archive: the named one, its own, or the released default.
+
+    Raises:
+      CheckpointError, FormatError: as for ``load`` and ``embedded``.
+    """
+    return embedded(archive) if archive.has_model and name is None else load(name)
+
+
+def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
+    """An archive for random access: ``archive[i]``, ``archive[i:j]``, ``len(archive)``.
+
+    model: from ``load``, or what ``load`` takes; None: the archive's own, or the released default.
+
+    Raises:
+      FormatError: it is damaged.
+      VersionError: it is of a newer format.
+      ModelMismatchError: it was compressed with another model.
+      CheckpointError: the model is not there.
+      OSError: it cannot be read.
+    """
+    file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
+    try:
+        return _archive(bitstream.Reader(file), file, model)
+    except BaseException:
+        file.close()
+        raise
+
+
+def decompress(data: bytes, model: Model | str | Path | None = None) -> np.ndarray:
+    """The images of an archive or of a single image's file, uint8 ``[N, H, W, C]``.
+
+    model, and what is raised: as for ``open``.
+    """
+    if bitstream.is_archive(data):
+        file = io.BytesIO(data)
+        archive = bitstream.Reader(file)
+        return _archive(archive, file, model, images=len(archive)).read()
+    known = model if isinstance(model, Model) else load(model)
+    return bitstream.single.decode(data, known.decoder(1)).levels[None]
+
+
+def _archive(
+    archive: bitstream.Reader,
+    file: io.BufferedReader | io.BytesIO,
+    model: Model | str | Path | None,
+    images: int = 0,
+) -> Archive:
+    known = model if isinstance(model, Model) else of_archive(archive, model)
+    return Archive(file, known.decoder(images), archive)
