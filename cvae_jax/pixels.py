@@ -171,13 +171,3 @@ def as_key(key: Any) -> Array:
     raise ConfigError(
         f"expected one key, jax.random.key(seed), or a seed from 0 to {2**32 - 1}, not {got:.60}"
     )
-
-
-def sheet(images: np.ndarray) -> np.ndarray:
-    """All images as one, row by row of a square, filled up with black: ``[R H, R W, C]``."""
-    n, h, w, c = images.shape
-    side = int(np.ceil(np.sqrt(n)))
-    filled = np.zeros((side * side, h, w, c), images.dtype)
-    filled[:n] = images
-    rows = filled.reshape(side, side, h, w, c).transpose(0, 2, 1, 3, 4)
-    return np.ascontiguousarray(rows.reshape(side * h, side * w, c))

@@ -137,6 +137,16 @@ def stack(images: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
     return np.stack([np.broadcast_to(image, shape) for image in pixels])
 
 
+def sheet(images: np.ndarray) -> np.ndarray:
+    """All images as one, row by row of a square, filled up with black: ``[R H, R W, C]``."""
+    n, h, w, c = images.shape
+    side = int(np.ceil(np.sqrt(n)))
+    filled = np.zeros((side * side, h, w, c), images.dtype)
+    filled[:n] = images
+    rows = filled.reshape(side, side, h, w, c).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(rows.reshape(side * h, side * w, c))
+
+
 def decode(
     data: bytes, name: str, image_size: tuple[int, int] | None, channels: int | None
 ) -> np.ndarray:

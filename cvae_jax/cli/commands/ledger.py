@@ -14,9 +14,9 @@ from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import counted
 from cvae_jax.coding import quantize
+from cvae_jax.data.pictures import sheet
 from cvae_jax.errors import CheckpointError, ModelMismatchError
 from cvae_jax.exact.model import FileModel
-from cvae_jax.pixels import sheet
 from cvae_jax.runs.find import find
 from cvae_jax.runs.manifest import CONFIG
 
@@ -117,9 +117,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         names=spent["names"] > 0,
         labels=spent["labels"] > 0,
         bytes_by_use=spent,
-        **_compared(
-            content, len(opened), spent, model, images, _measured_sheet(ckpt, steps, opened)
-        ),
+        **_compared(content, len(opened), spent, model, images, sheets),
         missing=missing,
     )
 
