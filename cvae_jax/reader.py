@@ -29,9 +29,9 @@ from cvae_jax.errors import CheckpointError, FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.exact.model import FileModel
-from cvae_jax.runs.find import DECODER, TABLES, file_model, find
+from cvae_jax.runs.find import DECODER, TABLES, file_model, find, maker
 
-__all__ = ["Model", "decompress", "embedded", "load", "of_archive", "open"]
+__all__ = ["Model", "decompress", "embedded", "load", "of_archive", "of_single", "open"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +89,28 @@ def embedded(archive: bitstream.Reader | bitstream.Salvage) -> Model:
 
 
 def of_archive(archive: bitstream.Reader, name: str | Path | None = None) -> Model:
-    """The model that is to decode an archive: the named one, its own, or the released default.
+    """The model that is to decode an archive: the named one, its own, or the released one that made
+    it.
 
     Raises:
       CheckpointError, FormatError: as for ``load`` and ``embedded``.
     """
-    return embedded(archive) if archive.has_model and name is None else load(name)
+    if name is None and archive.has_model:
+        return embedded(archive)
+    return load(name or maker(lambda identity: identity == archive.header.identity))
+
+
+def of_single(data: bytes, name: str | Path | None = None) -> Model:
+    """The model that is to decode a single image's file; as ``of_archive``."""
+    short, _ = bitstream.single.head(data)
+    return load(name or maker(lambda identity: identity.short == short))
 
 
 def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
     """An archive for random access: ``archive[i]``, ``archive[i:j]``, ``len(archive)``.
 
-    model: from ``load``, or what ``load`` takes; None: the archive's own, or the released default.
+    model: from ``load``, or what ``load`` takes; None: the archive's own, or the released one that
+    made it.
 
     Raises:
       FormatError: it is damaged.
@@ -126,7 +136,7 @@ def decompress(data: bytes, model: Model | str | Path | None = None) -> np.ndarr
         file = io.BytesIO(data)
         archive = bitstream.Reader(file)
         return _archive(archive, file, model, images=len(archive)).read()
-    known = model if isinstance(model, Model) else load(model)
+    known = model if isinstance(model, Model) else of_single(data, model)
     return bitstream.single.decode(data, known.decoder(1)).levels[None]
 
 

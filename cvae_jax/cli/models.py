@@ -15,10 +15,12 @@ from cvae_jax.errors import FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.reader import Model
+from cvae_jax.runs.find import maker
 
 
 @functools.lru_cache(maxsize=1)  # of many files, most are of one model
-def load(ckpt: str | None) -> Model:
+def load(ckpt: str | Path | None) -> Model:
+    """The model of ``--ckpt``; without it, of the released checkpoint."""
     return _kept(reader.load(ckpt))
 
 
@@ -32,19 +34,24 @@ def read(name: str) -> bytes:
     return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
 
 
-def named(ckpt: str | None) -> Model:
-    """The model of ``--ckpt``; without it, of the released checkpoint."""
-    return load(ckpt)
+def of_single(content: bytes, ckpt: str | None) -> Model:
+    """The model that is to decode a single image's file: of ``--ckpt``, or the released one that
+    made it; raises CheckpointError if there is none."""
+    short, _ = bitstream.single.head(content)
+    return load(ckpt or maker(lambda identity: identity.short == short))
 
 
 def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
-    """The model that is to decode an archive: of ``--ckpt``, its own, or the released one.
+    """The model that is to decode an archive: of ``--ckpt``, its own, or the released one that
+    made it.
 
     Raises:
       FormatError: the embedded model is damaged.
       CheckpointError: there is no other.
     """
-    return _kept(reader.embedded(archive)) if archive.has_model and not ckpt else named(ckpt)
+    if archive.has_model and not ckpt:
+        return _kept(reader.embedded(archive))
+    return _maker(archive.header, ckpt)
 
 
 def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
@@ -53,8 +60,13 @@ def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
         with contextlib.suppress(FormatError):  # damage is reported where the file is read
             return of_archive(open_archive(content, allowed), None)
         with contextlib.suppress(FormatError):
-            return _kept(reader.embedded(bitstream.salvage(content)))
-    return named(ckpt)
+            found = bitstream.salvage(content)
+            return _kept(reader.embedded(found)) if found.model else _maker(found.header, None)
+    return load(ckpt)
+
+
+def _maker(header: bitstream.Header, ckpt: str | None) -> Model:
+    return load(ckpt or maker(lambda identity: identity == header.identity))
 
 
 def _kept(model: Model) -> Model:

@@ -6,11 +6,13 @@ installed one they lie in its folder ``released``, in a clone in ``checkpoints/`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 
+from cvae_jax.bitstream import Identity
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import CheckpointError, explained
 from cvae_jax.exact.integers import IntegerDecoder
@@ -84,6 +86,20 @@ def file_model(found: Checkpoint) -> FileModel | None:
     return FileModel(
         Tables.from_bytes(found.read(TABLES)), IntegerDecoder.from_bytes(found.read(DECODER))
     )
+
+
+def maker(made: Callable[[Identity], bool]) -> Path | None:
+    """The released checkpoint that made a file, by the digests in its manifest; None if none did.
+
+    made: whether the file is one of a model with this identity.
+    """
+    for path in released().values():
+        with contextlib.suppress(CheckpointError, KeyError):
+            files = Checkpoint(path).files
+            model, tables = (bytes.fromhex(files[n]["sha256"])[:16] for n in (DECODER, TABLES))
+            if made(Identity(model, tables)):
+                return path
+    return None
 
 
 def released() -> dict[str, Path]:

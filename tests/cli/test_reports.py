@@ -224,3 +224,12 @@ def test_info_compares_with_the_best_sheet_of_another_codec(cvae, folder):
         cvae("compress", folder, "-q", quality, "-o", "q.cvae", "-f")
         rows = json.loads(cvae("info", "q.cvae", "-j")[1])["break_even"]
         assert ("AVIF sheet, lossy (measured)" in rows) is compared
+
+
+def test_a_file_finds_the_released_checkpoint_that_made_it(cvae, folder):
+    cvae("compress", folder, "-o", "hq.cvae", "--ckpt", "mnist-hq")
+    cvae("compress", folder / "digit_1.png", "-o", "one.cvae", "--ckpt", "mnist-hq")
+    for name in ("hq.cvae", "one.cvae"):
+        for command in ("verify", "info"):
+            assert cvae(command, name)[0] == 0
+        assert cvae("decompress", name, "-f")[0] == 0

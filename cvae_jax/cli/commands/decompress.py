@@ -74,7 +74,7 @@ def _is_archive(content: bytes, keep_going: bool) -> bool:
 def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
     if args.labels:
         raise DataError(f"{args.input} holds a single image, and no labels")
-    model = models.named(args.ckpt)
+    model = models.of_single(content, args.ckpt)
     outputs.check_fit(output, model.files.image_shape, 1)
     return Decoded(reader.decompress(content, model), None, None)
 

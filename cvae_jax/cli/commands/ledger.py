@@ -126,7 +126,7 @@ def _of_single(content: bytes, ckpt: str | None) -> Account:
     short, step = bitstream.single.head(content)
     model, images, missing = None, None, None
     try:
-        found = models.named(ckpt)
+        found = models.of_single(content, ckpt)
         model = found.files
         images = reader.decompress(content, found)
     except (CheckpointError, ModelMismatchError) as error:
