@@ -153,7 +153,9 @@ def study() -> str:
 def speed() -> str:
     measured = json.loads(THROUGHPUT.read_text())
     lines = {
-        line: {name: value for name, value in measured["lines"][line].items() if "Linen" not in name}
+        line: {
+            name: value for name, value in measured["lines"][line].items() if "Linen" not in name
+        }
         for line in SPEED
     }
     return throughput.markdown({**measured, "lines": lines})

@@ -63,6 +63,10 @@ def quantize_decoder(
     value = scale[inputs] * 2.0**INPUT_SHIFT
     kernels = _kernels(params["decoder"], inputs)
     sizes, channels = architecture.sizes, architecture.channels
+    # Refuses a model that is too wide before anything large is computed.
+    bits_into = [
+        _bits_into(kernel, last=k == len(kernels) - 1) for k, (kernel, _) in enumerate(kernels) if k
+    ]
     layers: list[Layer] = []
     for k, (kernel, real_bias) in enumerate(kernels):
         last = k == len(kernels) - 1
@@ -88,7 +92,7 @@ def quantize_decoder(
         if last:
             layers.append(_layer(rounded, bias, shift, architecture, k, bits=0))
             break
-        bits = _bits_into(kernels[k + 1][0], last=k + 2 == len(kernels))
+        bits = bits_into[k]
         outputs = np.maximum(found + bias, 0).reshape(-1, channels[k])
         largest = np.maximum(np.quantile(outputs, IN_RANGE, axis=0), 1)
         shift = np.clip(np.ceil(np.log2(largest / (2**bits - 1))), 0, MAX_SHIFT)
@@ -139,7 +143,12 @@ def _bits_into(kernel: np.ndarray, last: bool) -> int:
     """The most bits that a layer's inputs may have for all its sums to be exact."""
     whole = np.abs(kernel) / ((OUTPUT_STEP if last else STEP) * (kernel.std(0) + _TINY))
     room = MARGIN * EXACT / max(whole.sum(0).max(), _TINY)
-    return int(np.clip(np.log2(room), FEWEST_BITS, MOST_BITS))
+    if room < 1 << FEWEST_BITS:
+        raise ConfigError(
+            f"a decoder whose sums could get beyond 2**24: a layer of {len(kernel)} inputs leaves "
+            f"them {room:.0f} levels, {1 << FEWEST_BITS} are needed; use fewer filters"
+        )
+    return min(int(np.log2(room)), MOST_BITS)
 
 
 def _layer(

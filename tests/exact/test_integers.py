@@ -109,7 +109,7 @@ def test_a_decoder_that_could_overflow_is_refused(k):
 
 
 def test_a_model_too_wide_to_be_exact_is_refused():
-    model, params = trained((8, 8, 1), filters=(4000,), latent_dim=2)
+    model, params = trained((8, 8, 1), filters=(2500,), latent_dim=2)
     latents = np.random.default_rng(0).integers(-1000, 1000, (4, 2))
     with pytest.raises(ConfigError, match=r"beyond 2\*\*24: .* use fewer filters"):
         quantize_decoder(params, model, np.full(2, 0.004), latents)
