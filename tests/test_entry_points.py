@@ -178,7 +178,7 @@ class TestRelease:
         files = {path.name for path in (tmp_path / "out").iterdir()}
         assert files == {
             "README.md", "config.json", "manifest.json", "params.safetensors",
-            "reconstructions.png", "tables.bin", "decoder.bin",
+            "calibration.json", "decoder.bin", "reconstructions.png", "tables.bin",
         }  # fmt: skip
         found = codec.load("out")
         assert found.identity == codec.load(workdir).identity

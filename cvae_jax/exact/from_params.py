@@ -36,6 +36,7 @@ DENSE_STEP, STEP, OUTPUT_STEP = 0.05, 0.07, 0.008
 UNUSED = 0.01  # variance over the images of a latent that says nothing (Burda et al. 2016)
 HEADROOM = 4  # of an input, over the largest that calibration saw
 IN_RANGE = 0.9999  # share of a channel's activations that is not cut
+_TINY = 1e-12  # in place of the spread of weights that are all the same
 DAMPING = 0.01  # of the inputs' correlations, in their mean power
 
 
@@ -52,7 +53,8 @@ def quantize_decoder(
     """
     architecture = Architecture(model.image_shape, model.latent_dim, model.filters)
     scale = unit.astype(np.float64)
-    inputs = np.flatnonzero((latents * scale).var(0) > UNUSED)
+    variance = (latents * scale).var(0)
+    inputs = np.flatnonzero(variance >= min(UNUSED, variance.max()))  # one at least
     limits = np.ceil(np.abs(latents[:, inputs]).max(0, initial=0) * HEADROOM / 2**INPUT_SHIFT)
     limits = np.clip(limits, 1, 0xFFFF)
     # Both decoders side by side: real activations, and integers of which one is worth `value`.
@@ -73,11 +75,11 @@ def quantize_decoder(
         spread = weights.reshape(len(weights), repeat, -1).std((0, 1))
         if last:
             # A power of two, from OUTPUT_STEP to twice as much.
-            shift = np.floor(-np.log2(OUTPUT_STEP * spread.mean())) - OUTPUT_SHIFT
+            shift = np.floor(-np.log2(OUTPUT_STEP * spread.mean() + _TINY)) - OUTPUT_SHIFT
             shift = np.full(channels[k], np.clip(shift, 0, MAX_SHIFT))
             step = 2.0 ** -(OUTPUT_SHIFT + shift)
         else:
-            step = np.maximum((STEP if k else DENSE_STEP) * spread, 1e-12)
+            step = np.maximum((STEP if k else DENSE_STEP) * spread, _TINY)
         each_step = np.tile(step, repeat)
         rounded = _rounded(weights / each_step, whole)
         real, found = real @ kernel + real_bias, whole @ rounded
@@ -135,8 +137,8 @@ def _kernels(params: Params, inputs: np.ndarray) -> list[tuple[np.ndarray, np.nd
 
 def _bits_into(kernel: np.ndarray, last: bool) -> int:
     """The most bits that a layer's inputs may have for all its sums to be exact."""
-    whole = np.abs(kernel) / ((OUTPUT_STEP if last else STEP) * kernel.std(0))
-    room = MARGIN * EXACT / whole.sum(0).max()
+    whole = np.abs(kernel) / ((OUTPUT_STEP if last else STEP) * (kernel.std(0) + _TINY))
+    room = MARGIN * EXACT / max(whole.sum(0).max(), _TINY)
     return int(np.clip(np.log2(room), FEWEST_BITS, MOST_BITS))
 
 

@@ -74,7 +74,8 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
     made = FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
     checkpoint.attach(path, TABLES, tables.to_bytes())
     checkpoint.attach(path, DECODER, decoder.to_bytes())
-    measure_errors(path, images, held_out)
+    # By its path: what was found before does not list what was just added.
+    measure_errors(checkpoint.absolute(path), images, held_out)
     return made
 
 

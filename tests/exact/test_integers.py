@@ -115,6 +115,15 @@ def test_a_model_too_wide_to_be_exact_is_refused():
         quantize_decoder(params, model, np.full(2, 0.004), latents)
 
 
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_a_model_that_uses_none_of_its_latents_or_weights(scale):
+    model, params = trained((9, 8, 1), scale=scale)
+    d = quantize_decoder(params, model, np.full(5, 0.004), np.zeros((4, 5), np.int64))
+    again = IntegerDecoder.from_bytes(d.to_bytes())
+    inputs = again.inputs_of(np.ones((2, 5), np.int32), 30)
+    np.testing.assert_array_equal(by_jax.decoder(again)(inputs), by_numpy.decoder(d)(inputs))
+
+
 def test_damaged_decoders_are_refused_or_proved_exact():
     data = decoder((5, 7, 1)).to_bytes()
     rng = np.random.default_rng(0)
