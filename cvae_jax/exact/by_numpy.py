@@ -6,6 +6,7 @@ long, and the bias of a channel is one number for all of it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cvae_jax.bitstream import budget
 from cvae_jax.exact.integers import KERNEL, STRIDE, Architecture, IntegerDecoder, low_padding
 
-MICROBATCH = 16  # images whose temporaries stay in the cache
+MICROBATCH = 8  # images whose temporaries stay in the cache
 
 
 class _Sums(NamedTuple):
@@ -67,7 +69,7 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
                 out[rows] = some(some_inputs, made[n])
 
         starts = range(0, len(inputs), MICROBATCH)
-        threads = min(_cores(), len(starts))
+        threads = min(_cores(), len(starts), budget.MICROBATCH // MICROBATCH)
         if threads < 2:
             fill(starts)
             return out
@@ -101,16 +103,21 @@ def _layers(integers: IntegerDecoder) -> Iterator[_Sums]:
 
 
 def _rooms(architecture: Architecture, n: int) -> Iterator[_Room]:
-    """Of each transposed convolution, for n images."""
+    """Of each transposed convolution, for n images; what goes from one to the next alternates."""
     sizes, channels = architecture.sizes, architecture.channels
+    shapes: list[tuple[tuple[int, ...], ...]] = []
     for k, (h, w) in enumerate(sizes[:-1]):
         stride = STRIDE if k < len(sizes) - 2 else 1
         c, spare = channels[k + 1], (KERNEL - 1) // stride
-        yield _Room(
-            np.empty((KERNEL, KERNEL, c, h, w, n), np.float32),
-            np.empty((stride, stride, c, h + spare, w + spare, n), np.float32),
-            np.empty((c, *sizes[k + 1], n), np.float32),
-        )
+        taps = (KERNEL, KERNEL, c, h, w, n)
+        sums = (stride, stride, c, h + spare, w + spare, n)
+        shapes.append((taps, sums, (c, *sizes[k + 1], n)))
+    largest = [max(map(math.prod, part)) for part in zip(*shapes, strict=True)]
+    taps_of, sums_of, out, other = (np.empty(m, np.float32) for m in (*largest, largest[-1]))
+    for of_layer in shapes:
+        memory = zip((taps_of, sums_of, out), of_layer, strict=True)
+        yield _Room(*(whole[: math.prod(shape)].reshape(shape) for whole, shape in memory))
+        out, other = other, out
 
 
 def _transposed(
