@@ -32,6 +32,7 @@ from cvae_jax.bitstream import (
     budget,
     records,
 )
+from cvae_jax.bitstream.names import MAX_PARTS, check_distinct, check_names
 from cvae_jax.coding import packing, quantize
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
@@ -166,6 +167,20 @@ def test_names_that_inflate_without_end(cheaply):
             ask()
 
 
+@pytest.mark.parametrize("depth", [31, 508])
+def test_names_of_many_folders_inside_each_other(cheaply, depth):
+    """Linear in the names' length, whatever their number of folders."""
+    names = [f"{i}/{'a/' * (depth - 1)}x" for i in range(7000)]
+    if depth < MAX_PARTS:
+        check_names(names)
+    else:
+        with pytest.raises(FormatError, match="more than 32 parts"):
+            check_names(names)
+    check_distinct(names)
+    with pytest.raises(FormatError, match="also a folder"):
+        check_distinct([*names, names[5].rpartition("/")[0].upper(), "6 other"])
+
+
 def test_labels_that_inflate_without_end(cheaply):
     chunk = empty_chunk(8192, labels=zlib.compress(bytes(4 * 8192), 9))
     reader = Reader(io.BytesIO(archive_of_chunks([chunk] * 2000)))
@@ -235,6 +250,8 @@ def test_limits_are_of_the_whole_of_a_reading(monkeypatch):
         assert opened[11999].shape == (28, 28, 1)
         with pytest.raises(FormatError, match="lookups"):
             opened.read()
+    with pytest.raises(FormatError, match="lookups"):
+        bitstream.verify_archive(Reader(io.BytesIO(data)), decoder)
 
 
 def test_nothing_is_read_twice_for_its_several_contents(monkeypatch):
