@@ -112,6 +112,15 @@ def test_random_access(tmp_path):
             with pytest.raises(IndexError, match="of an archive of 64"):
                 opened[i]
         assert sum(1 for _ in opened) == 64
+        some = np.array([63, 0, 63], np.uint8)
+        assert np.array_equal(opened.read(some), everything[some])
+        assert opened.read([]).shape == opened.read(np.zeros(0)).shape == (0, 28, 28, 1)
+        for numbers in ([-1], [0, 64], range(60, 65), np.array([2**64 - 1], np.uint64)):
+            with pytest.raises(IndexError, match="of an archive of 64"):
+                opened.read(numbers)
+        for numbers in (5, [0.0], np.arange(64) > 60, [[1]], ["1"], [None]):
+            with pytest.raises(TypeError, match="whole numbers"):
+                opened.read(numbers)
     assert opened._file.closed
     path.write_bytes(b"not one")
     with pytest.raises(FormatError):

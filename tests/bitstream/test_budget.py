@@ -12,6 +12,7 @@ from archive_samples import (
     DATA,
     HEADER,
     IDENTITY,
+    STEP,
     TABLES,
     archive_of_chunks,
     blank,
@@ -36,6 +37,7 @@ from cvae_jax.bitstream.names import MAX_PARTS, check_distinct, check_names
 from cvae_jax.coding import packing, quantize
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
+from cvae_jax.exact import by_numpy
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
 from cvae_jax.exact.model import FileModel, units_check
 
@@ -86,6 +88,24 @@ def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
         bitstream.recover(data, own.file_decoder)
     with pytest.raises(FormatError, match="67108864 pixel values"):
         bitstream.verify_archive(reader, own.file_decoder)
+
+
+@pytest.mark.parametrize("filters", [(1,) * 8, (16,) * 8])
+def test_a_model_of_no_inputs_and_as_many_stages_as_there_can_be(filters):
+    """Stages on a single pixel, which a compiler once took minutes for."""
+    tables = synthetic_tables(1, 1)
+    decoder = decoder_of_zeros(Architecture((1, 1, 1), 1, filters), tables)
+    model = FileModel(tables, decoder)
+    data = archive_of_chunks([empty_chunk(2000, tables, pixels=1)], model.header, model.pack())
+    started = time.process_time()
+    reader = Reader(io.BytesIO(data))
+    compiled = codec.from_embedded(reader.model(), reader.header.identity).file_decoder
+    interpreted = model.file_decoder(model.levels_by(by_numpy.decoder), trusted=False)
+    symbols = np.zeros((2000, 1), np.int32)
+    levels = interpreted.decode_symbols(symbols, STEP)
+    assert levels.shape == (2000, 1, 1, 1)
+    assert np.array_equal(compiled.decode_symbols(symbols, STEP), levels)
+    assert time.process_time() - started < 30
 
 
 @pytest.mark.parametrize(
