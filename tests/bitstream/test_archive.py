@@ -14,6 +14,7 @@ from conftest import RELEASED, ROOT
 from cvae_jax import bitstream, codec
 from cvae_jax import data as data_package
 from cvae_jax.bitstream import records
+from cvae_jax.coding import search
 from cvae_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -94,6 +95,15 @@ def test_targets_are_met_by_the_nearest_quality():
     for target in ({"target_bytes": 1}, {"target_psnr": 60}, {}):
         with pytest.raises(ConfigError):
             c.find_quality(images, **target)
+
+
+def test_what_a_search_for_a_quality_measures_is_what_a_file_holds(monkeypatch):
+    """Also in several blocks: ``find_quality`` has all images refined in one call."""
+    monkeypatch.setattr(search, "BLOCK", 16)
+    monkeypatch.setattr(search, "PROBES", 2)
+    c, images = released(), digits()
+    symbols, step = c.encode_symbols(images, 50, effort=1)
+    assert np.array_equal(c._symbols(images, c._z_mean(images), step, 1), symbols)
 
 
 def test_random_access(tmp_path):
