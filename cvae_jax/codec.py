@@ -54,8 +54,6 @@ from cvae_jax.runs.record import Record
 
 __all__ = ["Codec", "decode", "encode", "from_embedded", "load", "posterior"]
 
-BLOCK = 2048  # images that are encoded between two reports of progress
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Codec(Autoencoder):
@@ -159,8 +157,8 @@ class Codec(Autoencoder):
         search.check_effort(effort)
         arranged = self._images(pixels.on_host(images))
         out = np.empty((len(arranged), self.latent_dim), np.int32)
-        for start in range(0, len(arranged), BLOCK):
-            rows = slice(start, start + BLOCK)
+        for start in range(0, len(arranged), search.BLOCK):  # progress is reported after each
+            rows = slice(start, start + search.BLOCK)
             z_mean = self._z_mean(arranged[rows])
             out[rows] = self._symbols(arranged[rows], z_mean, step, effort)
             progress(len(z_mean))

@@ -61,9 +61,10 @@ class Archive:
         if isinstance(which, slice):
             return self.read(range(len(self))[which])
         try:
-            return self.read([range(len(self))[which]])[0]
+            number = range(len(self))[which]
         except IndexError as error:
             raise IndexError(f"image {which} of an archive of {len(self)}") from error
+        return self.read([number])[0]
 
     def read(
         self, which: Sequence[int] | None = None, progress: OnProgress = unwatched
@@ -71,15 +72,21 @@ class Archive:
         """The images of these numbers (default: all), uint8 ``[n, H, W, C]``.
 
         The pixels of chunks that are read whole, in their order, are compared with their check.
+
+        Raises:
+          FormatError: they are damaged, or more than the budget allows.
+          IndexError: there is no image of a number; they start at 0.
+          TypeError: not whole numbers (a mask is none: ``np.flatnonzero`` makes numbers of it).
         """
         if which is None:
             which = range(len(self))
             # All of the file is vouched for, whatever decodes it and whatever is asked for.
             _ = self.reader.model(), self.reader.names_of_chunks, self.reader.labels_of_chunks
-        self._decoder.require_affordable(len(which), self.reader.allowed, self.reader.paid)
-        out = np.empty((len(which), *self._decoder.header.image_shape), np.uint8)
+        numbers = self._numbers(which)
+        self._decoder.require_affordable(len(numbers), self.reader.allowed, self.reader.paid)
+        out = np.empty((len(numbers), *self._decoder.header.image_shape), np.uint8)
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
-        of_chunk, row = self.reader.find(np.asarray(which, np.int64))
+        of_chunk, row = self.reader.find(numbers)
         meter = self.reader.meter(budget.LOOKUPS)
         for k in np.unique(of_chunk).tolist():
             wanted = np.flatnonzero(of_chunk == k)
@@ -99,6 +106,21 @@ class Archive:
     def labels(self) -> np.ndarray | None:
         """All images' labels, uint32 ``[N]``, None where they were stored without."""
         return self.reader.labels
+
+    def _numbers(self, which: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Numbers of images as int64 ``[n]``; raises as ``read``."""
+        if isinstance(which, range):  # as an array it could be larger than memory
+            self._decoder.require_affordable(len(which), self.reader.allowed, self.reader.paid)
+        numbers = np.asarray(which)
+        if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and len(numbers)):
+            raise TypeError(
+                f"numbers of images must be a list of whole numbers, not {numbers.dtype} of shape "
+                f"{numbers.shape}"
+            )
+        outside = (numbers < 0) | (numbers >= len(self))
+        if outside.any():
+            raise IndexError(f"image {numbers[outside][0]} of an archive of {len(self)}")
+        return numbers.astype(np.int64)
 
     def _symbols(self, k: int, meter: Meter) -> np.ndarray:
         if self._newest is None or self._newest[0] != k:

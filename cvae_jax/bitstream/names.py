@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from cvae_jax.bitstream.records import MAX_NAME
 from cvae_jax.errors import FormatError
 
 MAX_COMPONENT = 200  # bytes of a file's or a folder's name; leaves room for a suffix
+MAX_PARTS = 32  # folders inside each other, and the file
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\:*?"<>|]')
 # What changes the direction of the text around it makes one name look like another.
@@ -28,7 +30,7 @@ def check_names(names: Sequence[str], *, longest: int = MAX_COMPONENT) -> None:
     Raises:
       FormatError: naming the first that is absolute, has ``..``, backslashes, control
         characters, direction marks or a drive letter, is no Unicode text, is a device of
-        Windows, is too long, or is there twice or also a folder.
+        Windows, is too long or too deep, or is there twice or also a folder.
     """
     for name in names:
         if fault := _fault(name, longest):
@@ -43,19 +45,17 @@ def check_distinct(names: Sequence[str]) -> None:
       FormatError: naming the first.
     """
     files: dict[str, str] = {}
-    folders: set[str] = set()
     for name in names:
         key = _key(name)
         if key in files:
             twin = "" if files[key] == name else f", once as {files[key][:80]!r}"
             raise _refused(name, f"it is there twice{twin}")
         files[key] = name
-        folder = key.rpartition("/")[0]
-        while folder and folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition("/")[0]
-    if both := files.keys() & folders:
-        raise _refused(files[min(both)], "it is also a folder")
+    # Once "/" comes before every other character, what is in a folder comes right after its name.
+    in_order = sorted(files, key=lambda key: key.replace("/", "\0"))
+    for key, following in itertools.pairwise(in_order):
+        if following.startswith(key + "/"):
+            raise _refused(files[key], "it is also a folder")
 
 
 def _fault(name: str, longest: int) -> str | None:
@@ -65,6 +65,8 @@ def _fault(name: str, longest: int) -> str | None:
         return "a mark that changes the direction of text"
     if len(name.encode()) > MAX_NAME:
         return f"more than {MAX_NAME} bytes"
+    if name.count("/") >= MAX_PARTS:
+        return f"more than {MAX_PARTS} parts"
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
         return "an absolute path, or one with empty, . or .. parts"

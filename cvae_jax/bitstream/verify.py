@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from cvae_jax.bitstream import single
+from cvae_jax.bitstream import budget, single
 from cvae_jax.bitstream.budget import UNLIMITED
 from cvae_jax.bitstream.container import Reader
 from cvae_jax.bitstream.decoder import FileDecoder
@@ -36,8 +36,10 @@ def verify_archive(reader: Reader, decoder: FileDecoder) -> int:
     check_names([name for names in reader.names_of_chunks for name in names or ()])
     reader.labels  # noqa: B018, whatever they are
     decoder.require_affordable(0, reader.allowed, reader.paid)
+    lookups = reader.meter(budget.LOOKUPS)
     for k in range(len(reader.entries)):
         chunk = reader.chunk(k)
+        lookups.spend(chunk.work(decoder.tables))
         symbols = chunk.symbols(decoder.tables, reader.allowed)
         decoder.require_affordable(int(reader.starts[k + 1]), reader.allowed, reader.paid)
         chunk.check_pixels(decoder.decode_symbols(symbols, chunk.step))

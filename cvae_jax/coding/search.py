@@ -24,8 +24,9 @@ from cvae_jax.pixels import to_levels, to_unit
 
 SWEEPS = 3  # over the dimensions, for each quadratic model
 MOVABLE = 12  # dimensions that a round may change; of 160, 32 gain a little and take twice as long
-PROBES = 64  # images that the curvature is first measured on
-BLOCK = 2048  # images whose quadratic models are in memory at once
+PROBES = 64  # images of a block that the curvature is first measured on
+# Images that are refined together, from the first on: their quadratic models are in memory at once.
+BLOCK = 2048
 
 Decode = Callable[[Array], Array]  # [B, D] -> [B, H, W, C] in [0, 1]
 Levels = Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
@@ -104,9 +105,10 @@ class Refiner:
         book, slope = self._tables.book(step), self._tables.slope * step**2
         unit = self._tables.unit.astype(np.float64) * step
         best = symbols.copy()
-        typical = self._typical_curvature(images[:PROBES], symbols[:PROBES], step)
         for start in range(0, len(images), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(images)))
+            # Of this block: what is found must not depend on how many blocks come at once.
+            typical = self._typical_curvature(images[rows[:PROBES]], symbols[rows[:PROBES]], step)
             before = self._cost(images[rows], best[rows], book, slope)
             for _ in range(rounds):
                 now, pictures = best[rows], images[rows]

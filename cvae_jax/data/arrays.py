@@ -27,14 +27,16 @@ MAX_EXPANSION = 1032  # no stream of DEFLATE grows by more when it is unpacked
 IDX_STEMS = {"train": "train-images", "test": "t10k-images"}
 
 
-def read_idx(path: str | Path) -> np.ndarray:
+def read_idx(path: str | Path, expected: tuple[int, ...] | None = None) -> np.ndarray:
     """Reads an IDX file of bytes, plain or gzipped (http://yann.lecun.com/exdb/mnist).
+
+    expected: the shape, where it is known; another is refused before anything is unpacked.
 
     Returns:
       uint8 array of the shape that the header gives: images ``[N, H, W]``, labels ``[N]``.
 
     Raises:
-      DataError: missing, truncated, with bytes left over, or no IDX file of bytes.
+      DataError: missing, truncated, with bytes left over, no IDX file of bytes, or of another shape.
     """
     path = Path(path)
     try:
@@ -42,17 +44,22 @@ def read_idx(path: str | Path) -> np.ndarray:
         with path.open("rb") as file:
             if file.read(2) != b"\x1f\x8b":
                 file.seek(0)
-                return _parse_idx(file, size, path)
+                return _parse_idx(file, size, path, expected)
             file.seek(0)
             with gzip.open(file) as unpacked:
-                return _parse_idx(unpacked, size * MAX_EXPANSION, path)
+                return _parse_idx(unpacked, size * MAX_EXPANSION, path, expected)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error}); fetch it again") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def _parse_idx(file: BufferedReader | gzip.GzipFile, limit: int, path: Path) -> np.ndarray:
+def _parse_idx(
+    file: BufferedReader | gzip.GzipFile,
+    limit: int,
+    path: Path,
+    expected: tuple[int, ...] | None,
+) -> np.ndarray:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != 8 or not 1 <= magic[3] <= 4:
         raise DataError(
@@ -65,6 +72,8 @@ def _parse_idx(file: BufferedReader | gzip.GzipFile, limit: int, path: Path) -> 
     count = math.prod(shape)
     if len(shape) < rank or count > limit:
         raise DataError(f"{path}: shorter than the header says, {shape}; fetch it again")
+    if expected is not None and shape != expected:
+        raise DataError(f"{path}: of shape {list(shape)}, expected {list(expected)}")
     if count == 0:
         raise DataError(f"{path}: the header says {shape}, which is nothing")
     data = file.read(count + 1)  # one more, to see that nothing follows

@@ -17,6 +17,7 @@ from cvae_jax.errors import DataError
 
 # What is opened, by content whatever the name: nothing else of Pillow's many decoders.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+MAX_PIXELS = 1 << 25  # a few bytes can claim many more; a frame of 8K video has as many
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
@@ -68,7 +69,7 @@ def read_image(
       uint8 [H, W, C].
 
     Raises:
-      DataError: undecodable, damaged, larger than Pillow's limit, or with transparency.
+      DataError: undecodable, damaged, of more than MAX_PIXELS, or with transparency.
     """
     return _decode(path, str(path), image_size, channels)
 
@@ -169,6 +170,11 @@ def _decode(
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    raise DataError(
+                        f"{name}: too large an image ({opened.height}x{opened.width}; at most "
+                        f"{MAX_PIXELS} pixels)"
+                    )
                 image = _plain_mode(ImageOps.exif_transpose(opened), name)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{name}: too large an image ({error})") from error
@@ -192,7 +198,10 @@ def _plain_mode(image, name: str):
     from PIL import Image
 
     if image.mode.startswith("I;16"):
-        return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+        levels = np.asarray(image).astype(np.uint32)
+        levels += 128  # to the nearest; in place, for an image may be large
+        levels //= 257
+        return Image.fromarray(levels.astype(np.uint8))
     if image.mode in ("I", "F"):
         raise DataError(f"{name}: 32-bit pixels; save it with 8 or 16 bits per channel")
     if image.has_transparency_data:

@@ -92,13 +92,17 @@ def _layers(integers: IntegerDecoder) -> Iterator[_Sums]:
         factor = np.float32(2) ** -layer.shift.astype(np.float32)
         # [..., inputs, outputs of all pixels or taps, channels], as the weights come.
         if layer.weights.ndim == 2:  # [inputs, pixels * channels]
-            weights = layer.weights.reshape(len(layer.weights), -1, len(factor))
+            many = len(layer.bias) // len(
+                factor
+            )  # pixels; not inferred, for there may be no inputs
+            weights = layer.weights.reshape(len(layer.weights), many, len(factor))
         else:  # [3, 3, inputs, channels]
             weights = layer.weights.reshape(KERNEL**2, -1, len(factor)).swapaxes(0, 1)
         scaled = weights.astype(np.float32) * factor
         bias = layer.bias.astype(np.float32).reshape(-1, len(factor)) * factor
         by_channel = (2, 1, 0) if layer.weights.ndim == 2 else (1, 2, 0)
-        scaled = np.ascontiguousarray(scaled.transpose(by_channel)).reshape(-1, len(weights))
+        scaled = np.ascontiguousarray(scaled.transpose(by_channel))
+        scaled = scaled.reshape(math.prod(scaled.shape[:2]), len(weights))
         yield _Sums(scaled, np.ascontiguousarray(bias.T).ravel())
 
 

@@ -14,6 +14,7 @@ from conftest import RELEASED, ROOT
 from cvae_jax import bitstream, codec
 from cvae_jax import data as data_package
 from cvae_jax.bitstream import records
+from cvae_jax.coding import search
 from cvae_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -96,6 +97,15 @@ def test_targets_are_met_by_the_nearest_quality():
             c.find_quality(images, **target)
 
 
+def test_what_a_search_for_a_quality_measures_is_what_a_file_holds(monkeypatch):
+    """Also in several blocks: ``find_quality`` has all images refined in one call."""
+    monkeypatch.setattr(search, "BLOCK", 16)
+    monkeypatch.setattr(search, "PROBES", 2)
+    c, images = released(), digits()
+    symbols, step = c.encode_symbols(images, 50, effort=1)
+    assert np.array_equal(c._symbols(images, c._z_mean(images), step, 1), symbols)
+
+
 def test_random_access(tmp_path):
     path = tmp_path / "digits.cvae"
     path.write_bytes(data())
@@ -112,6 +122,15 @@ def test_random_access(tmp_path):
             with pytest.raises(IndexError, match="of an archive of 64"):
                 opened[i]
         assert sum(1 for _ in opened) == 64
+        some = np.array([63, 0, 63], np.uint8)
+        assert np.array_equal(opened.read(some), everything[some])
+        assert opened.read([]).shape == opened.read(np.zeros(0)).shape == (0, 28, 28, 1)
+        for numbers in ([-1], [0, 64], range(60, 65), np.array([2**64 - 1], np.uint64)):
+            with pytest.raises(IndexError, match="of an archive of 64"):
+                opened.read(numbers)
+        for numbers in (5, [0.0], np.arange(64) > 60, [[1]], ["1"], [None]):
+            with pytest.raises(TypeError, match="whole numbers"):
+                opened.read(numbers)
     assert opened._file.closed
     path.write_bytes(b"not one")
     with pytest.raises(FormatError):

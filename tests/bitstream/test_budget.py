@@ -12,6 +12,7 @@ from archive_samples import (
     DATA,
     HEADER,
     IDENTITY,
+    STEP,
     TABLES,
     archive_of_chunks,
     blank,
@@ -32,9 +33,11 @@ from cvae_jax.bitstream import (
     budget,
     records,
 )
+from cvae_jax.bitstream.names import MAX_PARTS, check_distinct, check_names
 from cvae_jax.coding import packing, quantize
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
+from cvae_jax.exact import by_numpy
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
 from cvae_jax.exact.model import FileModel, units_check
 
@@ -85,6 +88,24 @@ def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
         bitstream.recover(data, own.file_decoder)
     with pytest.raises(FormatError, match="67108864 pixel values"):
         bitstream.verify_archive(reader, own.file_decoder)
+
+
+@pytest.mark.parametrize("filters", [(1,) * 8, (16,) * 8])
+def test_a_model_of_no_inputs_and_as_many_stages_as_there_can_be(filters):
+    """Stages on a single pixel, which a compiler once took minutes for."""
+    tables = synthetic_tables(1, 1)
+    decoder = decoder_of_zeros(Architecture((1, 1, 1), 1, filters), tables)
+    model = FileModel(tables, decoder)
+    data = archive_of_chunks([empty_chunk(2000, tables, pixels=1)], model.header, model.pack())
+    started = time.process_time()
+    reader = Reader(io.BytesIO(data))
+    compiled = codec.from_embedded(reader.model(), reader.header.identity).file_decoder
+    interpreted = model.file_decoder(model.levels_by(by_numpy.decoder), trusted=False)
+    symbols = np.zeros((2000, 1), np.int32)
+    levels = interpreted.decode_symbols(symbols, STEP)
+    assert levels.shape == (2000, 1, 1, 1)
+    assert np.array_equal(compiled.decode_symbols(symbols, STEP), levels)
+    assert time.process_time() - started < 30
 
 
 @pytest.mark.parametrize(
@@ -166,6 +187,20 @@ def test_names_that_inflate_without_end(cheaply):
             ask()
 
 
+@pytest.mark.parametrize("depth", [31, 508])
+def test_names_of_many_folders_inside_each_other(cheaply, depth):
+    """Linear in the names' length, whatever their number of folders."""
+    names = [f"{i}/{'a/' * (depth - 1)}x" for i in range(7000)]
+    if depth < MAX_PARTS:
+        check_names(names)
+    else:
+        with pytest.raises(FormatError, match="more than 32 parts"):
+            check_names(names)
+    check_distinct(names)
+    with pytest.raises(FormatError, match="also a folder"):
+        check_distinct([*names, names[5].rpartition("/")[0].upper(), "6 other"])
+
+
 def test_labels_that_inflate_without_end(cheaply):
     chunk = empty_chunk(8192, labels=zlib.compress(bytes(4 * 8192), 9))
     reader = Reader(io.BytesIO(archive_of_chunks([chunk] * 2000)))
@@ -235,6 +270,8 @@ def test_limits_are_of_the_whole_of_a_reading(monkeypatch):
         assert opened[11999].shape == (28, 28, 1)
         with pytest.raises(FormatError, match="lookups"):
             opened.read()
+    with pytest.raises(FormatError, match="lookups"):
+        bitstream.verify_archive(Reader(io.BytesIO(data)), decoder)
 
 
 def test_nothing_is_read_twice_for_its_several_contents(monkeypatch):

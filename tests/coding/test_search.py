@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import synthetic_tables
 
-from cvae_jax.coding import quantize
+from cvae_jax.coding import quantize, search
 from cvae_jax.coding.search import Refiner, slope_per_step
 
 RNG = np.random.default_rng(0)
@@ -38,6 +38,19 @@ def test_no_image_gets_worse_and_most_get_better():
     assert (cost(more) <= cost(once)).all()
     assert (cost(more) < cost(SYMBOLS)).mean() > 0.5
     assert np.array_equal(REFINER.refine(IMAGES, SYMBOLS, STEP, rounds=0), SYMBOLS)
+
+
+def test_images_in_several_blocks_are_refined_as_block_by_block(monkeypatch):
+    """So that the very file is made whose size a search for a quality has found."""
+    monkeypatch.setattr(search, "BLOCK", 32)
+    monkeypatch.setattr(search, "PROBES", 2)
+    monkeypatch.setattr(search, "MOVABLE", 1)  # so that it matters what the curvature is
+    # Far out, what a move changes is another thing than near zero.
+    symbols = SYMBOLS * np.where(np.arange(len(SYMBOLS)) < 32, 0, 3)[:, None].astype(np.int32)
+    together = REFINER.refine(IMAGES, symbols, STEP, rounds=2)
+    parts = [slice(start, start + 32) for start in range(0, len(IMAGES), 32)]
+    apart = [REFINER.refine(IMAGES[part], symbols[part], STEP, rounds=2) for part in parts]
+    assert np.array_equal(np.concatenate(apart), together)
 
 
 def test_the_quadratic_model_predicts_what_moves_do():

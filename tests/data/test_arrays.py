@@ -73,6 +73,19 @@ class TestIdx:
         finally:
             tracemalloc.stop()
 
+    def test_another_shape_is_refused_before_it_is_unpacked(self, tmp_path):
+        path = tmp_path / "labels.gz"
+        path.write_bytes(gzip.compress(idx(np.zeros(50_000_000, np.uint8)), 1))
+        tracemalloc.start()
+        try:
+            reason = failure(data.read_idx, path, (10,))
+            assert reason.endswith("of shape [50000000], expected [10]")
+            assert tracemalloc.get_traced_memory()[1] < 2e6
+        finally:
+            tracemalloc.stop()
+        path.write_bytes(gzip.compress(idx(noise(10))))
+        np.testing.assert_array_equal(data.read_idx(path, (10,)), noise(10))
+
     def test_missing(self, tmp_path):
         assert "No such file" in failure(data.read_idx, tmp_path / "none")
 

@@ -150,7 +150,8 @@ def read_labels(name: str, count: int) -> np.ndarray:
       DataError: others than a file can hold, or not one for each image.
     """
     try:
-        labels = data.map_array(name) if name.lower().endswith(".npy") else data.read_idx(name)
+        npy = name.lower().endswith(".npy")
+        labels = data.map_array(name) if npy else data.read_idx(name, (count,))
     except DataError as error:
         reason = str(error).removeprefix(f"{name}: ")
         raise DataError(f"{name}: no array of labels ({reason})") from error
