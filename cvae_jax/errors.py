@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -110,15 +112,34 @@ def needs(extra: str, what: str) -> Iterator[None]:
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """Calls a command's ``main`` and returns its exit status; user errors become one line."""
+    """Calls a command's ``main`` and returns its exit status; user errors become one line.
+
+    A reader of standard output that is gone ends it silently, as the signal of the pipe would.
+    """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error always is
     try:
-        return main() or 0
+        try:
+            return main() or 0
+        finally:
+            sys.stdout.flush()  # here, where a reader that is gone is expected
     except BaseException as error:
+        if isinstance(error, BrokenPipeError) and not error.filename:
+            # What is left is not to be tried again at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         found = failure(error)
         if found is None:
             raise
         start = "" if isinstance(error, KeyboardInterrupt) else "error: "
         print(f"{start}{found.line}", file=sys.stderr)
         return found.exit_code
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that were closed at the start (``>&-``) lead nowhere, so that no file which
+    is opened later takes their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))

@@ -98,8 +98,23 @@ def is_written_into(path: Path) -> bool:
     """
     with contextlib.suppress(OSError):
         mode = path.stat().st_mode
-        return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or _is_descriptor(path)
+        return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or _descriptor(path) is not None
     return False
+
+
+def is_standard_output(path: Path) -> bool:
+    """Whether it is this process's standard output: ``/dev/stdout``, ``/dev/fd/1``, a copy."""
+    number = _descriptor(path)
+    if number is None:
+        return False
+    with contextlib.suppress(OSError):  # one of them is closed
+        return os.path.samestat(os.fstat(number), os.fstat(1))
+    return number == 1
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is on its way to another, or was left on it."""
+    return name.startswith(".") and name.endswith(_SUFFIX)
 
 
 def sync(path: Path) -> None:
@@ -151,15 +166,16 @@ def _naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def _is_descriptor(path: Path) -> bool:
+def _descriptor(path: Path) -> int | None:
+    """The number of the open file of this process that a path is, or None."""
     own = os.path.realpath("/proc/self/fd")
     for _ in range(40):  # links in a chain, as the system allows
         if os.path.realpath(path.parent) == own:
-            return True
+            return int(path.name) if path.name.isdecimal() else None
         if not path.is_symlink():
-            return False
+            return None
         path = path.parent / path.readlink()
-    return False
+    return None
 
 
 def _host() -> str:

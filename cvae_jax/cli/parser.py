@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from cvae_jax import __version__, errors
 from cvae_jax.cli.commands import evaluate, release, train
+from cvae_jax.cli.files import paths
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
 
@@ -156,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     to = sys.stdout
     as_json = bool({"-j", "--json"} & set(words))  # also where the words cannot be parsed
     try:
+        _check_not_empty(words)
         args = parser().parse_args(words)
         as_json = getattr(args, "json", False) is True
         # What is reported must not be mixed with a file that goes to standard output.
@@ -199,7 +201,17 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
 def _writes_to_stdout(args: argparse.Namespace) -> bool:
     output = getattr(args, "output", "")
     inputs = getattr(args, "inputs", [getattr(args, "input", None)])
-    return output in ("-", "/dev/stdout") or (output is None and inputs == ["-"])
+    written = [output, args.labels] if args.command == "decompress" else [output]
+    return any(paths.is_stdout(name) for name in written if name) or (
+        output is None and inputs == ["-"]
+    )
+
+
+def _check_not_empty(words: Sequence[str]) -> None:
+    """Refuses arguments that say nothing, as unset variables of a script leave them."""
+    for before, word in zip(["cvae", *words], words, strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise ConfigError(f"nothing is given after {word or before}; name something or omit it")
 
 
 def _check_text(args: argparse.Namespace) -> None:

@@ -130,3 +130,20 @@ def test_errors_of_writing_name_the_file_that_is_meant(tmp_path):
     )
     assert shown == "error: out/b/c: File too large\n"
     assert everything_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("way", ["c", "deep/er"])
+def test_all_destinations_are_looked_at_before_the_first_file_is_moved(tmp_path, way):
+    out = tmp_path / "out"
+    names = ["a", "b", "c", "deep/er/d"]
+    folders.extract(out, ["a", "b"], lambda i: b"old", force=False)
+    if way == "c":
+        (out / "c").mkdir()
+    else:
+        (out / "deep").mkdir()
+        (out / way).write_bytes(b"old")
+    before = everything_below(tmp_path)
+    with pytest.raises(ConfigError, match="move it away"):
+        folders.extract(out, names, lambda i: b"new", force=True)
+    assert everything_below(tmp_path) == before
+    assert (out / "a").read_bytes() == (out / "b").read_bytes() == b"old"

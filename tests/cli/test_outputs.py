@@ -1,6 +1,7 @@
 """Where outputs go: decided once, apart from all inputs, and never in place of a device."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import command_samples
 import numpy as np
 import pytest
 from command_samples import refuses
-from conftest import ROOT
+from conftest import RELEASED, ROOT
 
 from cvae_jax import codec, data
 from cvae_jax.bitstream import names
@@ -87,6 +88,17 @@ def test_where_images_go(tmp_path, monkeypatch):
         "decompress a.cvae -o x.npy --labels ./d/../x.npy -f",
         "decompress a.cvae -o d --labels d/000003.png -f",
         "decompress d/000002.png -o d -f",
+        "decompress to_archive.cvae -o d -f",
+        "decompress e.cvae --ckpt e.cvae -o x.npy --labels e.cvae -f",
+        "decompress a.cvae --ckpt ck -o ck -f",
+        "compress d -o e.cvae --ckpt e.cvae -f",
+        "compress d -o ck/params.safetensors --ckpt ck -f",
+        "compress d -o x/run/steps/1/new --ckpt x/run -f",
+        "model ck -o ck/tables.bin -f",
+        "evaluate --ckpt mnist --dataset images.npy --json images.npy -f",
+        "evaluate --ckpt mnist --dataset images.npy --json labels.npy",
+        "evaluate --ckpt mnist --dataset d --figure d/mine.png -f",
+        "evaluate --ckpt ck --dataset images.npy --figure ck/reconstructions.png -f",
         "compress images.npy -o labels.npy --labels labels.npy -f",
         "compress images.npy -o link.npy -f",
         "compress d -o d/mine.png -f",
@@ -97,6 +109,10 @@ def test_no_path_of_a_command_is_written_over_another(cvae, archive, tmp_path, a
     (tmp_path / "d" / "000002.png").write_bytes(archive.read_bytes())
     (tmp_path / "d" / "mine.png").write_bytes((tmp_path / "one.png").read_bytes())
     (tmp_path / "link.npy").symlink_to("images.npy")
+    (tmp_path / "to_archive.cvae").symlink_to("d/000002.png")
+    (tmp_path / "e.cvae").write_bytes(archive.read_bytes())
+    (tmp_path / "x" / "run" / "steps" / "1").mkdir(parents=True)
+    shutil.copytree(RELEASED, tmp_path / "ck")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     refuses(cvae, 2, argv=argv.split())
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
@@ -196,14 +212,33 @@ def test_what_was_written_is_read_back_before_it_takes_the_name(
     assert (one, many) == ((tmp_path / "one.cvae").read_bytes(), archive.read_bytes())
 
 
-def test_standard_output_as_a_device(archive, tmp_path):
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize(
+    "argv", ["decompress a.cvae -o", "decompress a.cvae -o d --labels", "concat a.cvae -o"]
+)
+def test_standard_output_by_any_name(archive, tmp_path, argv, name):
     """As a process, with its output in a file: the report is not mixed with it."""
     with (tmp_path / "out").open("wb") as out:
         done = subprocess.run(
-            [sys.executable, "-m", "cvae_jax.cli", "decompress", "a.cvae", "-o", "/dev/stdout"],
+            [sys.executable, "-m", "cvae_jax.cli", *argv.split(), name],
             stdout=out, stderr=subprocess.PIPE, cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert np.load(tmp_path / "out").shape[0] == 12
+    if argv.startswith("concat"):
+        assert (tmp_path / "out").read_bytes() == archive.read_bytes()
+    else:
+        assert np.load(tmp_path / "out").shape[0] == 12
     assert b"12 images" in done.stderr
+
+
+def test_standard_output_is_not_written_twice(cvae, archive):
+    refuses(cvae, 2, "twice", argv=["decompress", "a.cvae", "-o", "-", "--labels", "/dev/stdout"])
+
+
+def test_labels_beside_the_images(cvae, archive, tmp_path):
+    (tmp_path / "d").mkdir()
+    assert cvae("decompress", "a.cvae", "-o", "d", "--labels", "d/labels.npy")[0] == 0
+    assert len(list((tmp_path / "d").iterdir())) == 13
+    argv = ["decompress", "a.cvae", "-o", "d", "--labels", "d/more.npy"]
+    refuses(cvae, 2, "not empty", argv=argv)

@@ -138,3 +138,57 @@ def test_an_error_is_one_line_whatever_is_in_it(capsys):
         assert capsys.readouterr().err == f"{line}\n"
     with pytest.raises(ZeroDivisionError):  # a fault of ours is not hidden
         errors.run(lambda: 1 // 0)
+
+
+def shell(line, folder):
+    """Exit status, output and errors of a command of the shell, in which ``cvae`` is ours."""
+    start = f'cvae() {{ {sys.executable} -m cvae_jax "$@"; }}; '
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", start + line], cwd=folder, env=env, capture_output=True, timeout=100
+    )
+    assert b"Traceback" not in done.stderr
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_reader_that_is_gone_ends_it_silently(folder, tmp_path):
+    line = f"cvae compress {folder} -o a.cvae; cvae info a.cvae | false; echo ${{PIPESTATUS[0]}}"
+    status, out, err = shell(line, tmp_path)
+    assert (out.splitlines()[-1], err) == ("141", "")
+    assert shell("cvae --help | false; exit ${PIPESTATUS[0]}", tmp_path) == (141, "", "")
+
+
+def test_closed_standard_streams(folder, tmp_path):
+    image = folder / "digit_1.png"
+    status, _, err = shell("cvae compress - <&-", tmp_path)
+    assert (status, err) == (1, "error: standard input: empty\n")
+    status, out, err = shell(f"cvae compress {image} -o one.cvae >&-", tmp_path)
+    assert (status, out, err) == (0, "", "")
+    assert 10 < (tmp_path / "one.cvae").stat().st_size < 40  # and no report in it
+    for output in ("-", "/dev/stdout"):
+        status, _, err = shell(f"cvae compress {image} -o {output} >&-", tmp_path)
+        assert (status, err.startswith("error: standard output is closed")) == (2, True)
+    assert shell("cvae info missing.cvae 2>&-", tmp_path)[0] == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["compress", ""],
+        ["compress", "images.npy", "--labels", ""],
+        ["compress", "images.npy", "--ckpt="],
+        ["compress", "images.npy", "-o", ""],
+        ["decompress", "", "--ckpt", ""],
+        ["evaluate", "--ckpt", "mnist", "--json", ""],
+    ],
+)
+def test_empty_arguments(cvae, argv, tmp_path, images):
+    np.save("images.npy", images)
+    refuses(cvae, 2, "nothing is given", argv=argv)
+    assert [p.name for p in tmp_path.iterdir()] == ["images.npy"]
+
+
+def test_labels_in_a_fifo_do_not_hang(cvae, images):
+    np.save("images.npy", images)
+    os.mkfifo("labels")
+    refuses(cvae, 1, "no regular file", argv=["compress", "images.npy", "--labels", "labels"])

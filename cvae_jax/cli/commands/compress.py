@@ -13,7 +13,7 @@ import numpy as np
 from cvae_jax import bitstream, codec, data, metrics
 from cvae_jax.bitstream import UNLIMITED
 from cvae_jax.cli.commands import ledger
-from cvae_jax.cli.files import inputs, outputs
+from cvae_jax.cli.files import checkpoints, inputs, outputs
 from cvae_jax.cli.files.folders import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
 from cvae_jax.codec import Codec
@@ -45,6 +45,7 @@ def compress(args: Namespace) -> Report:
     sources = inputs.expand(args.inputs)
     read = [source.path for source in sources if source.path]
     read += [Path(args.labels)] if args.labels else []
+    read += checkpoints.named(args.ckpt)
     outputs.check([output], read, force=args.force)
 
     c = codec.load(args.ckpt)
@@ -149,6 +150,8 @@ def read_labels(name: str, count: int) -> np.ndarray:
     Raises:
       DataError: others than a file can hold, or not one for each image.
     """
+    if Path(name).exists() and not Path(name).is_file():  # reading a FIFO may never end
+        raise DataError(f"{name}: no array of labels (no regular file)")
     try:
         npy = name.lower().endswith(".npy")
         labels = data.map_array(name) if npy else data.read_idx(name, (count,))

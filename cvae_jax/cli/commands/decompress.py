@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from argparse import Namespace
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ import numpy as np
 from cvae_jax import bitstream, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
-from cvae_jax.cli.files import outputs
+from cvae_jax.cli.files import checkpoints, outputs
 from cvae_jax.cli.files.folders import file_names, numbered
-from cvae_jax.cli.files.outputs import Output, ToFolder
+from cvae_jax.cli.files.outputs import Output, ToFile, ToFolder, ToStdout
 from cvae_jax.cli.files.paths import check_inside
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, DataError, FormatError
@@ -36,19 +37,15 @@ def decompress(args: Namespace) -> Report:
     content = models.read(args.input)
     is_archive = _is_archive(content, args.keep_going)
     output = outputs.for_images(args.input, args.output, is_archive=is_archive)
-    labels_to = [outputs.to_file(args.labels)] if args.labels else []
+    labels_to = outputs.to_file(args.labels) if args.labels else None
     read = [] if args.input == "-" else [Path(args.input)]
-    outputs.check([output, *labels_to], read, force=args.force)
+    read += checkpoints.named(args.ckpt)
+    written = [output, labels_to] if labels_to else [output]
+    outputs.check(written, read, force=args.force)
 
     decode = _recovered if args.keep_going else _strict
     found = (decode if is_archive else _single)(args, content, output)
-    if found.labels is None:
-        outputs.write_images(output, found.images, found.names, force=args.force)
-    else:
-        # Made first and named last: both are there at the end, or neither.
-        with whole(Path(args.labels), force=args.force) as file:
-            file.write(outputs.array_file(found.labels))
-            outputs.write_images(output, found.images, found.names, force=args.force)
+    _write(found, output, labels_to, force=args.force)
     count = len(found.images)
     lines = [f"{output}: {counted(count, 'image')}"]
     lines += [f"fault: {fault}" for fault in found.faults]
@@ -60,6 +57,19 @@ def decompress(args: Namespace) -> Report:
         "lost": list(found.lost),
     }
     return Report(values, lines, status=3 if found.faults or found.lost else 0)
+
+
+def _write(
+    found: Decoded, output: Output, labels_to: ToStdout | ToFile | None, *, force: bool
+) -> None:
+    with contextlib.ExitStack() as stack:
+        labels = None if found.labels is None else outputs.array_file(found.labels)
+        if labels and isinstance(labels_to, ToFile):
+            # Made first and named last: both are there at the end, or neither.
+            stack.enter_context(whole(labels_to.path, force=force)).write(labels)
+        outputs.write_images(output, found.images, found.names, force=force)
+        if labels and isinstance(labels_to, ToStdout):
+            outputs.write(labels_to, labels, force=force)
 
 
 def _is_archive(content: bytes, keep_going: bool) -> bool:
@@ -115,4 +125,4 @@ def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 def _others(args: Namespace) -> list[Path]:
     """What an image must not be written over."""
-    return [Path(name) for name in (args.input, args.labels) if name and name != "-"]
+    return [Path(name) for name in (args.input, args.labels, args.ckpt) if name and name != "-"]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +70,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--figure", type=Path, metavar="FILE", help="draw originals over reconstructions there"
     )
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="overwrite what --json and --figure name"
+    )
 
 
 def check(args: argparse.Namespace) -> None:
@@ -80,15 +85,26 @@ def check(args: argparse.Namespace) -> None:
         )
     if len(args.ckpt) > 1 and not args.rate_distortion:
         raise ConfigError("several --ckpt go with --rate-distortion")
-    for path in filter(None, (args.json, args.figure)):
-        if not path.parent.is_dir():
-            raise ConfigError(f"{path}: there is no folder {path.parent}")
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Raises ConfigError where --json or --figure would overwrite what is read, or unasked."""
+    from cvae_jax.cli.files import checkpoints, outputs
+
+    read = checkpoints.named(*args.ckpt)
+    if args.dataset and Path(args.dataset).is_dir():
+        read += [path for path in Path(args.dataset).rglob("*") if path.is_file()]
+    elif args.dataset:
+        read.append(Path(args.dataset))
+    written = [outputs.to_file(str(path)) for path in (args.json, args.figure) if path]
+    outputs.check(written, read, force=args.force)
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """The numbers of one checkpoint, or the study of several."""
     check(args)
     names = distinct_names(args.ckpt)
+    check_outputs(args)
     # Slow to import: after the arguments.
     from cvae_jax import backend, codec
 
@@ -151,6 +167,8 @@ def load(args: argparse.Namespace, c: Codec, split: str) -> np.ndarray:
 def measure(args: argparse.Namespace, c: Codec) -> int:
     """The numbers of one checkpoint."""
     from cvae_jax import evaluation
+    from cvae_jax.cli.files import outputs
+    from cvae_jax.cli.files.paths import is_stdout
     from cvae_jax.pixels import to_unit
 
     if args.figure:
@@ -158,9 +176,11 @@ def measure(args: argparse.Namespace, c: Codec) -> int:
             from cvae_jax.runs import plots
     images, dataset = load(args, c, args.split), dataset_of(args, c)
     result = evaluation.evaluate(c.model, c.params, images, args.seed)
-    print(f"{args.ckpt[0]}, trained on {c.made_by().dataset.name}")
-    print(f"{dataset}, {args.split} split, {len(images)} images")
-    print(evaluation.table(result.summary))
+    # What is reported must not be mixed with a file that goes to standard output.
+    to = sys.stderr if args.json and is_stdout(str(args.json)) else sys.stdout
+    print(f"{args.ckpt[0]}, trained on {c.made_by().dataset.name}", file=to)
+    print(f"{dataset}, {args.split} split, {len(images)} images", file=to)
+    print(evaluation.table(result.summary), file=to)
     if args.json:
         record = c.made_by().to_dict()
         report = {
@@ -169,14 +189,17 @@ def measure(args: argparse.Namespace, c: Codec) -> int:
             "seed": args.seed,
             "summary": evaluation.to_json(result.summary),
         }
-        args.json.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+        content = json.dumps(report, indent=2, allow_nan=False) + "\n"
+        outputs.write(outputs.to_file(str(args.json)), content.encode(), force=args.force)
     if args.figure:
-        plots.save(
-            plots.worst_and_best(
-                to_unit(images), to_unit(result.reconstructions), result.per_image["mse"]
-            ),
-            args.figure,
+        figure = plots.worst_and_best(
+            to_unit(images), to_unit(result.reconstructions), result.per_image["mse"]
         )
+        # By its suffix it is drawn, so the picture has that from the start.
+        with tempfile.TemporaryDirectory() as folder:
+            drawn = Path(folder) / f"figure{args.figure.suffix}"
+            plots.save(figure, drawn)
+            outputs.write(outputs.to_file(str(args.figure)), drawn.read_bytes(), force=args.force)
     return 0
 
 

@@ -6,13 +6,13 @@ import io
 from argparse import Namespace
 
 from cvae_jax import bitstream, reader
-from cvae_jax.cli.files import outputs
+from cvae_jax.cli.files import checkpoints, outputs
 from cvae_jax.cli.reports import Report
 
 
 def model(args: Namespace) -> Report:
     output = outputs.for_compressed([args.checkpoint], args.output)
-    outputs.check([output], [], force=args.force)
+    outputs.check([output], checkpoints.named(args.checkpoint), force=args.force)
     files = reader.load(args.checkpoint).files
     file = io.BytesIO()
     bitstream.Writer(file, files.header, files.pack()).finish()

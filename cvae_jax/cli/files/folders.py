@@ -62,6 +62,7 @@ def extract(
     """
     check_names(names, longest=_LONGEST)
     check_folder(folder, force=force)
+    _check_places(folder, names)
     with files.temporary(folder) as temporary:
         temporary.mkdir(0o700)
         for i, name in enumerate(names):
@@ -81,8 +82,25 @@ def check_folder(folder: Path, *, force: bool) -> None:
         raise ConfigError(f"{folder}: there is no folder {folder.parent}")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"{folder} exists and is no folder")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
+    kept = folder.is_dir() and any(not files.is_temporary(p.name) for p in folder.iterdir())
+    if kept and not force:
         raise ConfigError(f"{folder} is not empty; -f writes into it, over files of the same name")
+
+
+def _check_places(folder: Path, names: Sequence[str]) -> None:
+    """Refuses what ``_move_into`` would refuse, before the first file is moved."""
+    parents: set[Path] = set()
+    for name in names:
+        path = folder / name
+        for parent in reversed(path.relative_to(folder).parents[:-1]):
+            place = folder / parent
+            if place in parents:
+                continue
+            parents.add(place)
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                raise ConfigError(f"{path}: a link or a file is in the way; move it away")
+        if not path.is_symlink() and path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is no file; move it away")
 
 
 def _move_into(folder: Path, source: Path, names: Sequence[str]) -> None:

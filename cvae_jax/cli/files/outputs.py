@@ -53,7 +53,7 @@ def for_compressed(inputs: Sequence[str], given: str | None) -> ToStdout | ToFil
       ConfigError: it says nothing, and the inputs are several, or have no name to go by.
     """
     if given is not None:
-        return ToStdout() if _is_stdout(given) else to_file(given)
+        return to_file(given)
     if list(inputs) == ["-"]:
         return ToStdout()
     if len(inputs) > 1:
@@ -82,7 +82,7 @@ def for_images(source: str, given: str | None, *, is_archive: bool) -> Output:
         if path.with_suffix("") == path:
             raise ConfigError(f"{source} has no suffix to leave out; say with -o what to write")
         return ToFolder(path.with_suffix("")) if is_archive else ToFile(path.with_suffix(".png"))
-    if _is_stdout(given):
+    if paths.is_stdout(given):
         return ToStdout()
     if not given:
         raise ConfigError("-o says nothing; name a file or a folder")
@@ -97,8 +97,10 @@ def for_images(source: str, given: str | None, *, is_archive: bool) -> Output:
     return ToFolder(path)
 
 
-def to_file(given: str) -> ToFile:
+def to_file(given: str) -> ToStdout | ToFile:
     """A file to write.  Raises ConfigError for a name that only a folder can have."""
+    if paths.is_stdout(given):
+        return ToStdout()
     if not given or _names_a_folder(given):
         raise ConfigError(f"{given!r} names a folder; name a file")
     return ToFile(Path(given))
@@ -107,18 +109,23 @@ def to_file(given: str) -> ToFile:
 def check(outputs: Sequence[Output], inputs: Sequence[Path], *, force: bool) -> None:
     """Refuses all that a command's paths are refused for, before any work.
 
-    inputs: the files that are read; they and the outputs must all be apart.
+    inputs: the files that are read, and folders that nothing may be written into; they and the
+      outputs must all be apart.
 
     Raises:
       ConfigError: an output is an input or another output, is there (and ``force`` is not set)
         or cannot be there, or is a terminal.
     """
+    if sum(isinstance(output, ToStdout) for output in outputs) > 1:
+        raise ConfigError("standard output would be written twice; name another output")
     paths.check_apart([o.path for o in outputs if not isinstance(o, ToStdout)], inputs)
     for output in outputs:
         if isinstance(output, ToFile):
             files.check_free(output.path, force=force)
         elif isinstance(output, ToFolder):
             folders.check_folder(output.path, force=force)
+        elif sys.__stdout__ is None:
+            raise ConfigError("standard output is closed; name a file with -o")
         elif sys.stdout.isatty():
             raise ConfigError("not writing a file to a terminal; give -o or redirect")
 
@@ -188,10 +195,6 @@ def write(
         read_back(io.BytesIO(content))
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
-
-
-def _is_stdout(given: str) -> bool:
-    return given in ("-", "/dev/stdout")
 
 
 def _names_a_folder(given: str) -> bool:

@@ -9,11 +9,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cvae_jax import files
 from cvae_jax.errors import ConfigError
 
 
 def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Refuses an output that is an input or another output.
+    """Refuses an output that is an input or another output, or inside a folder that is an input.
 
     Files are the same if they are there and are one file, or if their paths, links on the way
     followed, differ at most in case.
@@ -31,6 +32,18 @@ def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     for path in inputs:
         for key in _keys(path, real) & taken.keys():
             raise ConfigError(f"{taken[key]} is also an input; name another output")
+        if path.is_dir():
+            start = f"{_folded(real(path))}/"
+            for key in taken:
+                if key.startswith(start):
+                    raise ConfigError(
+                        f"{taken[key]} is inside {path}, which is read; name another output"
+                    )
+
+
+def is_stdout(given: str) -> bool:
+    """Whether a user's name for an output means standard output."""
+    return given == "-" or files.is_standard_output(Path(given))
 
 
 def check_inside(folder: Path, names: Sequence[str], others: Sequence[Path]) -> None:
@@ -40,13 +53,15 @@ def check_inside(folder: Path, names: Sequence[str], others: Sequence[Path]) -> 
       ConfigError: naming the path.
     """
     start = f"{_place(folder)}/"
+    # Where it lies, and where it leads to if it is a link.
     inside = {_place(path).removeprefix(start): path for path in others}
+    inside |= {_folded(os.path.realpath(p)).removeprefix(start): p for p in others}
     for name in names:
         if other := inside.get(_folded(name)):
             raise ConfigError(f"{other} would be overwritten; name another folder")
 
 
-def _keys(path: Path, real: Callable[[str], str] = os.path.realpath) -> set[str]:
+def _keys(path: Path, real: Callable[..., str] = os.path.realpath) -> set[str]:
     """What two paths of one file have in common: its place, or what it is once it is there."""
     keys = {_place(path, real)}
     with contextlib.suppress(OSError):
