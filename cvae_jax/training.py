@@ -1,8 +1,8 @@
-"""The training loop: pure step, explicit randomness, nothing that depends on wall-clock time.
+"""The training loop: a pure step, explicit randomness, nothing that depends on the clock.
 
 Step ``s`` of a run uses the noise of ``fold_in(key(seed), s)`` and the images that the
 shuffled order of epoch ``s // steps_per_epoch`` names, so a state and its step number are all
-that is needed to go on exactly.
+that is needed to resume exactly.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Dispatch(NamedTuple):
 
     state: TrainState
     step: int
-    metrics: dict[str, float]  # of the newest step that need not be waited for
+    metrics: dict[str, float]  # of the newest step whose metrics are ready
 
 
 def steps_per_epoch(config: TrainConfig, images: int) -> int:
-    """Whole batches only; what is left over takes its turn in another epoch's order.
+    """Whole batches only; the images left over have their turn in other epochs.
 
     Raises:
       TrainingError: there are fewer images than one batch.
@@ -96,8 +96,8 @@ def loss_and_gradient(
 ) -> tuple[Metrics, dict]:
     """Metrics and gradient of the mean loss of a batch, a microbatch at a time.
 
-    images: uint8 ``[B, H, W, C]``; noise: ``[B, D]``; the result does not depend on
-    ``microbatch`` beyond rounding.
+    images: uint8 ``[B, H, W, C]``; noise: ``[B, D]``.  ``microbatch`` affects the result only by
+    rounding.
     """
     recipe = config.train
 
@@ -138,7 +138,7 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One optimiser step: ``(next state, metrics of the batch)``.
 
-    data: uint8 ``[N, H, W, C]``, all of the training images; order: ``[steps, B]`` of the
+    data: uint8 ``[N, H, W, C]``, all training images; order: ``[steps, B]`` of the
     current epoch; key: the run's base key.
     """
     at = state.step % len(order)
@@ -161,9 +161,9 @@ def train_step(
 
 
 def make_advance(config: Config, total_steps: int) -> Callable:
-    """``advance(state, data, order, key) -> (state, metrics)``, jitted; the old state is given up.
+    """``advance(state, data, order, key) -> (state, metrics)``, jitted; the old state is donated.
 
-    Goes one step, or to the end of the epoch where an epoch is one dispatch (``backend``).
+    Takes one step, or finishes the epoch if an epoch is one dispatch (``backend``).
     """
     step = functools.partial(train_step, config, total_steps)
 
@@ -182,7 +182,7 @@ def make_advance(config: Config, total_steps: int) -> Callable:
 def run(config: Config, state: TrainState, images: np.ndarray) -> Iterator[Dispatch]:
     """Trains from ``state`` to the end of the configured epochs, yielding after every dispatch.
 
-    images: uint8 ``[N, H, W, C]``.  A yielded state is valid until the loop is advanced.
+    images: uint8 ``[N, H, W, C]``.  A yielded state is valid until the iterator advances.
 
     Raises:
       TrainingError: the loss is not finite, or there are fewer images than one batch.
@@ -200,15 +200,15 @@ def run(config: Config, state: TrainState, images: np.ndarray) -> Iterator[Dispa
         with jax.transfer_guard("disallow"):
             state, metrics = advance(state, data, order, key)
         step += per_epoch - at if backend.epoch_is_one_dispatch() else 1
-        # Reading these metrics would wait for the step; the ones before are there already.  At
-        # the end of an epoch they are read all the same: no diverged state is to be kept.
+        # Reading these metrics would wait for the step; the previous ones are ready.  At the end
+        # of an epoch they are read all the same, so that no diverged state is kept.
         ready = metrics if previous is None or step % per_epoch == 0 else previous
         yield Dispatch(state, step, _read(ready, step))
         previous = metrics
 
 
 def epoch_means(state: TrainState, steps: int) -> dict[str, float]:
-    """The metrics of an epoch that ``state`` is at the end of, averaged over its steps."""
+    """The mean metrics over the epoch that ``state`` has just finished."""
     return {name: float(total) / steps for name, total in state.sums.items()}
 
 
@@ -217,6 +217,6 @@ def _read(metrics: Metrics, step: int) -> dict[str, float]:
     if not np.isfinite(values["loss"]):
         raise TrainingError(
             f"the loss became {values['loss']} at about step {step}; the last checkpoint is kept: "
-            "start anew with a lower --learning-rate"
+            "start again with a lower --learning-rate"
         )
     return values

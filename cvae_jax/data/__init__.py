@@ -1,12 +1,13 @@
-"""Images to train on and to measure with, as uint8 arrays ``[N, H, W, C]`` in memory.
+"""Images for training and measurement, as uint8 arrays ``[N, H, W, C]`` in memory.
 
-A dataset is named by ``mnist``, ``digits``, a name of tensorflow-datasets
+A dataset's name is ``mnist``, ``digits``, a name from tensorflow-datasets
 (``fashion_mnist``, ``mnist:3.0.1``), or the path of a folder of IDX files, a folder of
 images, or an .npy or .npz file.  To add a kind of source, write a module here with a function
-that returns the images of a split, and name it in :func:`load`.
+that returns the images of a split, and call it in :func:`load`.
 
-Of this package's modules only these import data libraries (tensorflow-datasets, Pillow,
-scikit-learn), and only when they are used; so are the modules of what may have to be fetched.
+Only these modules import data libraries (tensorflow-datasets, Pillow, scikit-learn, requests),
+except that ``study.classical`` imports Pillow for AVIF.  They do so only on first use, and the
+modules of datasets that may have to be downloaded are themselves imported on first use.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ __all__ = [
 
 
 class Resolved(NamedTuple):
-    """The dataset to use, and where nobody chose it, a line that says why it is this one."""
+    """The dataset to use, and, if it is a fallback, a line that says why."""
 
     name: str
     note: str | None
 
 
 def resolve(name: str | None, data_dir: str | Path | None = None) -> Resolved:
-    """What a run uses: the dataset that was named, or else MNIST, or else the digits.
+    """The dataset that a run uses: the one that was named, or else MNIST, or else the digits.
 
-    Without a name, MNIST is fetched where it is not on disk; where that fails, ``digits`` is
-    the answer and ``note`` the reason.
+    Without a name, MNIST is downloaded if it is not on disk; if that fails, the answer is
+    ``digits`` and ``note`` says why.
     """
     if name is not None:
         return Resolved(name, None)
@@ -69,24 +70,26 @@ def load(
 ) -> np.ndarray:
     """Loads a dataset's images, always the same ones in the same order.
 
-    ``mnist`` and ``digits`` are always the datasets; of other names an existing path comes
-    before a dataset (write ``./mnist`` for a folder of that name).  Sources without
+    ``mnist`` and ``digits`` always mean the datasets; for other names, an existing path takes
+    precedence over a dataset (write ``./mnist`` for a folder of that name).  Sources without
     splits of their own are divided by a hash: one image in ten is for testing.
 
     Args:
       name: see this module's description.
       split: ``train``, ``test`` or ``all``.
-      data_dir: where prepared datasets are looked for first, and downloads go; None is
+      data_dir: where prepared datasets are looked for first, and where downloads go; None is
         TFDS's default: ``$TFDS_DATA_DIR``, or ``tensorflow_datasets`` in the home folder.
       image_size: (height, width) to which a folder's images are stretched.
-      channels: 1 turns a folder's images into grey, 3 into RGB; None is 1 where all images
-        of the folder are grey, in whatever mode they are stored, and else 3.
+      channels: 1 turns a folder's images into grey, 3 into RGB; None means 1 if all images in
+        the folder are grey, in whatever mode they are stored, and otherwise 3.
 
     Returns:
       uint8 [N, H, W, C] with N > 0.
 
     Raises:
-      DataError: no such dataset, or it is damaged, or its images are of other sizes.
+      DataError: there is no such dataset, it is damaged or cannot be downloaded, its images
+        differ in size or are not of the wanted size, or the split is unknown or empty.
+      InstallError: a package of the extra ``train`` is missing.
     """
     if not str(name):
         raise DataError("the name of the dataset is empty; expected one, or a path")
@@ -146,7 +149,7 @@ def _places(data_dir: str | Path | None) -> list[Path]:
 
 
 def _home(path: str | Path) -> Path:
-    """The path with ``~`` written out."""
+    """The path with ``~`` expanded."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -154,11 +157,11 @@ def _home(path: str | Path) -> Path:
 
 
 def _mnist_folder(data_dir: str | Path | None) -> Path:
-    """The folder of MNIST's IDX files or of its prepared form; fetched where there is none."""
+    """The folder of MNIST's IDX files or of its prepared form; downloaded if there is neither."""
     from cvae_jax.data import mnist, prepared
 
     places = _places(data_dir)
-    # Both forms hold the same images, in another order; IDX is the quicker to read.
+    # Both forms hold the same images, in a different order; IDX is quicker to read.
     for place in places:
         if found := mnist.find([place]) or prepared.find("mnist", [place]):
             return found

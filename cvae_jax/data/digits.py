@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits, brought into MNIST's form."""
+"""scikit-learn's 1,797 handwritten digits, converted to MNIST's form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import numpy as np
 from cvae_jax.data import splits
 from cvae_jax.errors import needs
 
-SIZE, BOX = 28, 20  # MNIST: the stroke fits a 20x20 box, its centre of mass at the middle of 28x28
+SIZE, BOX = (
+    28,
+    20,
+)  # MNIST: strokes fit a 20x20 box, with their centre of mass in the middle of 28x28
 SCALE = 8
 INK = (76, 178)  # of the interpolated picture, 0..255: paper below, full ink above
 
@@ -16,12 +19,15 @@ def load(split: str) -> np.ndarray:
     """The digits, white on black.
 
     Each 8x8 picture counts the ink in the 4x4 blocks of a 32x32 bitmap (UCI "Optical
-    Recognition of Handwritten Digits").  It is interpolated, its blur turned back into a
-    stroke with a narrow edge, cropped to the stroke, fitted into the box with its aspect
-    ratio kept, and centred, as http://yann.lecun.com/exdb/mnist describes for MNIST.
+    Recognition of Handwritten Digits").  It is interpolated, sharpened back into a stroke
+    with a narrow edge, cropped to the stroke, scaled to fit the box with its aspect ratio
+    kept, and centred, as http://yann.lecun.com/exdb/mnist describes for MNIST.
 
     Returns:
       uint8 [N, 28, 28, 1].  One in ten is for testing (:mod:`cvae_jax.data.splits`).
+
+    Raises:
+      InstallError: scikit-learn is missing.
     """
     with needs("train", "the dataset digits"):
         from sklearn.datasets import load_digits
@@ -55,6 +61,6 @@ def _mnist_form(counts: np.ndarray) -> np.ndarray:
 
 
 def _offset(mass: np.ndarray, length: int) -> int:
-    """Where a stroke begins whose mass along one axis is to be balanced in the frame."""
+    """Where a stroke must begin so that its mass along one axis is balanced in the frame."""
     centre = (mass * (np.arange(length) + 0.5)).sum() / mass.sum()
     return int(np.clip(round(SIZE / 2 - centre), 0, SIZE - length))

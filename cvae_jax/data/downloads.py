@@ -1,8 +1,8 @@
-"""Downloads through TFDS that end in bounded time.
+"""Downloads through TFDS that finish in bounded time.
 
 :func:`main` is a child process that fetches MNIST's files (:mod:`cvae_jax.data.mnist` starts
-it): only a process can be stopped for certain, as TFDS's downloader retries for minutes, its
-threads keep an interpreter alive, and no timeout reaches a resolver.
+it).  Only a process can be stopped for certain: TFDS's downloader retries for minutes, its threads
+keep an interpreter alive, and no timeout applies to name resolution.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READ_SECONDS = 15  # of silence
 def main() -> None:
     """Does the job on stdin: {"folder": path, "files": {url: [bytes, sha256]}, "limits"}.
 
-    Prints {url: path}, or, with exit status 1, the reason of the failure.
+    Prints {url: path}, or, with exit status 1, the reason for the failure.
     """
     try:
         with needs("train", "fetching it"):
@@ -68,7 +68,7 @@ def main() -> None:
         _give_up(f"{host} {kind}")
     except NonMatchingChecksumError:
         _give_up(f"a file from {host} has the wrong checksum")
-    except Exception as error:  # whatever it is, the parent wants one line
+    except Exception as error:  # whatever it is, the parent expects one line
         _give_up(f"{host}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     print(json.dumps({url: str(path) for url, path in paths.items()}), flush=True)
 
@@ -79,10 +79,10 @@ def bounded_requests(
 ) -> Iterator[None]:
     """Makes ``requests``, and with it TFDS, give up on a silent server.
 
-    TFDS passes no timeout and retries for minutes, and has a setting for neither.
+    TFDS passes no timeout and retries for minutes, and neither can be configured.
 
     Args:
-      answer_seconds: until a connection stands.
+      answer_seconds: until a connection is made.
       read_seconds: of silence on it.
     """
     from requests.adapters import HTTPAdapter
@@ -103,4 +103,4 @@ def bounded_requests(
 
 def _give_up(reason: str) -> NoReturn:
     print(reason, flush=True)
-    os._exit(1)  # the downloader's threads would hold up an ordinary exit
+    os._exit(1)  # the downloader's threads would delay a normal exit

@@ -1,4 +1,4 @@
-"""Images held out of the training split, to choose the best checkpoint by."""
+"""Images held out of the training split, to choose the best checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cvae_jax.errors import TrainingError
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images of a run, uint8 ``[N, H, W, C]``, and what is recorded of them."""
+    """A run's images, uint8 ``[N, H, W, C]``, and what is recorded about them."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -27,7 +27,7 @@ class TrainingData:
         """Holds out a share of the training split, always the same images of the same split.
 
         Raises:
-          TrainingError: nothing is left to train on.
+          TrainingError: there are fewer than 2 training images.
         """
         if len(train) < 2:
             raise TrainingError(f"{name}: fewer than 2 training images")

@@ -1,4 +1,4 @@
-"""MNIST's own four files: where they are looked for, and how they are fetched."""
+"""MNIST's own four files: where they are looked for, and how they are downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cvae_jax.data import arrays, downloads
 from cvae_jax.errors import DataError
 
 # The mirror and the checksums that tensorflow-datasets registers: (bytes, SHA-256).
-# Images last: they are what makes a folder count as complete.
+# Images last: a folder counts as complete once it has them.
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 FILES = {
     "train-labels-idx1-ubyte.gz": (
@@ -39,7 +39,7 @@ TOTAL_SECONDS = 600
 
 
 def find(folders: list[Path]) -> Path | None:
-    """The first folder that holds both image files, here or in a subfolder ``mnist``."""
+    """The first folder to hold both image files, itself or in its subfolder ``mnist``."""
     for folder in (place for root in folders for place in (root, root / "mnist")):
         if all(arrays.idx_images(folder, split) for split in arrays.IDX_STEMS):
             return folder
@@ -47,15 +47,15 @@ def find(folders: list[Path]) -> Path | None:
 
 
 def fetch(folder: Path) -> Path:
-    """Downloads the four files into ``folder``, each of them whole and checked, or not at all.
+    """Downloads the four files into ``folder``, each whole and verified, or not at all.
 
-    Gives up within seconds where there is no network, and after ``TOTAL_SECONDS`` at last.
+    Gives up within seconds if there is no network, and after ``TOTAL_SECONDS`` in any case.
 
     Returns:
       ``folder``.
 
     Raises:
-      DataError: why it could not be done, in a few words.
+      DataError: the download failed; the message gives the reason in a few words.
     """
     host = urlsplit(URL).netloc
     print(f"fetching MNIST from {host} into {folder}", file=sys.stderr)
@@ -71,7 +71,7 @@ def fetch(folder: Path) -> Path:
 
 
 def _download(folder: str, host: str) -> dict[str, str]:
-    """Runs the child process; returns where in ``folder`` the file of each URL lies."""
+    """Runs the child process; returns the path in ``folder`` of each URL's file."""
     job = {
         "folder": folder,
         "files": {URL + name: check for name, check in FILES.items()},

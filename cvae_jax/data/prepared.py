@@ -1,4 +1,4 @@
-"""Datasets of tensorflow-datasets: prepared ones are read without TensorFlow."""
+"""Datasets from tensorflow-datasets; once prepared, they are read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NAME = re.compile(rf"(?P<builder>[a-z]\w*)(/(?P<config>[\w.+-]+))?(:(?P<version>
 
 
 def find(name: str, folders: list[Path]) -> Path | None:
-    """The folder of a prepared dataset, of the version asked for or else the newest.
+    """The folder of a prepared dataset, in the requested version or else the newest.
 
-    Only those prepared as array_record count: TensorFlow alone reads TFDS's other formats.
+    Only datasets prepared as array_record count: TFDS's other formats need TensorFlow.
 
     Raises:
       DataError: several configurations are there, and ``name`` does not say which.
@@ -41,7 +41,7 @@ def find(name: str, folders: list[Path]) -> Path | None:
 
 
 def _versions(place: Path, wanted: str | None) -> list[tuple[tuple[int, ...], Path]]:
-    """The versions, all or the one wanted, that are completely prepared in a folder."""
+    """The versions (all, or the wanted one) that are completely prepared in a folder."""
     found = []
     for info in place.glob("*.*.*/dataset_info.json"):
         version = info.parent.name
@@ -55,10 +55,10 @@ def _versions(place: Path, wanted: str | None) -> list[tuple[tuple[int, ...], Pa
 
 
 def prepare(name: str, folder: Path) -> Path:
-    """Downloads and prepares a dataset below ``folder``; returns where it lies.
+    """Downloads and prepares a dataset below ``folder``; returns its folder.
 
     Raises:
-      DataError: no such dataset, no TensorFlow, or the preparation failed.
+      DataError: there is no such dataset, TensorFlow is missing, or preparing it failed.
       InstallError: tensorflow-datasets is missing.
     """
     with needs("train", f"{name}: no such file or folder, and as a dataset's name it"):
@@ -81,7 +81,7 @@ def prepare(name: str, folder: Path) -> Path:
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
         with downloads.bounded_requests():
             builder.download_and_prepare()
-    except Exception as error:  # of whatever the dataset's own code raises, one line
+    except Exception as error:  # whatever the dataset's own code raises becomes one line
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{name}: cannot be prepared in {folder} ({reason})") from error
     return Path(builder.data_dir)
@@ -92,10 +92,10 @@ def load(
 ) -> np.ndarray:
     """uint8 [N, H, W, C]: the images of a prepared dataset.
 
-    Where it has no ``train`` and ``test``, those are made of all its examples.
+    If it lacks ``train`` or ``test``, both are made from all its examples.
 
     Raises:
-      DataError: no images in it, or damaged, or in a format that needs TensorFlow.
+      DataError: it has no images, is damaged, or is in a format that needs TensorFlow.
       InstallError: tensorflow-datasets is missing.
     """
     with needs("train", f"{folder}: a prepared dataset"):
@@ -120,7 +120,7 @@ def load(
         encoded: list[bytes] = []
         for part in parts:
             source = builder.as_data_source(part, decoders=skip)
-            # All at once: one by one takes twice the time.
+            # All at once: one at a time takes twice as long.
             encoded += [example[key] for example in source.__getitems__(range(len(source)))]
     except DataError:
         raise

@@ -1,4 +1,4 @@
-"""Splits that depend on nothing but the keys of the examples: no library's random stream."""
+"""Splits that depend only on the examples' keys, not on any library's random numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 SPLITS = ("train", "test", "all")
-TEST_FRACTION = 10  # one in so many, where a source has no split of its own
+TEST_FRACTION = 10  # one example in this many, for sources without splits of their own
 
 
 def numbers(count: int) -> list[bytes]:
@@ -17,7 +17,7 @@ def numbers(count: int) -> list[bytes]:
 
 
 def member(keys: Sequence[bytes], split: str) -> np.ndarray:
-    """bool [N]: who belongs to ``split``, for a source that has no split of its own.
+    """bool [N]: which examples belong to ``split``, for a source without splits of its own.
 
     One example in ten, and at least one, is for testing: those whose key has the smallest
     SHA-256.  The others are for training.

@@ -1,12 +1,12 @@
-"""Checkpoints: named pytrees and a configuration in one directory, whole or not there at all.
+"""Checkpoints: named pytrees and a configuration in one directory, written whole or not at all.
 
 A *checkpoint* is a directory::
 
     params/              a pytree of arrays per subfolder, written by Orbax
     optimizer/
-    params.safetensors   of a release, instead: float32 arrays by name, `decoder/dense/bias`
+    params.safetensors   in a release, instead: float32 arrays by name, like `decoder/dense/bias`
     config.json          configuration, versions, dataset, metrics: whatever the caller records
-    tables.bin           and other files of their own format, where a caller attaches them
+    tables.bin           and other files that a caller attaches, each in its own format
     manifest.json        size and SHA-256 of every file above (`manifest`)
 
 This is the only module that imports Orbax, and only when a run is saved or restored: the import
@@ -34,29 +34,29 @@ from cvae_jax.modules import named_leaves
 from cvae_jax.runs import manifest
 from cvae_jax.runs.manifest import CONFIG, Checkpoint, StrPath, absolute
 
-TENSORS = ".safetensors"  # what follows an item's name where it is one file
-_DTYPES = {"F32": "float32"}  # by safetensors' names; a release holds no other
+TENSORS = ".safetensors"  # suffix of an item that is a single file
+_DTYPES = {"F32": "float32"}  # by their names in safetensors; a release holds no others
 TEMPORARY = ".tmp-"  # what the names of unfinished and discarded checkpoints start with
 
 PyTree = Any
 
 
 def save(path: StrPath, items: Mapping[str, PyTree], config: Mapping[str, Any]) -> Path:
-    """Writes a checkpoint that is either complete, and on the disk, or not there.
+    """Writes a checkpoint that is either complete and flushed to disk, or absent.
 
-    Everything goes to a temporary sibling that one atomic rename turns into ``path``; what a
-    killed process leaves of it is ignored by every reader.
+    Everything goes to a temporary sibling that one atomic rename turns into ``path``; readers
+    ignore whatever a killed process leaves behind.
 
     Args:
-      path: the new directory; it must not exist, or be empty.
+      path: the new directory; it must either not exist or be empty.
       items: pytrees of non-empty arrays or scalars by name, e.g. ``{"params": params}``.
-      config: JSON-serialisable and finite; `read_config` returns it.
+      config: JSON-serialisable, all numbers finite; `read_config` returns it.
 
     Returns:
       The absolute path.
 
     Raises:
-      CheckpointError: the path is taken, cannot be written, or the disk is full.
+      CheckpointError: the path is taken or cannot be written, or the disk is full.
     """
     path = absolute(path)
     check_free(path)
@@ -67,12 +67,15 @@ def save(path: StrPath, items: Mapping[str, PyTree], config: Mapping[str, Any]) 
 def release(
     path: StrPath, params: PyTree, config: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> Path:
-    """Writes a checkpoint of parameters alone, which is read without Orbax; as `save` otherwise.
+    """Writes a checkpoint of parameters only, readable without Orbax; otherwise like `save`.
 
     Args:
       path, config: as for `save`.
       params: a tree of float32 arrays.
-      files: the contents of other files that the checkpoint holds, by name.
+      files: the contents of any other files to include, by name.
+
+    Raises:
+      CheckpointError: as for `save`.
     """
     from safetensors.numpy import save as packed
 
@@ -90,18 +93,18 @@ def release(
 
 
 def check_free(path: Path) -> None:
-    """Raises the CheckpointError of a new checkpoint's place that is taken."""
+    """Raises CheckpointError if the place of a new checkpoint is taken."""
     with explained(f"write checkpoint {path}"):
         taken = any(path.iterdir()) if path.is_dir() else path.exists()
     if taken:
         raise CheckpointError(
-            f"cannot write checkpoint {path}: it exists already; remove it or name another path"
+            f"cannot write checkpoint {path}: it already exists; remove it or name another path"
         )
 
 
 def overwrite(path: Path, items: Mapping[str, PyTree], config: Mapping[str, Any]) -> None:
-    """`save`, in place of what may be at ``path``, an absolute path."""
-    # Host arrays: a checkpoint should not record the devices that it happened to come from.
+    """Like `save`, but replaces whatever is at ``path``, which must be absolute."""
+    # Host arrays: a checkpoint should not record the devices it happened to come from.
     arrays = {name: jax.tree.map(np.asarray, jax.device_get(x)) for name, x in items.items()}
 
     def write(folder: Path) -> None:
@@ -112,7 +115,8 @@ def overwrite(path: Path, items: Mapping[str, PyTree], config: Mapping[str, Any]
 
 
 def _put(path: Path, config: Mapping[str, Any], write: Callable[[Path], None]) -> None:
-    """``write`` fills a temporary folder, which then gets its configuration, seal and name."""
+    """Has ``write`` fill a temporary folder, then adds the configuration and manifest and renames
+    it to ``path``."""
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
     temporary = path.with_name(TEMPORARY + path.name)
     with explained(f"write checkpoint {path}"):
@@ -136,12 +140,12 @@ def _put(path: Path, config: Mapping[str, Any], write: Callable[[Path], None]) -
 def _save_item(folder: Path, tree: PyTree) -> None:
     with _orbax() as ocp, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         checkpointer.save(folder, args=ocp.args.PyTreeSave(tree))
-    # Orbax needs it on cloud storage only, and its text is the absolute path on this machine.
+    # Orbax needs it only on cloud storage, and it contains an absolute path on this machine.
     (folder / "commit_success.txt").unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
-    """Deletes a checkpoint; a kill on the way leaves a temporary, never half of one."""
+    """Deletes a checkpoint; if killed midway, leaves a temporary, never half a checkpoint."""
     doomed = folder.with_name(f"{TEMPORARY}discarded-{folder.name}")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
@@ -158,10 +162,10 @@ def read_config(path: StrPath) -> dict[str, Any]:
 
 
 def attach(path: StrPath, name: str, data: bytes) -> None:
-    """Adds a file to a checkpoint, or replaces it; under the manifest like all the rest.
+    """Adds a file to a checkpoint, or replaces it; the manifest covers it like all the others.
 
     Raises:
-      CheckpointError: the checkpoint is damaged, or cannot be written.
+      CheckpointError: the checkpoint is damaged or cannot be written.
     """
     path = absolute(path)
     with explained(f"write {path / name}"):
@@ -169,7 +173,7 @@ def attach(path: StrPath, name: str, data: bytes) -> None:
 
 
 def attached(path: StrPath, name: str) -> bytes | None:
-    """The file that `attach` added, or None.
+    """The contents of a file that `attach` added, or None if there is none.
 
     Raises:
       CheckpointError: it is damaged.
@@ -179,16 +183,16 @@ def attached(path: StrPath, name: str) -> bytes | None:
 
 
 def restore(path: StrPath, items: Mapping[str, PyTree]) -> dict[str, PyTree]:
-    """Reads the named items of a checkpoint, and no others, bit for bit as they were saved.
+    """Reads the named items of a checkpoint, and only those, bit for bit as they were saved.
 
     Args:
       path: the checkpoint, as `find` returns it.
-      items: for each name the structure to fill: a pytree whose leaves have a shape and a
-        dtype (arrays, or `jax.eval_shape`'s abstract ones) or are Python scalars.
+      items: for each name, the structure to fill: a pytree whose leaves have a shape and a
+        dtype (arrays, or abstract ones from `jax.eval_shape`) or are Python scalars.
 
     Returns:
-      The items in the given structures, with NumPy arrays for leaves: whichever devices they
-      were saved from, they can go to any.
+      The items in the given structures, with NumPy arrays as leaves: they can go to any device,
+      whichever they were saved from.
 
     Raises:
       CheckpointError: an item is missing, damaged, or differs in structure, shape or dtype.
@@ -198,7 +202,7 @@ def restore(path: StrPath, items: Mapping[str, PyTree]) -> dict[str, PyTree]:
     for name in items:
         if name not in held:
             raise CheckpointError(
-                f"checkpoint {saved.path} holds no {name!r}, only {', '.join(sorted(held))}; "
+                f"checkpoint {saved.path} does not hold {name!r}, only {', '.join(sorted(held))}; "
                 "name a checkpoint that has it"
             )
     saved.verify({*items, *(name + TENSORS for name in items)})
@@ -218,18 +222,18 @@ def _of_item(name: str) -> bool:
 
 
 def _restore_tensors(saved: Checkpoint, name: str, target: PyTree) -> dict[str, np.ndarray]:
-    """The leaves by name of an item that is one file."""
+    """The leaves, by name, of an item that is a single file."""
     from safetensors import SafetensorError, deserialize
 
     try:
         tensors = dict(deserialize(saved.read(name + TENSORS)))
     except SafetensorError as error:
         raise CheckpointError(
-            f"checkpoint {saved.path} is damaged: {name}{TENSORS} holds no tensors ({error}); "
-            "use a fresh copy"
+            f"checkpoint {saved.path} is damaged: {name}{TENSORS} is not a safetensors file "
+            f"({error}); use a fresh copy"
         ) from error
     found = {
-        # In one short line, whatever a name is: only names that are not ours look different.
+        # Keeps the message to one short line whatever the name; our own names are unchanged.
         ascii(n)[1:-1][:80]: f"{_DTYPES.get(t['dtype'], t['dtype'])}{t['shape']}"
         for n, t in tensors.items()
     }
@@ -238,19 +242,19 @@ def _restore_tensors(saved: Checkpoint, name: str, target: PyTree) -> dict[str, 
 
 
 def _restore_item(saved: Checkpoint, name: str, target: PyTree) -> dict[str, Any]:
-    """The leaves by name of an item that Orbax wrote."""
+    """The leaves, by name, of an item that Orbax wrote."""
     folder = saved.path / name
     with _orbax() as ocp, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         found = checkpointer.metadata(folder).item_metadata.tree
         _check_leaves(saved.path, name, _described(found), _described(target))
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
         tree = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    # Orbax returns named tuples as dicts: only the paths of the leaves are the same.
+    # Orbax returns named tuples as dicts: only the leaves' paths stay the same.
     return named_leaves(tree)
 
 
 def _filled(target: PyTree, leaves: Mapping[str, Any]) -> PyTree:
-    """The structure with the leaves of these names; Python's scalars stay Python's."""
+    """The structure filled with the leaves of these names; Python scalars stay Python scalars."""
 
     def fill(name: str, leaf: Any) -> Any:
         value = leaves[name]
@@ -261,7 +265,7 @@ def _filled(target: PyTree, leaves: Mapping[str, Any]) -> PyTree:
 
 
 def _check_leaves(path: Path, item: str, found: dict[str, str], wanted: dict[str, str]) -> None:
-    """Raises at the first leaf that is not in both, or differs in shape or dtype."""
+    """Raises CheckpointError at the first leaf that is missing, or differs in shape or dtype."""
     for name in wanted | found:
         have, want = (side.get(name, "absent") for side in (found, wanted))
         if have != want:
@@ -281,13 +285,13 @@ def _described(tree: PyTree) -> dict[str, str]:
 
 
 def opened(path: StrPath) -> Checkpoint:
-    """The checkpoint at a path, or the one that is given."""
+    """The checkpoint at a path; a Checkpoint is returned as it is."""
     return path if isinstance(path, Checkpoint) else Checkpoint(absolute(path))
 
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[Any]:
-    """Orbax, muted (it logs every failure before raising it), its failures made OSErrors."""
+    """Orbax with its log muted, as it logs every failure that it raises; they become OSErrors."""
     with needs("train", "reading and writing the steps of a run"):
         import orbax.checkpoint as ocp
     log = logging.getLogger("absl")
@@ -297,7 +301,7 @@ def _orbax() -> Iterator[Any]:
     except CheckpointError:
         raise
     except Exception as error:
-        # A full disk comes as a ValueError with a paragraph around the system's error code.
+        # A full disk shows up as a ValueError with the system's error code buried in a paragraph.
         if code := re.search(r"os_error_code='(\d+)'", str(error)):
             raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error

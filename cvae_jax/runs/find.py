@@ -1,7 +1,8 @@
 """What a user means by ``--ckpt``: a path, or the name of a released checkpoint.
 
-A path that exists comes before a name.  The released checkpoints are part of the package: in an
-installed one they lie in its folder ``released``, in a clone in ``checkpoints/`` beside it.
+An existing path takes precedence over a name.  The released checkpoints are part of the package:
+they are in its folder ``released`` when it is installed, and in ``checkpoints/`` beside it in a
+clone.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def find(
 
     Args:
       name: a workdir (meaning its best step), a step inside it, the folder of a released
-        checkpoint, or where nothing has that path, the name of one; None: the default's name.
-      warn: gets one line for each damaged step that is passed over in a workdir.
-      files: which ones of a checkpoint that is named itself are to be intact (default: all); for
+        checkpoint, or, if there is nothing at that path, the name of one; None: the default.
+      warn: gets one line for each damaged step skipped in a workdir.
+      files: which files of a checkpoint named directly must be intact (default: all); for
         callers that read no others.
 
     Raises:
@@ -75,8 +76,9 @@ def find(
 
 
 def file_model(found: Checkpoint) -> FileModel | None:
-    """What files are made and read with, or None if calibration has not added it yet; no other
-    file of the checkpoint is read.
+    """What files are made and read with, or None if calibration has not added it yet.
+
+    No other file of the checkpoint is read.
 
     Raises:
       CheckpointError, FormatError: it is damaged.
@@ -89,9 +91,9 @@ def file_model(found: Checkpoint) -> FileModel | None:
 
 
 def maker(made: Callable[[Identity], bool]) -> Path | None:
-    """The released checkpoint that made a file, by the digests in its manifest; None if none did.
+    """The released checkpoint that made a file, found by the digests in its manifest, or None.
 
-    made: whether the file is one of a model with this identity.
+    made: whether a model with this identity made the file.
     """
     for path in released().values():
         with contextlib.suppress(CheckpointError, KeyError):
@@ -112,7 +114,7 @@ def released() -> dict[str, Path]:
 
 
 def _nearby(path: Path) -> str:
-    """What could have been meant instead of ``path``, in words."""
+    """What may have been meant instead of ``path``, in words."""
     base = next(p for p in (path, *path.parents) if p.is_dir())
     with explained(f"list {base}"):
         names = sorted(
@@ -122,7 +124,7 @@ def _nearby(path: Path) -> str:
 
 
 def _by_name(name: str, by_name: dict[str, Path]) -> str:
-    """What could have been meant by name, in words."""
+    """What may have been meant by name, in words."""
     if name in by_name:
-        return f"a path comes before a name: the released {name} is {by_name[name]}"
+        return f"a path takes precedence over a name: the released {name} is {by_name[name]}"
     return f"released and known by name: {', '.join(by_name) or 'none'}"

@@ -1,7 +1,7 @@
 """The manifest of a checkpoint directory: size and SHA-256 of each of its files.
 
-It tells a whole checkpoint from an empty, half-copied or damaged directory, which Orbax would
-all count as finished.  Files that are not named in it (a model card) may join the directory.
+It tells a complete checkpoint from an empty, half-copied or damaged directory, all of which Orbax
+would count as finished.  The directory may also hold files that it does not name (a model card).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from cvae_jax.errors import CheckpointError
 from cvae_jax.files import sync, whole
 
 NAME = "manifest.json"
-CONFIG = "config.json"  # what the caller records of a checkpoint
-LARGEST_JSON = 1 << 20  # bytes; a manifest of ten thousand files is as large
-LARGEST = 1 << 30  # bytes of a file that is read as a whole
+CONFIG = "config.json"  # what the caller records about a checkpoint
+LARGEST_JSON = 1 << 20  # bytes; about the size of a manifest of ten thousand files
+LARGEST = 1 << 30  # bytes of a file that is read whole
 _FORMAT = 1
 
 StrPath = str | os.PathLike[str]
@@ -30,11 +30,11 @@ Fingerprint = dict[str, Any]  # {"size": bytes, "sha256": hexadecimal}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint directory; what its methods return is what was saved.
+    """A checkpoint directory; its methods return exactly what was saved.
 
-    The manifest is parsed once, and each file read and compared with it once, before its first
-    use.  The value stands for its path wherever one is wanted, and knows the checkpoint as it was
-    then: after a change (`replace`) make a new one.
+    The manifest is parsed once, and each file is read and compared with it once, before its first
+    use.  The object can stand in for its path, and remembers the checkpoint as it was then: after
+    a change (`replace`), make a new one.
     """
 
     path: Path  # absolute
@@ -44,10 +44,11 @@ class Checkpoint:
 
     @functools.cached_property
     def files(self) -> dict[str, Fingerprint]:
-        """The fingerprint of each file by its name (relative, with forward slashes).
+        """The fingerprint of each file, by name (relative, with forward slashes).
 
         Raises:
-          CheckpointError: the manifest is missing or damaged, or names files outside the folder.
+          CheckpointError: the manifest is missing, damaged or of a newer format, or names files
+            outside the folder.
         """
         try:
             with (self.path / NAME).open("rb") as file:
@@ -67,21 +68,21 @@ class Checkpoint:
             )
         root = os.path.realpath(self.path)
         for name in files:
-            # Links are followed: a name that is harmless may be one that is not.
+            # Links are followed: a harmless name may lead somewhere that is not.
             if not (
                 _is_plain(name) and Path(os.path.realpath(f"{root}/{name}")).is_relative_to(root)
             ):
-                raise self._damaged(f"{NAME} names {name!r:.80}, which is outside of its folder")
+                raise self._damaged(f"{NAME} names {name!r:.80}, which is outside its folder")
         return files
 
     def verify(self, names: Container[str] | None = None) -> None:
         """Compares the files with the manifest.
 
         Args:
-          names: look only at these subfolders and top-level files (default: at everything).
+          names: look only at these subfolders and top-level files (default: all).
 
         Raises:
-          CheckpointError: naming the first file that is not what was saved.
+          CheckpointError: a file is not what was saved; the message names the first such file.
         """
         for name in self.files:
             if names is None or name.split("/")[0] in names:
@@ -101,16 +102,16 @@ class Checkpoint:
         """The object that a top-level JSON file holds.
 
         Raises:
-          CheckpointError: it is damaged, or no object of a reasonable size and depth.
+          CheckpointError: it is damaged, or not an object of a reasonable size and depth.
         """
         try:
             return _object(self.read(name))
         except ValueError as error:
-            raise self._damaged(f"{name} holds no JSON object ({error})") from error
+            raise self._damaged(f"{name} is not a JSON object ({error})") from error
 
     @functools.cached_property
     def _contents(self) -> dict[str, bytes]:
-        """Of each file found intact, what it holds; of those below subfolders, nothing."""
+        """The content of each file found intact; for files in subfolders, nothing."""
         return {}
 
     def _intact(self, name: str) -> bytes:
@@ -150,7 +151,7 @@ def absolute(path: StrPath) -> Path:
 
 
 def seal(folder: Path) -> None:
-    """Writes the manifest of all files in ``folder``, and brings everything to the disk.
+    """Writes the manifest of all files in ``folder``, and flushes everything to disk.
 
     Raises:
       OSError: the disk is full, or failing.
@@ -166,9 +167,9 @@ def seal(folder: Path) -> None:
 
 
 def replace(folder: Path, name: str, data: bytes) -> None:
-    """Puts a file into a sealed folder, in place of what may have its name.
+    """Puts a file into a sealed folder, replacing any of that name.
 
-    A kill on the way leaves a folder that is intact, with the file or without it.
+    A kill midway leaves an intact folder, with or without the file.
 
     Raises:
       CheckpointError: the manifest is damaged.
@@ -195,10 +196,11 @@ def _fingerprint(file: Path) -> Fingerprint:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    """The object that JSON from outside holds.
+    """The object in JSON from outside.
 
     Raises:
-      ValueError: it holds none, or is larger, deeper or of longer numbers than any of ours.
+      ValueError: it is not an object, or is larger, deeper or has longer numbers than any of
+        ours.
     """
     if len(data) > LARGEST_JSON:
         raise ValueError(f"more than {LARGEST_JSON} bytes")
@@ -217,7 +219,7 @@ def _is_fingerprint(value: dict[str, Any]) -> bool:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether this is a relative name, and reads the same on every system."""
+    """Whether this is a relative name that means the same on every system."""
     path = PurePosixPath(name)
     return (
         name == path.as_posix()

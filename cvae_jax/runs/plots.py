@@ -1,4 +1,4 @@
-"""The pictures: figures are built without pyplot and without a display."""
+"""Figures, built without pyplot and without a display."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 COLUMNS = 16
-# Okabe & Ito's palette: told apart by the colour-blind, and by their order of brightness in grey.
+# Okabe & Ito's palette: distinct to the colour-blind, and by brightness when printed in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
@@ -20,20 +20,20 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def spread(images: np.ndarray, n: int) -> np.ndarray:
-    """``n`` of the images, or all where there are fewer, evenly spread: classes may be in order."""
+    """``n`` evenly spread images, or all if there are fewer; the images may be sorted by class."""
     n = min(n, len(images))
     return images[np.arange(n) * len(images) // max(n, 1)]
 
 
 def grid(images: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:
-    """Images ``[N, H, W, C]`` in [0, 1], ``columns`` to a row."""
+    """Images ``[N, H, W, C]`` in [0, 1], ``columns`` per row."""
     figure = Figure(figsize=(8, 0.55 * -(-len(images) // columns) + 0.4))
     show(figure.add_subplot(), tile(np.asarray(images), columns), title)
     return figure
 
 
 def pairs(originals: np.ndarray, decoded: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:
-    """Each row of originals above the row of what they were decoded to; both ``[N, H, W, C]``."""
+    """Each row of originals above a row of their reconstructions; both ``[N, H, W, C]``."""
     originals, decoded = np.asarray(originals), np.asarray(decoded)
     rows = []
     for start in range(0, len(originals), columns):
@@ -43,7 +43,7 @@ def pairs(originals: np.ndarray, decoded: np.ndarray, title: str, columns: int =
 
 
 def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarray) -> Figure:
-    """Originals over reconstructions: some of all, the worst and the best by ``errors``."""
+    """Originals above reconstructions: evenly spread ones, and the worst and best by ``errors``."""
     order = np.argsort(errors, kind="stable")
     choices = {
         "Evenly spread images": spread(np.arange(len(errors)), COLUMNS),
@@ -63,7 +63,7 @@ def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarra
 
 
 def loss_curves(rows: list[dict[str, Any]], reconstruction: str) -> Figure:
-    """Training and validation loss, and its parts, ``reconstruction`` and KL, over epochs."""
+    """Training and validation loss, and its terms, ``reconstruction`` and KL, over epochs."""
     figure = Figure(figsize=(8, 3.2))
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
@@ -81,7 +81,9 @@ def loss_curves(rows: list[dict[str, Any]], reconstruction: str) -> Figure:
     right.set(xlabel="epoch", title="Its two terms (training)")
     for axes in (left, right):
         lines = np.concatenate([line.get_ydata() for line in axes.lines] or [[]])
-        if len(lines) and lines.min() > 0:  # so that the first epoch, far above, hides no other
+        if (
+            len(lines) and lines.min() > 0
+        ):  # else the first epoch, far above, would flatten the rest
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
@@ -94,13 +96,13 @@ def loss_curves(rows: list[dict[str, Any]], reconstruction: str) -> Figure:
 
 
 def _filled(images: np.ndarray, count: int) -> np.ndarray:
-    """Blank images added until there are ``count``."""
+    """The images, with blank ones appended to make ``count``."""
     missing = count - len(images)
     return np.concatenate([images, np.ones((missing, *images.shape[1:]), images.dtype)])
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """``[N, H, W, C]`` -> one image of rows of ``columns``, a pixel of white between them."""
+    """``[N, H, W, C]`` -> one image of rows of ``columns``, a white pixel between them."""
     images = _filled(images, -(-len(images) // columns) * columns)
     n, h, w, c = images.shape
     padded = np.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)

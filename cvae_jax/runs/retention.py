@@ -1,4 +1,4 @@
-"""Which steps of a run are kept: they are written here, and deleted."""
+"""Writes the steps of a run, and deletes those that need not be kept."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def save_step(
 ) -> Path:
     """Saves a step of a run, then deletes the steps that are no longer needed.
 
-    Kept are this step, the ``keep_last`` newest intact ones, and the intact one of the lowest
-    score.  A step of the same number is replaced.
+    This step is kept, and so are the ``keep_last`` newest intact ones and the intact one with the
+    lowest score.  A step with the same number is replaced.
 
     Args:
       workdir: the run's directory, created if need be.
-      step: number of the step, at least 0.
+      step: the step's number, at least 0.
       items, config: as for `save`; the stored config also gets ``step`` and ``score``.
-      score: lower is better, e.g. the validation loss; not finite counts as none.
+      score: lower is better, e.g. the validation loss; a score that is not finite counts as none.
       keep_last: how many of the newest steps to keep.
 
     Returns:
@@ -60,7 +60,7 @@ def save_step(
 
 
 def clear(workdir: StrPath) -> None:
-    """Deletes all steps of a workdir, to start the run anew.
+    """Deletes all steps of a workdir, so that the run starts again.
 
     Raises:
       CheckpointError: they cannot be deleted.

@@ -1,6 +1,6 @@
 """A training run in a workdir: resume, validate, keep checkpoints, log, draw.
 
-All effects of training are here; ``training`` has the arithmetic.
+All side effects of training are here; ``training`` has the arithmetic.
 """
 
 from __future__ import annotations
@@ -52,15 +52,14 @@ def train(
     tensorboard: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Trains, or goes on with the run that ``workdir`` holds; returns the best checkpoint.
-
-    That one gets its coding tables too.
+    """Trains, or resumes the run that ``workdir`` holds; returns the best checkpoint, calibrated.
 
     Raises:
       ConfigError: the workdir holds a run of another configuration or other data.
       CheckpointError: the workdir cannot be written.
       TrainingError: the loss is not finite, or there is too little data.
-      Interrupted: SIGINT or SIGTERM came; everything up to the last step is saved.
+      InstallError: a package of the extras ``train`` or ``tensorboard`` is missing.
+      Interrupted: SIGINT or SIGTERM arrived; everything up to the last step is saved.
     """
     per_epoch = training.steps_per_epoch(config.train, len(data.train))
     with explained(f"write {workdir}"):
@@ -76,7 +75,7 @@ def train(
             record = Record.from_dict(checkpoint.read_config(latest))
             _refuse_contradiction(record, config, data, workdir)
             state = _restore(latest, state)
-            say(f"going on from {latest.path}")
+            say(f"resuming from {latest.path}")
         history = _History(workdir, int(state.step), writer)
         pictures = _Pictures(config, data, workdir)
         _run(config, data, workdir, state, history, pictures)
@@ -88,7 +87,7 @@ def train(
 
 
 def recorded_dataset(workdir: Path) -> str | None:
-    """The name of the dataset of the run that ``workdir`` holds, if it holds one."""
+    """The name of the dataset of the run that ``workdir`` holds, or None if it holds none."""
     latest = saved.latest_valid(workdir, lambda message: None)
     return Record.from_dict(checkpoint.read_config(latest)).dataset.name if latest else None
 
@@ -104,12 +103,12 @@ def _run(
     per_epoch = training.steps_per_epoch(config.train, len(data.train))
 
     def save(state: training.TrainState, step: int, validation_loss: float | None) -> None:
-        # The last update may have diverged although the losses before it were finite.
+        # The last update may have diverged even though the losses before it were finite.
         kept = jax.device_get((state.params, state.average))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept)):
             raise TrainingError(
                 f"the parameters are no longer finite at step {step}; the last checkpoint is "
-                "kept: start anew with a lower --learning-rate"
+                "kept: start again with a lower --learning-rate"
             )
         items = {"params": state.average, "optimizer": state._replace(average={})._asdict()}
         record = Record(
@@ -129,7 +128,7 @@ def _run(
                 if not np.isfinite(loss):
                     raise TrainingError(
                         f"the validation loss became {loss} at step {at.step}; the last "
-                        "checkpoint is kept: start anew with a lower --learning-rate"
+                        "checkpoint is kept: start again with a lower --learning-rate"
                     )
                 history.append({"step": at.step, "epoch": at.step // per_epoch, **row})
                 save(at.state, at.step, loss)
@@ -148,7 +147,7 @@ def _dataset(data: TrainingData) -> Dataset:
 
 
 def _refuse_contradiction(saved: Record, config: Config, data: TrainingData, workdir: Path) -> None:
-    """Raises ConfigError naming every field in which the workdir's run is another one."""
+    """Raises ConfigError naming every field in which the workdir's run differs."""
 
     def flat(config: Config, dataset: Dataset) -> dict[str, Any]:
         fields = {**config.to_dict()["model"], **config.to_dict()["train"]}
@@ -164,12 +163,12 @@ def _refuse_contradiction(saved: Record, config: Config, data: TrainingData, wor
     if differences:
         raise ConfigError(
             f"{workdir} holds another run: {'; '.join(differences)}. "
-            "Choose another --workdir, the same settings, or --fresh to start anew"
+            "Choose another --workdir, the same settings, or --fresh to start again"
         )
 
 
 def _restore(saved: Checkpoint, like: training.TrainState) -> training.TrainState:
-    """The saved state, on the device, in the shape of ``like``."""
+    """The saved state, on the device, with the structure of ``like``."""
     abstract = jax.eval_shape(lambda: like)
     found = checkpoint.restore(
         saved, {"params": abstract.average, "optimizer": abstract._replace(average={})._asdict()}
@@ -179,7 +178,7 @@ def _restore(saved: Checkpoint, like: training.TrainState) -> training.TrainStat
 
 
 class _History:
-    """``metrics.jsonl``: one row per finished epoch, of the steps that the state has seen."""
+    """``metrics.jsonl``: one row per finished epoch, up to the step of the state."""
 
     def __init__(self, workdir: Path, after_step: int, writer: Any | None):
         self.path = workdir / METRICS
@@ -205,7 +204,7 @@ class _History:
 
 @contextlib.contextmanager
 def _alone(workdir: Path) -> Iterator[None]:
-    """Refuses a second run in the same workdir while the first one lives."""
+    """Refuses a second run in the same workdir while the first is still running."""
     try:
         import fcntl
     except ImportError:  # not on Windows
@@ -224,14 +223,14 @@ def _alone(workdir: Path) -> Iterator[None]:
 
 
 def _event_writer(workdir: Path) -> Any:
-    """TensorBoard's, a context manager."""
+    """TensorBoard's writer, a context manager."""
     with needs("tensorboard", "--tensorboard"):
         from tensorboardX import SummaryWriter
     return SummaryWriter(str(workdir / "tensorboard"))
 
 
 class _Pictures:
-    """Loss curves, a grid of test reconstructions, samples from the prior, in the workdir."""
+    """Draws loss curves, test reconstructions and samples from the prior into the workdir."""
 
     def __init__(self, config: Config, data: TrainingData, workdir: Path):
         self.workdir = workdir
@@ -252,7 +251,7 @@ class _Pictures:
             return
         self.drawn = time.monotonic()
         reconstructions, samples = self.render(params, self.images)
-        title = "Test images (odd rows), and below each its reconstruction"
+        title = "Test images (odd rows), each with its reconstruction below"
         figures = {
             "loss_curves": plots.loss_curves(rows, self.reconstruction),
             "reconstructions": plots.pairs(to_unit(self.images), reconstructions, title),
@@ -316,7 +315,7 @@ class _Progress:
             self.bar.set_postfix_str(f"{shown} {self.images_per_second:,.0f} images/s")
 
     def epoch(self, epoch: int, row: dict[str, float]) -> None:
-        """A line for a finished epoch, above the bar where there is one."""
+        """Prints a line for a finished epoch, above the progress bar if there is one."""
         done = epoch * self.steps_per_epoch
         elapsed = time.monotonic() - self.started
         left = elapsed / max(done - self.start_step, 1) * (self.total - done)
@@ -326,7 +325,10 @@ class _Progress:
         speed = f"{row['images_per_second']:,.0f} images/s"
         line = f"epoch {epoch}/{self.config.epochs}  {shown}  {speed}  {_minutes(left)} left"
         tqdm.write(line, file=sys.stderr)
-        self.mark, self.mark_step = time.monotonic(), done  # validating and saving do not count
+        self.mark, self.mark_step = (
+            time.monotonic(),
+            done,
+        )  # time spent validating and saving does not count
 
     def _measure(self, step: int) -> None:
         seconds = time.monotonic() - self.mark

@@ -1,7 +1,7 @@
-"""The steps of a run: which checkpoints a workdir holds, and which of them is the best.
+"""The steps of a run: which checkpoints a workdir holds, and which of them is best.
 
 A *workdir* holds the checkpoints of one run as ``steps/00001234/``.  ``retention`` writes them;
-nothing in here takes more than their manifests.
+nothing here needs more of a checkpoint than `manifest` provides.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Warn = Callable[[str], None]
 
 
 def steps(workdir: StrPath) -> list[Path]:
-    """The step directories of a workdir, intact or not, in the order of their numbers."""
+    """The step directories of a workdir, intact or not, in order of number."""
     folder = absolute(workdir) / STEPS
     with explained(f"list {folder}"):
         entries = list(folder.iterdir()) if folder.is_dir() else []
@@ -32,22 +32,22 @@ def steps(workdir: StrPath) -> list[Path]:
 
 
 def latest_valid(workdir: StrPath, warn: Warn = warnings.warn) -> Checkpoint | None:
-    """The newest intact step; ``warn`` gets one line for each damaged one passed over."""
+    """The newest intact step; ``warn`` gets one line for each damaged step skipped."""
     return first_intact(checkpoints(workdir)[::-1], warn)
 
 
 def best(workdir: StrPath, warn: Warn = warnings.warn) -> Checkpoint | None:
-    """The intact step of the lowest score (the newest if there are no scores)."""
+    """The intact step with the lowest score (the newest if none has a score)."""
     return first_intact(best_first(checkpoints(workdir)), warn)
 
 
 def checkpoints(workdir: StrPath) -> list[Checkpoint]:
-    """The steps as checkpoints, none of them looked at."""
+    """The steps as checkpoints, not yet looked at."""
     return [Checkpoint(step) for step in steps(workdir)]
 
 
 def first_intact(candidates: list[Checkpoint], warn: Warn) -> Checkpoint | None:
-    """The first that is what was saved; ``warn`` as for ``latest_valid``."""
+    """The first that is intact; ``warn`` as for ``latest_valid``."""
     for candidate in candidates:
         try:
             candidate.verify()
@@ -59,7 +59,7 @@ def first_intact(candidates: list[Checkpoint], warn: Warn) -> Checkpoint | None:
 
 
 def best_first(candidates: list[Checkpoint]) -> list[Checkpoint]:
-    """In the order of their scores, the newest first where there are none."""
+    """Sorted by score, lowest first; those without a score last, the newest of them first."""
 
     def rank(step: Checkpoint) -> tuple[float, int]:
         score = math.inf

@@ -1,5 +1,8 @@
-"""What calibration adds to a checkpoint: what files are made and read with, ``tables.bin`` and
-``decoder.bin``, and how well the model usually reproduces images, ``calibration.json``."""
+"""What calibration adds to a checkpoint.
+
+``tables.bin`` and ``decoder.bin`` are what files are made and read with; ``calibration.json`` says
+how well the model usually reproduces images.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,13 @@ from cvae_jax.runs.find import DECODER, TABLES, file_model
 from cvae_jax.runs.record import Record
 
 ERRORS = "calibration.json"
-FEWEST, MOST = 1000, 10_000  # images that the usual errors are measured on, where there are as many
-DECODER_IMAGES = 64  # that the integer decoder is fitted to, at each of
+FEWEST, MOST = 1000, 10_000  # images to measure the usual errors on, if there are that many
+DECODER_IMAGES = 64  # that the integer decoder is fitted to, at each of DECODER_QUALITIES
 DECODER_QUALITIES = (0, 50, 100)
 
 
 def read(path: StrPath) -> FileModel | None:
-    """What files of a checkpoint are made and read with, or None if it has not all of it yet.
+    """What files of a checkpoint are made and read with, or None if any of it is missing.
 
     Raises:
       CheckpointError, FormatError: it is damaged.
@@ -43,7 +46,7 @@ def read(path: StrPath) -> FileModel | None:
 
 
 def read_errors(path: StrPath) -> UsualErrors | None:
-    """The usual errors of a checkpoint's model, or None if nobody measured them yet.
+    """The usual errors of a checkpoint's model, or None if they have not been measured.
 
     Raises:
       CheckpointError, FormatError: they are damaged.
@@ -53,16 +56,18 @@ def read_errors(path: StrPath) -> UsualErrors | None:
 
 
 def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) -> FileModel:
-    """Calibrates a checkpoint on training images, uint8 ``[N, H, W, C]``, and adds tables and
-    integer decoder to it, in place of ones that it may have, and the usual errors
-    (`measure_errors`).
+    """Calibrates a checkpoint on training images, uint8 ``[N, H, W, C]``.
 
-    Files are tied to both: with new ones, what was compressed before is refused.
+    Adds tables, an integer decoder and the usual errors (`measure_errors`), replacing any that it
+    has.  Files are tied to tables and decoder: those made with the old ones are then
+    refused.
+
+    held_out: as for `measure_errors`.
 
     Raises:
       CheckpointError: there is no checkpoint, or it cannot be written.
-      ConfigError: a model that integers could not compute exactly.
-      DataError: the images are not the model's.
+      ConfigError: integers cannot compute the model exactly.
+      DataError: the images do not fit the model, or there are none.
     """
     model, params = _restored(path)
     images = as_images(images, model.image_shape)
@@ -84,14 +89,15 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
 def measure_errors(
     path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None
 ) -> UsualErrors:
-    """Measures how well a checkpoint with tables reproduces images, and adds the result to it.
+    """Measures how well a calibrated checkpoint reproduces images, and adds the result to it.
 
-    images: of its training, uint8 ``[N, H, W, C]``; held_out: others of the same kind.  These are
-    what is measured; the first training images fill them up to ``FEWEST``.
+    images: its training images, uint8 ``[N, H, W, C]``; held_out: others of the same kind, which
+    are measured, along with as many of the first training images as make up ``FEWEST``.  Without
+    held-out images, the training images are measured.
 
     Raises:
-      CheckpointError: there is no checkpoint with tables, or it cannot be written.
-      DataError: the images are not the model's, or there are none.
+      CheckpointError: there is no calibrated checkpoint, or it cannot be written.
+      DataError: the images do not fit the model, or there are none.
     """
     model, params = _restored(path)
     stored = read(path)

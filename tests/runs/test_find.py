@@ -58,7 +58,7 @@ class TestNames:
         assert find().path == RELEASED
         (tmp_path / "mnist-hq").mkdir()
         message = failure(find, "mnist-hq")
-        assert "a path comes before a name" in message
+        assert "a path takes precedence over a name" in message
         assert str(ROOT / "checkpoints" / "mnist-hq") in message
 
     def test_an_unknown_name_lists_those_that_are_known(self):

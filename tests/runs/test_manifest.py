@@ -74,7 +74,7 @@ class TestHostile:
     @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
     def test_json_that_is_no_manifest_or_config(self, saved, content):
         manifest.replace(saved, "config.json", content)
-        assert "config.json holds no JSON object" in failure(checkpoint.read_config, saved)
+        assert "config.json is not a JSON object" in failure(checkpoint.read_config, saved)
         (saved / manifest.NAME).write_bytes(content)
         assert f"{manifest.NAME} is not what was saved" in failure(find, saved)
 
@@ -94,14 +94,14 @@ class TestHostile:
         (saved.parent / "outside").write_bytes(b"out")
         opened, real = [], Path.open
         monkeypatch.setattr(Path, "open", lambda p, *a, **k: opened.append(p) or real(p, *a, **k))
-        assert "which is outside of its folder" in failure(find, saved)
+        assert "which is outside its folder" in failure(find, saved)
         assert opened == [saved / manifest.NAME]
 
     @pytest.mark.parametrize("linked", ["config.json", "params"])
     def test_links_that_lead_out(self, saved, linked):
         (saved / linked).rename(saved.parent / "outside")
         (saved / linked).symlink_to("../outside")
-        assert "which is outside of its folder" in failure(find, saved)
+        assert "which is outside its folder" in failure(find, saved)
 
     def test_a_link_that_stays_inside(self, saved):
         (saved / "config.json").rename(saved / "of-the-run.json")

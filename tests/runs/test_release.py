@@ -90,12 +90,12 @@ BIAS = "decoder/dense/bias"
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "holds no tensors"),
-        (b"\xff" * 64, "holds no tensors"),
-        (struct.pack("<Q", 1 << 62) + b"{}", "holds no tensors"),
-        (struct.pack("<Q", 100_000) + b"[" * 100_000, "holds no tensors"),
-        (save(ARRAYS)[:-1], "holds no tensors"),
-        (save(ARRAYS) + b"x", "holds no tensors"),
+        (b"", "is not a safetensors file"),
+        (b"\xff" * 64, "is not a safetensors file"),
+        (struct.pack("<Q", 1 << 62) + b"{}", "is not a safetensors file"),
+        (struct.pack("<Q", 100_000) + b"[" * 100_000, "is not a safetensors file"),
+        (save(ARRAYS)[:-1], "is not a safetensors file"),
+        (save(ARRAYS) + b"x", "is not a safetensors file"),
         (header(a={"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 4]}), "no tensors"),
         (header(), "is absent there, expected float32"),
         (save(without(BIAS)), f"params/{BIAS} is absent there"),

@@ -105,7 +105,7 @@ def test_the_best_is_the_lowest_validation_loss(whole):
 
 def test_goes_on_exactly(whole, stopped):
     _, said = trained(stopped)
-    assert "going on from" in said[0]
+    assert "resuming from" in said[0]
     assert_same_run(stopped, whole)
 
 
@@ -133,7 +133,7 @@ def test_another_configuration_is_refused_by_the_names_of_its_fields(whole):
         trained(whole, data=other)
 
 
-def test_fresh_starts_anew(stopped):
+def test_fresh_starts_again(stopped):
     other = CONFIG.replace(beta=2.0, epochs=1)
     _, said = trained(stopped, other, fresh=True)
     assert said == []
@@ -217,7 +217,7 @@ def test_killed_stopped_and_finished_is_a_run_never_stopped(command, tmp_path):
 
     assert len(saved.steps(cut)) >= 1
     process = started(command, cut)
-    while "going on" not in process.stdout.readline():
+    while "resuming" not in process.stdout.readline():
         assert process.poll() is None
     before = (cut / run.METRICS).stat().st_size
     while (cut / run.METRICS).stat().st_size <= before:  # until it has finished another epoch
@@ -255,7 +255,7 @@ def test_a_finished_run_can_write_files(whole):
     assert np.array_equal(decoded, c.decode_symbols(symbols, step))
 
 
-def test_calibrating_anew_gives_the_same_tables(whole, tmp_path):
+def test_calibrating_again_gives_the_same_tables(whole, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     before = codec.load(workdir).identity
