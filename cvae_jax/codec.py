@@ -131,7 +131,11 @@ class Codec(Autoencoder):
 
         step: of the quantiser that made the symbols (``encode_symbols``); levels: what they
         decode to (``decode_symbols``), where that is known already.
+
+        Raises:
+          DataError: no symbols of this model, or no step.
         """
+        symbols = self._checked(symbols, step)
         alone = symbols.ndim == 1
         if levels is None:
             levels = self.decode_symbols(symbols[None] if alone else symbols, step)
@@ -228,10 +232,14 @@ class Codec(Autoencoder):
         """The images of an archive or of a single image's file, uint8 ``[N, H, W, C]``.
 
         Raises:
+          DataError: no bytes.
           FormatError: damaged.
           VersionError: of a newer format.
           ModelMismatchError: compressed with another model.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise DataError(f"expected the bytes of a file, not {type(data).__name__}")
+        data = bytes(data)
         if bitstream.is_archive(data):
             return Archive(io.BytesIO(data), self.file_decoder).read(progress=progress)
         return bitstream.single.decode(data, self.file_decoder).levels[None]
@@ -254,8 +262,30 @@ class Codec(Autoencoder):
         """The images of a file's symbols: int32 ``[N, D]`` -> uint8 ``[N, H, W, C]``.
 
         By the integer decoder, so that they are the same everywhere.
+
+        Raises:
+          DataError: no symbols of this model, or no step.
         """
+        symbols = self._checked(symbols, step)
+        if symbols.ndim != 2:
+            raise DataError(f"symbols of shape {list(symbols.shape)}; expected [N, D]")
         return self._file_levels(symbols, step)
+
+    def _checked(self, symbols: Any, step: int) -> np.ndarray:
+        """Symbols as int32 ``[D]`` or ``[N, D]``; raises as ``pack``."""
+        if not isinstance(step, int | np.integer) or not 1 <= step < 1 << 16:
+            raise DataError(f"a quantiser's step is a whole number from 1 to 65535, not {step!r}")
+        symbols = pixels.on_host(symbols, "symbols")
+        if symbols.ndim not in (1, 2) or symbols.shape[-1] != self.latent_dim:
+            raise DataError(
+                f"symbols of shape {list(symbols.shape)} for a model of {self.latent_dim} latents"
+            )
+        if symbols.dtype != np.int32:
+            info = np.iinfo(np.int32)
+            whole = symbols.dtype.kind in "iu"
+            if not whole or ((symbols < info.min) | (symbols > info.max)).any():
+                raise DataError(f"symbols must be whole numbers of 32 bits, not {symbols.dtype}")
+        return symbols.astype(np.int32, copy=False)
 
     @functools.cached_property
     def _file_levels(self) -> Levels:

@@ -7,6 +7,8 @@ units, the same for all dimensions.
 
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 
 from cvae_jax.coding.tables import Tables
@@ -22,10 +24,11 @@ def step(quality: float) -> int:
     """The quantiser's step in units: from 4096 at quality 0 to 87 at quality 100.
 
     Raises:
-      ConfigError: a quality outside 0 to 100.
+      ConfigError: no number from 0 to 100.
     """
-    if not 0 <= quality <= 100:
-        raise ConfigError(f"quality must be from 0 to 100, not {quality}")
+    number = isinstance(quality, numbers.Real) and not isinstance(quality, bool)
+    if not number or not 0 <= quality <= 100:
+        raise ConfigError(f"quality must be a number from 0 to 100, not {quality!r}")
     return round(COARSEST * 2 ** (-quality / QUALITIES_PER_HALVING))
 
 

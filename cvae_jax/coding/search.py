@@ -33,9 +33,10 @@ Levels = Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H,
 
 
 def check_effort(effort: int) -> None:
-    """Raises ConfigError for an effort other than 0 (no search) to 9 rounds."""
-    if not 0 <= effort <= 9:
-        raise ConfigError(f"effort must be from 0 to 9, not {effort}")
+    """Raises ConfigError for an effort other than a whole number from 0 (no search) to 9 rounds."""
+    whole = isinstance(effort, int | np.integer) and not isinstance(effort, bool)
+    if not whole or not 0 <= effort <= 9:
+        raise ConfigError(f"effort must be a whole number from 0 to 9, not {effort!r}")
 
 
 class Refiner:

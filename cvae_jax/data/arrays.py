@@ -36,7 +36,8 @@ def read_idx(path: str | Path, expected: tuple[int, ...] | None = None) -> np.nd
       uint8 array of the shape that the header gives: images ``[N, H, W]``, labels ``[N]``.
 
     Raises:
-      DataError: missing, truncated, with bytes left over, no IDX file of bytes, or of another shape.
+      DataError: missing, truncated, with bytes left over, no IDX file of bytes, or of another
+        shape.
     """
     path = Path(path)
     try:

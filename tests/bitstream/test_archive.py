@@ -201,6 +201,32 @@ def test_what_cannot_be_compressed_is_refused():
             c.compress(digits(), **settings)
 
 
+def test_what_is_of_another_type_is_refused_in_one_line():
+    c = released()
+    for settings in (
+        *({"quality": q} for q in ("50", None, True, float("nan"), [50])),
+        *({"effort": e} for e in ("1", None, True, 1.0, -1)),
+    ):
+        with pytest.raises(ConfigError, match="number"):
+            c.compress(digits(), **settings)
+    symbols = np.zeros((2, 16), np.int32)
+    for wrong, step in (
+        *((symbols, step) for step in (0, -1, 1 << 16, 300.0, "300", None)),
+        *((wrong, 300) for wrong in (symbols[None], symbols[:, :3], symbols / 1, symbols > 0)),
+        *((wrong, 300) for wrong in (symbols + np.int64(1 << 40), np.int32(1), "symbols", None)),
+    ):
+        for ask in (c.pack, c.decode_symbols):
+            with pytest.raises(DataError):
+                ask(wrong, step)
+    with pytest.raises(DataError, match="N, D"):
+        c.decode_symbols(symbols[0], 300)
+    assert c.pack(symbols.tolist(), np.int64(300)) == c.pack(symbols, 300)
+    for wrong in ("text", None, np.frombuffer(data(), np.uint8)):
+        with pytest.raises(DataError, match="bytes of a file"):
+            c.decompress(wrong)
+    assert np.array_equal(c.decompress(bytearray(data())), c.decompress(memoryview(data())))
+
+
 def test_without_tables_there_are_latents_but_no_bytes():
     c = released()
     bare = codec.Codec(c.model, c.params, c.record)
