@@ -25,7 +25,7 @@ def step(quality: float) -> int:
       ConfigError: a quality outside 0 to 100.
     """
     if not 0 <= quality <= 100:
-        raise ConfigError(f"quality must be from 0 to 100, not {quality}")
+        raise ConfigError(f"quality must be from 0 to 100, not {quality:g}")
     return round(COARSEST * 2 ** (-quality / QUALITIES_PER_HALVING))
 
 
