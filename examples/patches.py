@@ -6,11 +6,10 @@ Training patches overlap by half and are mirrored; test patches, from two other 
 not overlap.  They are shuffled: a collection of small images, not two photographs in pieces.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
-import skimage
 
 from cvae_jax import data
 
@@ -28,18 +27,27 @@ SIZE = 32
 
 def patches(photograph: str, stride: int) -> np.ndarray:
     """uint8 [N, 32, 32]."""
+    import skimage
+
     image = data.read_image(Path(skimage.__file__).parent / "data" / photograph, channels=1)
     windows = np.lib.stride_tricks.sliding_window_view(image[..., 0], (SIZE, SIZE))
     return windows[::stride, ::stride].reshape(-1, SIZE, SIZE)
 
 
-def main(path: str) -> None:
-    train = np.concatenate([patches(name, SIZE // 2) for name in TRAIN])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("path", type=Path, help="the .npz file to write")
+    path = parser.parse_args().path
+    try:
+        train = np.concatenate([patches(name, SIZE // 2) for name in TRAIN])
+    except ModuleNotFoundError as error:
+        parser.exit(1, f"error: the photographs are scikit-image's ({error}): pip install it\n")
     test = np.concatenate([patches(name, SIZE) for name in TEST])
     test = test[np.random.default_rng(0).permutation(len(test))]
+    path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, x_train=np.concatenate([train, train[:, :, ::-1]]), x_test=test)
     print(f"{path}: {2 * len(train)} training and {len(test)} test patches")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from cvae_jax.errors import ConfigError
@@ -22,8 +23,28 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError, so that wrong use is reported as every other error is."""
-        self.print_usage(sys.stderr)
-        raise ConfigError(message)
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self._command(found)._refuse(unknown)
+        return found
+
+    def _command(self, found: argparse.Namespace) -> Parser:
+        """The parser of the command that was given."""
+        for action in self._actions:
+            if action.dest == "command" and isinstance(action.choices, Mapping):
+                return action.choices[found.command]
+        return self
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        flag = unknown[0].partition("=")[0]
+        close = difflib.get_close_matches(flag, self._option_string_actions, 1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
 
 
 def finite(text: str) -> float:

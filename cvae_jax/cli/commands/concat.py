@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import UNLIMITED, Budget
+from cvae_jax.bitstream.names import check_distinct
 from cvae_jax.cli.files import outputs
 from cvae_jax.cli.files.folders import file_names
 from cvae_jax.cli.reports import Report
@@ -26,11 +28,16 @@ def concat(args: Namespace) -> Report:
         for name in args.inputs:
             opened = stack.enter_context(Path(name).open("rb"))
             with _naming(name):
+                _check_kind(opened)
                 readers.append(bitstream.Reader(opened, Budget(args.max_cost)))
-        writer = bitstream.Writer(joined, readers[0].header, readers[0].model())
+        with_model = next((reader for reader in readers if reader.has_model), readers[0])
+        with _naming(args.inputs[readers.index(with_model)]):
+            model = with_model.model()
+        writer = bitstream.Writer(joined, readers[0].header, model)
         for name, reader in zip(args.inputs, readers, strict=True):
             with _naming(name):
                 writer.copy(reader)
+        _check_together(args.inputs, readers)
         writer.finish()
         count = sum(map(len, readers))
     content = joined.getvalue()
@@ -46,6 +53,31 @@ def _naming(file: str) -> Any:
         yield
     except CvaeError as error:
         raise type(error)(f"{file}: {error}") from error
+
+
+def _check_kind(file: BinaryIO) -> None:
+    start = file.read(len(bitstream.single.MAGIC))
+    file.seek(0)
+    if start == bitstream.single.MAGIC:
+        raise DataError(
+            "a single image, and those cannot be joined; compress the images into an archive"
+        )
+
+
+def _check_together(inputs: Sequence[str], readers: Sequence[bitstream.Reader]) -> None:
+    """Refuses names that are in two archives, and says which is the second."""
+    names: list[str] = []
+    try:
+        check_distinct([name for reader in readers for name in reader.names or ()])
+    except FormatError:
+        for file, reader in zip(inputs, readers, strict=True):
+            names += reader.names or ()
+            try:
+                check_distinct(names)
+            except FormatError as error:
+                raise DataError(
+                    f"{file}: joined, {error}; leave names out with cvae compress --no-names"
+                ) from error
 
 
 def _check_joined(reader: bitstream.Reader) -> None:

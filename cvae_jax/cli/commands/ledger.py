@@ -19,6 +19,7 @@ from cvae_jax.errors import CheckpointError, ModelMismatchError
 from cvae_jax.exact.model import FileModel
 from cvae_jax.runs.find import find
 from cvae_jax.runs.manifest import CONFIG
+from cvae_jax.runs.record import Record
 
 SAMPLE = 1000  # images that other formats are tried on
 
@@ -192,9 +193,10 @@ def _measured_sheet(
     the default quality."""
     if opened.has_model or steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
         return {}
-    with contextlib.suppress(CheckpointError, KeyError, TypeError):
-        best = find(ckpt, files=(CONFIG,)).read_json(CONFIG)["best_sheet"]
-        return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
+    with contextlib.suppress(CheckpointError):
+        best = Record.from_dict(find(ckpt, files=(CONFIG,)).read_json(CONFIG)).best_sheet
+        if best:
+            return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
     return {}
 
 
