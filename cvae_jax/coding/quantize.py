@@ -1,7 +1,7 @@
-"""Latents to integer symbols and back, measured in units of what the model finds worth knowing.
+"""Latents to integer symbols and back, in units of the model's own precision.
 
 A latent is measured in units, 1/256 of its dimension's mean posterior standard deviation: the
-model's own statement of how finely it is worth knowing.  A quantiser step is a whole number of
+model's own measure of how precisely it needs to be known.  A quantiser step is a whole number of
 units, the same for all dimensions.
 """
 
@@ -22,7 +22,7 @@ def step(quality: float) -> int:
     """The quantiser's step in units: from 4096 at quality 0 to 87 at quality 100.
 
     Raises:
-      ConfigError: a quality outside 0 to 100.
+      ConfigError: the quality is not between 0 and 100.
     """
     if not 0 <= quality <= 100:
         raise ConfigError(f"quality must be from 0 to 100, not {quality}")
