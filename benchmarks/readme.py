@@ -108,8 +108,8 @@ def lead() -> str:
         "",
         f"That is `checkpoints/mnist` at its default quality, at a mean squared error of "
         f"{default['mse']:.4f} ({other['codec']}'s is lower: {other['mse']:.4f}). Counting its "
-        f"decoder, {whole['model_bytes']:,} bytes, needed once, {report.pays(whole['pays_from'])}. "
-        f"The finer `checkpoints/mnist-hq` takes "
+        f"decoder ({whole['model_bytes']:,} bytes, needed once), "
+        f"{report.pays(whole['pays_from'])}. The finer `checkpoints/mnist-hq` takes "
         f"{fine['default']['bytes_per_image']:.1f} bytes at {fine['default']['mse']:.4f}, where "
         f"{finer['codec']} takes {finer['bytes_per_image']:.1f}, and "
         f"{fine['with_model']['model_bytes']:,} bytes of decoder: "
@@ -123,8 +123,8 @@ def limits() -> str:
     found = json.loads(PATCHES.read_text())["comparisons"]["patches"]
     ours, other = found["default"], found["smallest_together"]
     linear = found["smallest_pca"]["together"]
-    assert other["bytes_per_image"] < ours["bytes_per_image"], "it wins: write this anew"
-    assert linear["bytes_per_image"] < ours["bytes_per_image"], "it wins: write this anew"
+    assert other["bytes_per_image"] < ours["bytes_per_image"], "it wins: rewrite this"
+    assert linear["bytes_per_image"] < ours["bytes_per_image"], "it wins: rewrite this"
     return (
         "- **It loses on photographs.** On 32x32 patches of them, an archive takes "
         f"{ours['bytes_per_image']:.1f} bytes per image at an MSE of {ours['mse']:.4f}; "

@@ -36,6 +36,6 @@ def test_the_first_screen_is_short_and_names_what_the_model_costs():
         "all in one file",
         "each a file of its own",
         "the decoder inside",
-        "it pays from",
+        "it pays off above",
     ):
         assert words in first

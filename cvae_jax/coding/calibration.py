@@ -1,4 +1,4 @@
-"""Calibration: the coding tables of a model, and what a bit is worth to it."""
+"""Calibration: a model's coding tables, and what a bit is worth to it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cvae_jax.coding.search import Decode, slope_per_step
 from cvae_jax.coding.tables import Tables
 from cvae_jax.modules import Posterior
 
-SLOPE_IMAGES = 2048  # that the slope is measured on
+SLOPE_IMAGES = 2048  # on which the slope is measured
 
 
 def calibrate(decode: Decode, images: np.ndarray, posterior: Posterior) -> Tables:
-    """The tables of a model, measured on training images, uint8 ``[N, H, W, C]``.
+    """A model's tables, measured on training images, uint8 ``[N, H, W, C]``.
 
-    decode: latents ``[B, D]`` to images in [0, 1]; posterior: of the images, ``[N, D]`` twice.
+    decode: from latents ``[B, D]`` to images in [0, 1]; posterior: the images', ``[N, D]`` twice.
     """
     sigma = np.exp(np.asarray(posterior.z_log_var, np.float64) / 2).mean(0)
     tables = fit_tables(np.asarray(posterior.z_mean), sigma)

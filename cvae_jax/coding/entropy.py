@@ -1,8 +1,8 @@
-"""Integer symbols to bytes and back, by the integer arithmetic of ``tables``.
+"""Integer symbols to bytes and back, with the integer arithmetic of ``tables``.
 
-Many images share one ANS stream (Duda 2013): encoded here, decoded by the library constriction
-but for rows that are too long to be made for it.  One image alone is coded by exact arithmetic
-coding (Rissanen 1976) that ends on the byte.
+Many images share one ANS stream (Duda 2013), encoded here and decoded by the library constriction,
+except for rows too long to be built for it.  A single image is coded by exact arithmetic coding
+(Rissanen 1976), which ends on a byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cvae_jax.errors import FormatError
 
 _BYTE_FREQUENCY = TOTAL // 256
 _BYTE = categorical(np.full(256, _BYTE_FREQUENCY))
-_WORD = 32  # bits; the state has two of them
+_WORD = 32  # bits; the state is two words
 
 
 # Many images, one stream
@@ -31,7 +31,7 @@ def encode(symbols: np.ndarray, book: Book) -> bytes:
     starts = book.cumulative(rows, index)
     frequencies = book.cumulative(rows, index + 1) - starts
     escaped = escapes.write(symbols[order], index, book.first[rows], book.count[rows])
-    # A stack: what is to come out first goes in last.
+    # A stack: what comes out first goes in last.
     stack = _Stack()
     stack.push(np.frombuffer(escaped, np.uint8).astype(np.int64) * _BYTE_FREQUENCY, _BYTE_FREQUENCY)
     for dimension in reversed(range(symbols.shape[1])):
@@ -42,14 +42,14 @@ def encode(symbols: np.ndarray, book: Book) -> bytes:
 
 
 class _Stack:
-    """An ANS encoder: a state of at most 64 bits, and the words that it has let go."""
+    """An ANS encoder: a state of at most 64 bits, and the words that it has pushed out."""
 
     def __init__(self) -> None:
         self._state = 0
         self._words: list[int] = []
 
     def push(self, starts: np.ndarray, frequencies: np.ndarray | int) -> None:
-        """Takes symbols, the last one first, by the sums below them and their frequencies."""
+        """Pushes symbols, last one first, given the sums below them and their frequencies."""
         state, words = self._state, self._words
         pairs = zip(
             starts[::-1].tolist(),
@@ -73,7 +73,7 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
     """The inverse of ``encode``: int32 ``[n, D]``.
 
     Raises:
-      FormatError: no symbols of these tables have this stream.
+      FormatError: the stream is not one that these tables can produce.
     """
     if len(stream) % 4:
         raise FormatError(f"a stream of {len(stream)} bytes; expected a multiple of 4")
@@ -108,7 +108,7 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
         symbols[order, dimension] = column + book.first[of_image]
         outside = np.flatnonzero(column == book.count[of_image])
         escaped += [(order[i], dimension, of_image[i]) for i in outside]
-        if 2 * len(escaped) > len(stream):  # each takes 3 bytes and more
+        if 2 * len(escaped) > len(stream):  # each takes at least 3 bytes
             raise FormatError("more escapes than the stream has room for")
     for image, dimension, row in escaped:
         symbols[image, dimension] = escapes.read(
@@ -120,7 +120,7 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
 
 
 def _bisected(coder, words: np.ndarray, book: Book, row: int, n: int) -> list[int]:
-    """The next n indices, all of one row, taken from the coder without a model."""
+    """The next n indices, all from one row, taken from the coder without a model."""
     position, state = coder.pos()
     out = []
     for _ in range(n):
@@ -136,7 +136,7 @@ def _bisected(coder, words: np.ndarray, book: Book, row: int, n: int) -> list[in
 
 
 def _grouped(component: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The images' order by component, the components that occur, and where each one's end."""
+    """The order of images by component, the components that occur, and where each one ends."""
     found, counts = np.unique(component, return_counts=True)
     return np.argsort(component, kind="stable"), found, np.cumsum(counts)
 
@@ -145,7 +145,7 @@ def _grouped(component: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def encode_one(symbols: np.ndarray, book: Book) -> bytes:
-    """The shortest bytes that one image's int32 ``[D]`` symbols can have in their component."""
+    """The shortest encoding of one image's int32 ``[D]`` symbols in their component."""
     return _encode_one(symbols[None], book.tables.assign(symbols[None], book.step), book)
 
 
@@ -162,7 +162,7 @@ def _encode_one(symbols: np.ndarray, component: np.ndarray, book: Book) -> bytes
         low = (low << PRECISION) + width * start
         width *= stop - start
         scale += PRECISION
-    # The first multiple of 2**-8n in the interval, for the smallest n that has one.
+    # The first multiple of 2**-8n in the interval, for the smallest n for which there is one.
     for n in range(scale // 8 + 1):
         value = -(-low >> (scale - 8 * n))
         if value << (scale - 8 * n) < low + width:
@@ -174,12 +174,12 @@ def decode_one(data: bytes, book: Book) -> np.ndarray:
     """The inverse of ``encode_one``: int32 ``[D]``.
 
     Raises:
-      FormatError: no symbols of these tables have these bytes.
+      FormatError: the bytes are not ones that these tables can produce.
     """
     tables = book.tables
-    if len(data) > 8 * (tables.latent_dim + 1):  # an escape takes 3 bytes and 5 more at most
+    if len(data) > 8 * (tables.latent_dim + 1):  # an escape takes 3 bytes and at most 5 more
         raise FormatError(f"a payload of {len(data)} bytes for {tables.latent_dim} symbols")
-    # Where in the current interval the number lies, as a fraction in [0, 1).
+    # The number's place in the current interval, as a fraction in [0, 1).
     position, width = int.from_bytes(data, "big"), 1 << 8 * len(data)
 
     def slot() -> int:

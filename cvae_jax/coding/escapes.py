@@ -1,7 +1,7 @@
-"""Escapes: symbols outside their row, as their distance from it.
+"""Escapes: symbols outside their row, coded as their distance from it.
 
-A distance is written as LEB128 bytes; escapes stand in the order of the dimensions, and within
-a dimension in that of the images.
+A distance is written as LEB128 bytes.  Escapes are ordered by dimension, and within a dimension by
+image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cvae_jax.errors import FormatError
 def write(symbols: np.ndarray, index: np.ndarray, first: np.ndarray, count: np.ndarray) -> bytes:
     """The bytes of all escapes; every argument is ``[N, D]``.
 
-    index: of the symbol in its row, ``count`` for an escape; first: the row's first symbol.
+    index: the symbol's index in its row, ``count`` for an escape; first: the row's first symbol.
     """
     out = bytearray()
     for d, n in np.argwhere((index == count).T):
@@ -31,10 +31,10 @@ def write(symbols: np.ndarray, index: np.ndarray, first: np.ndarray, count: np.n
 
 
 def read(first: int, count: int, next_byte: Callable[[], int]) -> int:
-    """The symbol of an escape from the row of these symbols.
+    """The symbol that an escape stands for, in a row of ``count`` symbols from ``first``.
 
     Raises:
-      FormatError: a distance that takes more than 5 bytes, or leads beyond 32 bits.
+      FormatError: the distance takes more than 5 bytes, or leads beyond 32 bits.
     """
     value = 0
     for shift in range(0, 36, 7):

@@ -1,4 +1,4 @@
-"""What every frequency table has in common: its total, and how the coder takes it."""
+"""What all frequency tables have in common: their total, and how the coder takes them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def categorical(frequencies: np.ndarray) -> object:
     """A constriction model of exactly these frequencies (at least 1 each, sum TOTAL).
 
     Its rule is floor(sum of the weights so far * scale) + one for each symbol, where scale
-    brings the weights to TOTAL less the number of symbols.  With the frequencies less one as
-    weights the scale is 1 and every number a small integer, which float64 holds exactly.
+    brings the weights to TOTAL less the number of symbols.  With each frequency less one as its
+    weight, the scale is 1 and all numbers are small integers, which float64 holds exactly.
     """
     weights = frequencies.astype(np.float64) - 1
     return constriction.stream.model.Categorical(weights, perfect=False)

@@ -1,4 +1,4 @@
-"""Fits the coding tables to a model's latents: a mixture of diagonal Gaussians, made integer."""
+"""Fits coding tables to a model's latents: a mixture of diagonal Gaussians, in integers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from cvae_jax.coding.tables import REACH, SUBUNIT, Tables
 MAX_COMPONENTS = 256
 IMAGES_PER_COMPONENT = 100
 _POINTS_PER_SIGMA = 16  # of the curve
-_SMALLEST_SPREAD = 0.1  # sigma; the finest step is a third of one
-# What tables are rounded to, so that they travel in few bytes.
+_SMALLEST_SPREAD = 0.1  # in sigmas; the finest step is a third of one
+# What tables are rounded to, so that they take few bytes.
 _MEAN_STEP = 64  # units
 _WIDTHS_PER_OCTAVE = 8
 _CURVE_BITS = 20
-_PRIOR_IMAGES = 3  # how many images' worth a component trusts the overall spread
+_PRIOR_IMAGES = 3  # how many images the overall spread counts for in a component
 
 
 def fit_tables(z_mean: np.ndarray, sigma: np.ndarray) -> Tables:
     """Tables for latents like these.
 
     z_mean: ``[N, D]`` of training images; sigma: ``[D]``, the mean posterior standard deviation.
-    A mixture of diagonal Gaussians is fitted (EM, Dempster et al. 1977; at the end each image
-    belongs to one component, as in the coder), its parameters become integers, and the curve
-    that all of its dimensions share is what the residuals look like.  The slope is left at 1.
+    A mixture of diagonal Gaussians is fitted (EM, Dempster et al. 1977; in the end each image
+    belongs to one component, as in the coder) and its parameters are rounded to integers.  The
+    curve that all dimensions share is the residuals' distribution.  The slope is left at 1.
     """
     unit = (sigma / UNITS_PER_SIGMA).astype(np.float32)
     x = z_mean.astype(np.float64) / (unit.astype(np.float64) * UNITS_PER_SIGMA)
@@ -45,7 +45,7 @@ def fit_tables(z_mean: np.ndarray, sigma: np.ndarray) -> Tables:
         widths=np.maximum(widths, 1).astype(np.uint32),
         curve=_curve(np.zeros(2 * REACH)),
     )
-    # Only now that the tables say to which component an image goes, what is left of it.
+    # Residuals come last, as only the tables say which component an image belongs to.
     component = tables.assign(quantize(z_mean, tables, 1), 1)
     residuals = (x - means[component]) / spreads[component]
     inside = np.clip((residuals + REACH / _POINTS_PER_SIGMA) * _POINTS_PER_SIGMA, 0, 2 * REACH - 1)
@@ -83,7 +83,7 @@ def _fit(x: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray, np.nda
         weights = counts / counts.sum()
         means = sums / counts[:, None]
         variances = np.maximum(squares / counts[:, None] - means**2, 0)
-        # As if a few more images had been seen, as spread as images are overall.
+        # As if a few more images had been seen, spread as widely as all images are.
         variances = (counts[:, None] * variances + _PRIOR_IMAGES * overall) / (
             counts[:, None] + _PRIOR_IMAGES
         )
@@ -92,17 +92,17 @@ def _fit(x: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _frequencies(weights: np.ndarray) -> np.ndarray:
-    """Integers of at least 1 in proportion to the weights, sum TOTAL."""
+    """Integers of at least 1, in proportion to the weights, that add up to TOTAL."""
     frequencies = np.floor(weights / weights.sum() * (TOTAL - len(weights))).astype(np.int64) + 1
     frequencies[frequencies.argmax()] += TOTAL - frequencies.sum()
     return frequencies.astype(np.uint32)
 
 
 def _curve(counts: np.ndarray) -> np.ndarray:
-    """A strictly increasing cumulative curve of these counts, a thin normal law mixed in."""
+    """A strictly increasing cumulative curve of these counts, with a little of a normal added."""
     points = (np.arange(2 * REACH) - REACH + 0.5) / _POINTS_PER_SIGMA
     normal = np.exp(-0.5 * points**2)
     density = counts / max(counts.sum(), 1) + 0.01 * normal / normal.sum() + 1e-9
-    density = density + density[::-1]  # latents have no preferred sign
+    density = density + density[::-1]  # latents are as often positive as negative
     cumulative = np.concatenate([[0], np.cumsum(density / density.sum())])
     return (np.rint(cumulative * (1 << _CURVE_BITS)) + np.arange(2 * REACH + 1)).astype(np.uint32)

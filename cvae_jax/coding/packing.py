@@ -1,6 +1,6 @@
-"""Arrays of integers as few bytes: a histogram, and one ANS stream of all of them.
+"""Arrays of integers in few bytes: a histogram, and one ANS stream of all values.
 
-Weights, biases and coding tables travel like this.  The histogram is rough (each count has
+Weights, biases and coding tables are stored like this.  The histogram is rough (each count has
 three bits of mantissa), which costs about a thousandth of the stream; ``docs/FORMAT.md`` has the
 arithmetic.
 """
@@ -23,14 +23,14 @@ ALWAYS, PER_BYTE = 1 << 19, 64  # how many integers data may hold
 
 
 def pack(values: np.ndarray) -> bytes:
-    """The bytes of an integer array, less its shape.
+    """The bytes of an integer array, without its shape.
 
     Raises:
-      ValueError: values that lie too far apart.
+      ValueError: the values lie too far apart.
     """
     flat = np.ascontiguousarray(values, np.int64).ravel()
     low = int(flat.min()) if flat.size else 0
-    # Where values spread widely, their lowest bits are as good as random: they stand plainly.
+    # The lowest bits of widely spread values are nearly random, so they are stored plainly.
     candidates = (_packed(flat - low, low, plain) for plain in range(MAX_PLAIN + 1))
     best = min((packed for packed in candidates if packed), key=len, default=b"")
     if not best:
@@ -39,7 +39,7 @@ def pack(values: np.ndarray) -> bytes:
 
 
 def _packed(flat: np.ndarray, low: int, plain: int) -> bytes:
-    """``pack`` with so many plain bits; empty where the histogram would be too long."""
+    """``pack`` with this many plain bits; empty if the histogram would be too long."""
     high = flat >> plain
     entries = int(high.max(initial=0)) + 1
     if entries > MAX_ENTRIES:
@@ -58,7 +58,7 @@ def unpack(data: bytes, at: int, count: int) -> tuple[np.ndarray, int]:
     """``count`` integers that begin at byte ``at``: int64 ``[count]``, and where they end.
 
     Raises:
-      FormatError: no integers were packed into these bytes.
+      FormatError: these bytes do not hold that many packed integers.
     """
     try:
         low, entries, plain, words = _HEADER.unpack_from(data, at)
@@ -85,10 +85,10 @@ def unpack(data: bytes, at: int, count: int) -> tuple[np.ndarray, int]:
 
 
 class Packed:
-    """The arrays that ``pack`` made, one after the other, from byte ``at`` of ``data``.
+    """Unpacks consecutive arrays that ``pack`` made, from byte ``at`` of ``data``.
 
-    Integers that are all the same take no bytes: how many there may be in all is bounded by the
-    size of the data, so that a few bytes cannot ask for any amount of memory.
+    Integers that are all the same take no bytes.  Their number is therefore bounded by the size of
+    the data, so that a few bytes cannot claim any amount of memory.
     """
 
     def __init__(self, data: bytes, at: int):
@@ -96,7 +96,7 @@ class Packed:
         self._left = ALWAYS + PER_BYTE * len(data)
 
     def take(self, *shape: int) -> np.ndarray:
-        """The next array, int64; raises FormatError if it is none, or too large."""
+        """The next array, int64; raises FormatError if it is damaged or too large."""
         count = math.prod(shape)
         self._left -= count
         if self._left < 0:
@@ -105,7 +105,7 @@ class Packed:
         return values.reshape(shape)
 
     def end(self) -> None:
-        """Raises FormatError unless that was all."""
+        """Raises FormatError if any bytes are left."""
         if self._at != len(self._data):
             raise FormatError("packed integers: followed by something else")
 
@@ -115,21 +115,21 @@ def _uniform(bits: int) -> object:
 
 
 def _rough(counts: np.ndarray) -> np.ndarray:
-    """Counts as one byte each: that of the smallest weight which is not below the count."""
+    """A byte for each count: that of the smallest weight not below the count."""
     codes = np.arange(256)
     return np.searchsorted(_weight(codes), np.maximum(counts, 1), side="left").astype(np.uint8)
 
 
 def _weight(codes: np.ndarray) -> np.ndarray:
-    """What a byte of the histogram stands for: at least 1, rising with the byte."""
+    """The weight that a byte of the histogram stands for: at least 1, increasing with the byte."""
     mantissa, exponent = codes.astype(np.int64) & 7, codes.astype(np.int64) >> 3
     return np.where(exponent == 0, mantissa + 1, (mantissa + 9) << np.maximum(exponent - 1, 0))
 
 
 def _frequencies(codes: np.ndarray) -> np.ndarray:
-    """Frequencies of at least 1 in proportion to the histogram, sum TOTAL."""
+    """Frequencies of at least 1, in proportion to the histogram, that add up to TOTAL."""
     sums = np.concatenate([[0], np.cumsum(_weight(codes))])
     total, room = int(sums[-1]), TOTAL - len(codes)
-    # In Python's integers, which cannot overflow.
+    # Python integers, which cannot overflow.
     scaled = [int(each) * room // total + i for i, each in enumerate(sums)]
     return np.diff(np.array(scaled, np.int64))

@@ -1,7 +1,7 @@
-"""Latents to integer symbols and back, measured in units of what the model finds worth knowing.
+"""Latents to integer symbols and back, in units of the model's own precision.
 
 A latent is measured in units, 1/256 of its dimension's mean posterior standard deviation: the
-model's own statement of how finely it is worth knowing.  A quantiser step is a whole number of
+model's own measure of how precisely it needs to be known.  A quantiser step is a whole number of
 units, the same for all dimensions.
 """
 

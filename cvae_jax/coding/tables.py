@@ -1,10 +1,10 @@
-"""The distribution of a model's latents as integers that never change.
+"""The distribution of a model's latents, as integers that never change.
 
 An image's symbols are modelled by a mixture: an image belongs to one of K components (coded
-first, like a symbol), and there each of its D symbols has a distribution of its own.  All of
-them are one integer ``curve``, moved and stretched by integers, so that every step of the
-quantiser gets its frequency tables from the same few numbers.  Nothing in here that a decoder
-uses is a floating-point number; ``docs/FORMAT.md`` has the arithmetic.
+first, like a symbol), in which each of its D symbols has a distribution of its own.  All of these
+are one integer ``curve``, shifted and stretched by integers, so that every quantiser step gets its
+frequency tables from the same few numbers.  A decoder uses no floating-point number from here;
+``docs/FORMAT.md`` has the arithmetic.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from cvae_jax.errors import FormatError
 
 SUBUNIT = 256  # widths are in this fraction of a unit
 REACH = 128  # points of the curve on each side of its centre
-MAX_ROW = 1 << 20  # symbols; any valid tables stay below at every step from 17 units on
-MAX_MADE = 1 << 16  # symbols of a row that is made: bounds memory
-ENTRIES = 1 << 23  # of all rows that are kept made
-_ROOM = 64  # entries that a model takes beside its own
-_PIECE = 1 << 17  # entries that are made at once: their temporaries are 64-bit
-_LOOKUPS = 256  # entries are made in the time of one bisection, about
-_CALL = 160  # symbols are looked up in the time of one call of the coder, about
+MAX_ROW = 1 << 20  # symbols; any valid tables stay below it at steps of 17 units or more
+MAX_MADE = 1 << 16  # symbols in a row that is built; bounds memory
+ENTRIES = 1 << 23  # of all built rows that are kept
+_ROOM = 64  # entries that a model takes besides its own
+_PIECE = 1 << 17  # entries built at once; their temporaries are 64-bit
+_LOOKUPS = 256  # entries that are built in about the time of one bisection
+_CALL = 160  # symbols looked up in about the time of one call of the coder
 _HEADER = struct.Struct("<4sHHIdBH")
 _MAGIC = b"CVTB"
 _VERSION = 2
-_MOST = 1 << 24  # of a mean or a width
+_MOST = 1 << 24  # largest mean or width
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Tables:
     Latents are measured in units, one per dimension, much finer than any step.
     """
 
-    unit: np.ndarray  # float32 [D], latent value of one unit; no part of entropy coding
+    unit: np.ndarray  # float32 [D], latent value of one unit; not used in entropy coding
     slope: float  # squared error that a bit is worth, over step**2; for encoders that search
     weights: np.ndarray  # uint32 [K], frequencies of the components, sum TOTAL
     means: np.ndarray  # int32 [K, D], in units
@@ -69,7 +69,7 @@ class Tables:
 
     @functools.cached_property
     def packed(self) -> bytes:
-        """``to_bytes``: few if means are multiples of a power of two, and widths of few values."""
+        """``to_bytes``: short if means share a power of two, and widths take few values."""
         shift = _trailing_zeros(self.means)
         palette, index = np.unique(self.widths, return_inverse=True)
         header = _HEADER.pack(
@@ -86,7 +86,7 @@ class Tables:
         """The inverse of ``to_bytes``, checked before anything is built from it.
 
         Raises:
-          FormatError: these are no tables, or ones that could not code.
+          FormatError: these bytes are not coding tables, or not usable ones.
         """
         try:
             magic, version, k, d, slope, shift, colours = _HEADER.unpack_from(data)
@@ -95,7 +95,7 @@ class Tables:
         if magic != _MAGIC or version != _VERSION:
             raise FormatError(
                 f"coding tables: start with {magic + bytes([version % 256])!r}, and this program "
-                f"reads version {_VERSION}; cvae calibrate -f makes them anew"
+                f"reads version {_VERSION}; cvae calibrate -f makes new ones"
             )
         start = _HEADER.size + 4 * d
         if k < 1 or d < 1 or shift > 24 or colours < 1 or len(data) < start:
@@ -126,7 +126,7 @@ class Tables:
             curve=np.concatenate([[0], np.cumsum(curve)]).astype(np.uint32),
         )
         tables.validate()
-        vars(tables)["packed"] = data  # as they came, whoever packed them
+        vars(tables)["packed"] = data  # as they came: another encoder may pack them differently
         return tables
 
     def validate(self) -> None:
@@ -150,14 +150,15 @@ class Tables:
         """The frequencies of one step of the quantiser (in units).
 
         Raises:
-          FormatError: the step is 0, or so fine that a row has more than MAX_ROW symbols.
+          FormatError: the step is not from 1 to 65535, or so fine that a row has more than MAX_ROW
+          symbols.
         """
         return _book(self, step)
 
     def assign(self, symbols: np.ndarray, step: int) -> np.ndarray:
-        """The component of each image: about the cheapest.  ``[N, D] -> int32 [N]``.
+        """The component of each image, about the cheapest one: ``[N, D] -> int32 [N]``.
 
-        A choice of the encoder alone (a Gaussian stands for the tables); any would decode.
+        The encoder is free to choose (here a Gaussian approximates the tables); any would decode.
         """
         means = self.means / step
         # Sheppard's correction: the quantiser adds the variance of a uniform step.
@@ -169,11 +170,11 @@ class Tables:
 
 
 class Book:
-    """The frequencies of one step: for each component and dimension a row of symbols.
+    """The frequencies at one step: a row of symbols for each component and dimension.
 
-    A row, number ``component * D + dimension``, has the symbols ``first .. first + count - 1``,
-    and after them the escape: count + 2 sums from 0 to TOTAL.  Each of them follows from the
-    tables by itself, so that no row is made but those in which a decoder looks up many symbols.
+    Row number ``component * D + dimension`` has the symbols ``first .. first + count - 1`` and
+    then the escape: count + 2 sums, from 0 to TOTAL.  Each sum can be computed on its own from the
+    tables, so rows are built only if a decoder looks up many symbols in them.
     """
 
     def __init__(self, tables: Tables, step: int):
@@ -193,13 +194,13 @@ class Book:
                 f"{longest} symbols for a latent, and {MAX_ROW} is the most there can be"
             )
         self._models: dict[int, Any] = {}
-        self._held = 0  # entries of these
+        self._held = 0  # their entries
 
     def row(self, component: int, dimension: int) -> int:
         return component * self.tables.latent_dim + dimension
 
     def cumulative(self, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """The sums below indices from 0 to count + 1 of rows: int64, of their common shape."""
+        """The sums below indices, from 0 to count + 1, of rows: int64, of their common shape."""
         curve, width = self._curve, self._widths[rows].astype(np.int64)
         # From the row's mean to the lower end of each symbol, on the curve's grid.
         lower = (self.first[rows] + index) * self.step - (self.step >> 1)
@@ -207,7 +208,7 @@ class Book:
         at = np.clip(cell + REACH, 0, 2 * REACH - 1)
         below = curve[at] + (curve[at + 1] - curve[at]) * within // width
         below = np.where(cell < -REACH, 0, np.where(cell >= REACH, curve[-1], below))
-        # One for each symbol, the rest in proportion: exact, and no error can add up.  The last
+        # One for each symbol, the rest in proportion: exact, so no error can accumulate.  The last
         # symbol reaches beyond the curve, which leaves the escape its one.
         return below * (TOTAL - 1 - self.count[rows]) // curve[-1] + index
 
@@ -240,11 +241,11 @@ class Book:
         return self._curve.tolist()
 
     def is_made(self, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
-        """Whether ``models`` is the way to look up so many symbols of rows; else ``locate``."""
+        """Whether looking up this many symbols of rows is faster by ``models`` than ``locate``."""
         return self.count[rows] <= np.minimum(_LOOKUPS * symbols, MAX_MADE)
 
     def models(self, rows: np.ndarray) -> list[Any]:
-        """Rows as constriction wants them; made together, and kept while ENTRIES have room."""
+        """Rows as constriction models; built together, and kept while ENTRIES leaves room."""
         missing = np.array([row for row in rows.tolist() if row not in self._models], np.int64)
         if not len(missing):
             return [self._models[row] for row in rows.tolist()]
@@ -268,25 +269,25 @@ class Book:
             made[row] = categorical(frequencies[start : stop - 1])
 
     def work(self, images: int) -> int:
-        """About what decoding so many images takes at most, in lookups of a symbol."""
+        """About the most that decoding this many images takes, in symbol lookups."""
         d, k = self.tables.latent_dim, min(self.tables.components, images)
         bisected = _LOOKUPS * images
         makes = np.where(self.count > MAX_MADE, bisected, np.minimum(self.count, bisected))
         return images * d + _CALL * k * d + min(int(makes.sum()), bisected * d)
 
     def prices(self, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Bits of indices from 0 to count, ``-log2 p``; for encoders."""
+        """Bits of each index from 0 to count, ``-log2 p``; for encoders."""
         return PRECISION - np.log2(self.cumulative(rows, index + 1) - self.cumulative(rows, index))
 
     def index(self, symbols: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows, and indices in them (the escape's where needed): ``[N, D]`` each."""
+        """Rows, and indices in them (the escape's for symbols outside): ``[N, D]`` each."""
         d = self.tables.latent_dim
         rows = component.astype(np.int64)[:, None] * d + np.arange(d)
         index = symbols - self.first[rows]
         return rows, np.where((index < 0) | (index >= self.count[rows]), self.count[rows], index)
 
     def bits(self, symbols: np.ndarray) -> np.ndarray:
-        """What a perfect coder with these tables would spend on each image, ``[N, D] -> [N]``."""
+        """Bits that a perfect coder with these tables spends on each image, ``[N, D] -> [N]``."""
         component = self.tables.assign(symbols, self.step)
         rows, index = self.index(symbols, component)
         prices = self.prices(rows, index).sum(1)
@@ -298,13 +299,13 @@ class Book:
         return prices
 
 
-# One book: a program that goes back and forth between two makes again what a decoder looks up.
+# One book at a time: a program that alternates between two steps rebuilds what it looks up.
 @functools.lru_cache(maxsize=1)
 def _book(tables: Tables, step: int) -> Book:
     return Book(tables, step)
 
 
 def _trailing_zeros(numbers: np.ndarray) -> int:
-    """The power of two that all numbers are multiples of, at most 24."""
+    """The exponent of the largest power of two that divides all numbers, at most 24."""
     bits = int(np.bitwise_or.reduce(numbers.ravel())) | 1 << 24
     return (bits & -bits).bit_length() - 1

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from cvae_jax.errors import ConfigError
 
-PROBES = 7  # qualities that are tried, at most: 2**7 > 101
+PROBES = 7  # qualities tried at most: 2**7 > 101
 
 
 class Size(Protocol):
-    """Bytes per image of the file of a quality, with what else is to go into it."""
+    """Bytes per image of the file at a quality, with everything else that goes into it."""
 
     def __call__(self, quality: int, **extras: Any) -> float: ...
 
@@ -20,11 +20,11 @@ class Size(Protocol):
 def quality_for_bytes(size: Size, target: float, extras: Mapping[str, Any]) -> int:
     """The highest quality whose file takes at most ``target`` bytes per image.
 
-    extras: what goes into the file beside symbols (names, labels, the model), by name; None
-    where there is none.
+    extras: what goes into the file besides symbols (names, labels, the model), by name; None
+    for what does not.
 
     Raises:
-      ConfigError: even the file of quality 0 takes more, or the target is no number.
+      ConfigError: even the file of quality 0 takes more, or the target is not a positive number.
     """
     _check(target, "bytes per image")
     found = _first(lambda quality: size(quality, **extras) > target) - 1
@@ -38,10 +38,10 @@ def quality_for_bytes(size: Size, target: float, extras: Mapping[str, Any]) -> i
 
 
 def quality_for_psnr(mse: Callable[[int], float], target: float) -> int:
-    """The lowest quality that gives at least ``target`` dB, of the mean squared error.
+    """The lowest quality whose mean squared error gives a PSNR of at least ``target`` dB.
 
     Raises:
-      ConfigError: even quality 100 gives less, or the target is no number.
+      ConfigError: even quality 100 gives less, or the target is not a positive number.
     """
     _check(target, "dB")
     found = _first(lambda quality: mse(quality) <= 10 ** (-target / 10))
@@ -57,7 +57,7 @@ def _check(target: float, unit: str) -> None:
 
 
 def _first(holds: Callable[[int], bool]) -> int:
-    """The first quality for which ``holds``, as it then does for all above; 101 if for none."""
+    """The first quality where ``holds`` is true, as it is for all above; 101 if there is none."""
     low, high = 0, 101
     while low < high:
         middle = (low + high) // 2

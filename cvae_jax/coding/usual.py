@@ -1,4 +1,4 @@
-"""How well a model usually reproduces images: what it takes for an image to be none of its kind.
+"""How well a model usually reproduces images, and so which images are unlike its training data.
 
 Calibration measures it, and a checkpoint keeps it as ``calibration.json``.
 """
@@ -17,30 +17,30 @@ from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError, VersionError
 from cvae_jax.metrics import mse_of_each
 
-QUALITIES = (0, 25, 50, 75, 100)  # that are measured
-PERCENT = (50, 90, 99, 100)  # the quantiles that are kept; the last is the worst image
-# An image is none of the model's kind whose error is above so many times the worst that was
-# measured.  MNIST's worst test image has 1.5 times the error of the worst held-out one; nearly
-# all photographs have more than twice, at the default quality.
+QUALITIES = (0, 25, 50, 75, 100)  # at which errors are measured
+PERCENT = (50, 90, 99, 100)  # the quantiles that are stored; the last is the worst image
+# An image is unlike the training data if its error is more than this many times the worst that was
+# measured.  At the default quality, MNIST's worst test image has 1.5 times the error of the worst
+# held-out one, and nearly all photographs have more than twice.
 TOLERANCE = 2
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class UsualErrors:
-    """Mean squared errors of single images, decoded from what ``quantize`` made of them."""
+    """Quantiles of the mean squared errors of single images, decoded after ``quantize``."""
 
     images: int  # how many were measured
-    steps: tuple[int, ...]  # of the quantiser, in units, from coarse to fine
-    mse: tuple[tuple[float, ...], ...]  # for each step the quantiles PERCENT over the images
+    steps: tuple[int, ...]  # of the quantiser, in units, coarse to fine
+    mse: tuple[tuple[float, ...], ...]  # for each step, the quantiles PERCENT over the images
 
     def far(self, mse: np.ndarray, step: int) -> np.ndarray:
-        """The indices of errors, ``[N]``, that are far above the usual at a step, worst first.
+        """The indices of the errors, ``[N]``, far above what is usual at a step, worst first.
 
-        Between steps, the limit is interpolated in the logarithm of the step.
+        Between steps, the limit is interpolated over the logarithm of the step.
         """
         worst = [quantiles[-1] for quantiles in self.mse]
-        # np.interp wants rising places: the steps are from coarse to fine.
+        # np.interp needs rising positions, and the steps fall.
         places = [-math.log(at) for at in self.steps]
         limit = TOLERANCE * np.interp(-math.log(step), places, worst)
         order = np.argsort(-mse, kind="stable")
@@ -57,8 +57,8 @@ class UsualErrors:
         """The inverse of ``to_bytes``.
 
         Raises:
-          FormatError: this is something else.
-          VersionError: of a newer version.
+          FormatError: these bytes are something else.
+          VersionError: they are of a newer version.
         """
         try:
             fields = json.loads(data)
@@ -80,7 +80,7 @@ class UsualErrors:
                 and all(len(quantiles) == len(PERCENT) for quantiles in mse)
                 and all(0 <= error <= 1 for quantiles in mse for error in quantiles)
             )
-        # RecursionError: brackets nested too deep.
+        # RecursionError: brackets nested too deeply.
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise FormatError("calibration.json is not what calibration wrote") from error
         if not intact:
@@ -94,9 +94,10 @@ def measure(
     z_mean: np.ndarray,
     tables: Tables,
 ) -> UsualErrors:
-    """The usual errors of a model on images of its kind, uint8 ``[N, H, W, C]``, N at least 1.
+    """The usual errors of a model on images like its training data, uint8 ``[N, H, W, C]``, N >= 1.
 
-    levels: symbols ``[N, D]`` and the step to uint8 images; z_mean: of the images, ``[N, D]``.
+    levels: from symbols ``[N, D]`` and the step to uint8 images; z_mean: the images' latents,
+    ``[N, D]``.
     """
     steps = tuple(map(step, QUALITIES))
     mse = []

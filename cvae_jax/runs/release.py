@@ -44,7 +44,7 @@ The test split took no part in training or in any choice. `tables.bin` ({tables_
 `{tables:.16}...`) is what files are coded with: {components} components, calibrated on the training
 images. `decoder.bin` ({decoder_size} kB, digest `{decoder:.16}...`) is the decoder of files, in
 integers: it gives the same pixels on every machine. `calibration.json` is how well files reproduce
-held-out images, so that `cvae` can warn of images that are none of its kind.
+held-out images, so that `cvae` can warn of images unlike the training data.
 """
 
 

@@ -1,8 +1,9 @@
-"""The codecs that a person would pick instead, through imagecodecs and Pillow (extra ``bench``).
+"""The codecs that one would otherwise choose, by imagecodecs and Pillow (extra ``bench``).
 
-Each setting encodes and decodes an image, uint8 ``[H, W, C]`` with 1 or 3 channels.  Traps that
-are steered around here, each of which gives a flat line instead of a curve: imagecodecs' WebP is
-lossless unless told otherwise, and its AVIF ignores the level of grey images.
+Each setting encodes and decodes an image, uint8 ``[H, W, C]`` with 1 or 3 channels.  Two traps
+are avoided here, each of which gives a flat line instead of a curve: imagecodecs' WebP is lossless
+by default, and its AVIF ignores the level of grey images.  That is why Pillow writes the AVIF, the
+only data library that is imported outside ``data``.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import numpy as np
 
 from cvae_jax.errors import ConfigError
 
-# Values of each codec's own dial, from as small as it goes to nearly lossless.
+# Values of each codec's own setting, from the smallest files to nearly lossless.
 JPEG = (1, 5, 10, 20, 35, 50, 65, 80)
 WEBP = (0, 5, 10, 20, 40, 80)
 AVIF = (3, 8, 12, 18, 30)
 JPEG_XL = (25, 15, 10, 6, 3, 1)
 JPEG_2000 = (20, 22, 24, 26, 28, 31)
-AVIF_SPEED = 2  # of 0 to 10; takes twice as long as 4, which needs more bytes
+AVIF_SPEED = 2  # from 0 to 10; takes twice as long as 4, which needs more bytes
 
 
 class Setting(NamedTuple):
@@ -35,7 +36,7 @@ class Setting(NamedTuple):
     lossless: bool
     encode: Callable[[np.ndarray], bytes]
     decode: Callable[[bytes], np.ndarray]
-    slow: bool = False  # milliseconds for a file of a few pixels
+    slow: bool = False  # takes milliseconds even for a tiny image
 
 
 def settings(channels: int) -> list[Setting]:
@@ -131,7 +132,7 @@ class Stream(NamedTuple):
     decompress: Callable[[bytes], bytes]
 
 
-# Of all raw pixels in one stream.
+# For all raw pixels in one stream.
 STREAMS = {
     "xz": Stream(partial(lzma.compress, preset=9 | lzma.PRESET_EXTREME), lzma.decompress),
     "bzip2": Stream(bz2.compress, bz2.decompress),
@@ -148,10 +149,10 @@ def cut(whole: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def payload_sizes(codec: str, contents: Sequence[bytes]) -> list[int] | None:
-    """Bytes of each file without what a reader could put back, None where that is not known.
+    """Bytes of each file without what a reader could put back, or None if that is not known.
 
-    JPEG and JPEG 2000: what all the files start with, tables included.  WebP: the RIFF header,
-    which follows from the length.  Every stripped file is put together again and compared.
+    For JPEG and JPEG 2000 that is the start that all files share, tables included; for WebP the
+    RIFF header, which follows from the length.  Every stripped file is restored and compared.
     """
     if codec in ("JPEG", "JPEG 2000"):
         shared = _common_start(contents)
@@ -159,7 +160,7 @@ def payload_sizes(codec: str, contents: Sequence[bytes]) -> list[int] | None:
         again = [shared + rest for rest in rests]
     elif codec == "WebP":
         rests = [content[20:] for content in contents]
-        # The chunk's length is that of the rest, less one where a byte of padding is at its end.
+        # The chunk's length is that of the rest, less one if it ends in a byte of padding.
         padded = [content[16:20] != struct.pack("<I", len(content) - 20) for content in contents]
         again = [_riff(rest, pad) for rest, pad in zip(rests, padded, strict=True)]
         rests = [rest[: len(rest) - pad] for rest, pad in zip(rests, padded, strict=True)]

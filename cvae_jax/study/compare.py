@@ -1,4 +1,4 @@
-"""The rows of a sweep compared: sizes at equal error, and Bjøntegaard's deltas."""
+"""Compares the rows of a sweep: sizes at equal error, and Bjøntegaard's deltas."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cvae_jax import metrics
 # The regimes, see ``sweep``.
 OWN, PAYLOAD, TOGETHER, WITH_MODEL = "own file", "payload", "together", "with its model"
 MSE_RANGE = (0.005, 0.0015)
-LEAST_OVERLAP = 0.5  # dB, below which a delta says nothing
+LEAST_OVERLAP = 0.5  # dB; with less, a delta means nothing
 
-Row = dict[str, Any]  # a setting as it was measured
+Row = dict[str, Any]  # a setting and its measurements
 
 
 def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, Any]:
-    """What the README says: sizes at equal error, what the model costs, Bjøntegaard's deltas.
+    """What the README reports: sizes at equal error, the model's cost, Bjøntegaard's deltas.
 
-    effort: of the rows of a search.
+    effort: that of the rows with a search.
     """
     formats, linear = _without_model(rows), [r for r in rows if r["kind"] == "baseline"]
     out = {}
@@ -28,7 +28,7 @@ def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, 
         default = _find(rows, name, "quality 50", TOGETHER)
         single = _find(rows, name, "quality 50", OWN)
         own, together = (_smallest(formats, at, default["mse"]) for at in (OWN, TOGETHER))
-        assert own  # lossless ones are as good as any
+        assert own  # lossless ones always qualify
         assert together
         out[name] = {
             "default": {"bytes_per_image": default["bytes_per_image"], "mse": default["mse"]},
@@ -54,15 +54,15 @@ def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, 
 
 
 def with_model(rows: Sequence[Row], name: str) -> dict[str, Any]:
-    """What a codec's archive takes with its decoder inside, and from how many images on that is
-    less than the best image format takes at no higher an error.
+    """What a codec's archive takes with its decoder inside, and for how many images that is less
+    than the best image format takes with no more error.
 
-    ``pays_from`` supposes that both go on to take as many bytes per image; None: never.
+    ``pays_from`` assumes that both keep taking the same bytes per image; None: never.
     """
     whole = _find(rows, name, "quality 50", WITH_MODEL)
     bare = _find(rows, name, "quality 50", TOGETHER)["bytes_per_image"]
     other = _smallest(_without_model(rows), TOGETHER, whole["mse"])
-    assert other  # lossless ones are as good as any
+    assert other  # lossless ones always qualify
     images, each = whole["images"], other["bytes_per_image"]
     model = (whole["bytes_per_image"] - bare) * images
     return {
@@ -79,8 +79,8 @@ def with_model(rows: Sequence[Row], name: str) -> dict[str, Any]:
 def bjontegaard(rows: Sequence[Row], name: str, regime: str, effort: int) -> Row | None:
     """BD-rate in % and BD-PSNR in dB against the best of the other codecs and PCA at every rate.
 
-    BD-rate over the part of MSE_RANGE that both curves cover, BD-PSNR over the bytes that both
-    cover; the ranges are stated, and None returned where they hardly meet.  (G. Bjøntegaard,
+    BD-rate is over the part of MSE_RANGE that both curves cover, and BD-PSNR over the bytes that
+    both cover; the ranges are returned too.  None if the curves hardly overlap.  (G. Bjøntegaard,
     VCEG-M33, with the monotone interpolation that is usual today.)
     """
     import bjontegaard as bd
@@ -105,7 +105,7 @@ def bjontegaard(rows: Sequence[Row], name: str, regime: str, effort: int) -> Row
         "mse_range": [10 ** (-low / 10), 10 ** (-high / 10)],
         "bd_rate_percent": float(bd.bd_rate(*clipped, **options)),
     }
-    # At equal bytes, other parts of the curves face each other, and possibly none.
+    # At equal bytes, other parts of the curves overlap, and perhaps none do.
     fewest, most = max(anchor[0][0], test[0][0]), min(anchor[-1][0], test[-1][0])
     if fewest < most:
         whole = (np.array(x) for curve in (anchor, test) for x in zip(*curve, strict=True))
@@ -115,7 +115,7 @@ def bjontegaard(rows: Sequence[Row], name: str, regime: str, effort: int) -> Row
 
 
 def _envelope(rows: Sequence[Row]) -> list[tuple[float, float]]:
-    """``(bytes, PSNR)`` of the rows that no other beats in both, by rising rate."""
+    """``(bytes, PSNR)`` of the rows that no other row beats in both, by increasing rate."""
     out: list[tuple[float, float]] = []
     for row in sorted(rows, key=lambda r: (r["bytes_per_image"], r["mse"])):
         psnr = row["psnr_of_mean_mse"]
@@ -127,7 +127,7 @@ def _envelope(rows: Sequence[Row]) -> list[tuple[float, float]]:
 def _clipped(
     curve: list[tuple[float, float]], low: float, high: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The curve between two PSNRs: its points, and interpolated ends; never beyond its own."""
+    """The curve between two PSNRs: its points and interpolated ends, never extrapolated."""
     from scipy.interpolate import PchipInterpolator
 
     rate, psnr = np.array(curve).T
@@ -142,12 +142,12 @@ def _find(rows: Sequence[Row], codec: str, setting: str, regime: str) -> Row:
 
 
 def _without_model(rows: Sequence[Row]) -> list[Row]:
-    """Of the codecs that need no model: all but ours and PCA."""
+    """The rows of codecs that need no model: all but ours and PCA."""
     return [r for r in rows if r["kind"] in ("lossy", "lossless")]
 
 
 def _smallest(rows: Sequence[Row], regime: str, mse: float) -> Row | None:
-    """The fewest bytes of a regime at an error no higher than this; None where all are worse."""
+    """The smallest row of a regime with an error no higher than this; None if all are worse."""
     good = [r for r in rows if r["regime"] == regime and r["mse"] <= mse]
     if not good:
         return None

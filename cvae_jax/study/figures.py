@@ -1,6 +1,6 @@
 """The pictures of the study: rate against distortion, images at equal bytes, inside the latents.
 
-Each is to be understood by somebody who has not read the code: it says in words what is shown.
+Each says in words what it shows, for readers who have not seen the code.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cvae_jax.runs.plots import COLOURS, grid, show, spread, tile
 from cvae_jax.study.compare import OWN, TOGETHER, Row
 from cvae_jax.study.sweep import Study
 
-# Told apart by shape and order of brightness as well as by colour; ours share none with others.
+# Distinct by shape and brightness as well as by colour; ours share none with the others.
 MARKERS = "s^DvP<X>p"
 OURS = "oh*d"
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 NAMES = {OWN: "each image a file of its own", TOGETHER: "all images in one file"}
-HEADROOM = 8  # dB above the best of ours, where the other codecs' curves are cut off
-NEAR = 1.7  # times a rate or an error that still counts as about equal; less always does
+HEADROOM = 8  # dB above our best, where the other codecs' curves are cut off
+NEAR = 1.7  # how many times a rate or an error still counts as about equal; less always does
 EFFORT = "effort 1: one round of searching for better symbols when compressing"
 
 
@@ -67,8 +67,9 @@ def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
         ncols=4, fontsize=8,
     )  # fmt: skip
     note = (
-        "Up and to the left is better; each point is a setting, and the other codecs go on above. "
-        "Everything in a file counts, but not the model, which this codec and PCA need. "
+        "Up and to the left is better; each point is a setting, and the other codecs' curves "
+        "continue above. Everything in a file counts, but not the model that this codec and PCA "
+        "need. "
         f"{_capital(EFFORT)}."
     )
     figure.text(0.5, 0.2, textwrap.fill(note, 140), ha="center", va="top", fontsize=8)
@@ -77,9 +78,8 @@ def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
 
 
 def equal_bytes(study: Study, images: np.ndarray) -> Figure:
-    """Images as each codec decodes them, at about the fewest bytes that image formats go down to.
-
-    That is the median of the formats' smallest files.
+    """Images as each codec decodes them, at about the fewest bytes that image formats can reach:
+    the median of the formats' smallest files.
     """
     least: dict[str, float] = {}
     for row in study.report["rows"]:
@@ -106,7 +106,7 @@ def equal_quality(study: Study, images: np.ndarray, error: float = 0.005) -> Fig
 
 
 def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title: str) -> Figure:
-    """A strip of images for each codec; ours always, others where they get down to the value."""
+    """A strip of images for each codec: ours always, others if they get down to the value."""
     pairs = zip(study.report["rows"], study.shown, strict=True)
     rows = [
         (r, s)
@@ -141,7 +141,7 @@ def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title
     figure.subplots_adjust(left=0.24, right=0.99, hspace=0.06, top=0.99, bottom=0.01)
     figure.text(0.5, 1.01, textwrap.fill(title, 110), ha="center", va="bottom", fontsize=9)
     if far:
-        note = f"Not shown, as no setting gets near it: {', '.join(far)}."
+        note = f"Not shown, as no setting comes close: {', '.join(far)}."
         figure.text(0.5, -0.01, textwrap.fill(note, 125), ha="center", va="top", fontsize=8)
     return figure
 
@@ -155,7 +155,7 @@ def _amount(row: Row) -> str:
 
 
 def traversals(codec: Codec, images: np.ndarray, rows: int = 10) -> Figure:
-    """The first image with each of its most spread latents moved from -3 to 3; a row each."""
+    """The first image with each of its most spread-out latents moved from -3 to 3, a row each."""
     z = codec.encode(images)
     deviation = z.std(0)
     used = deviation.argsort()[::-1][:rows]
@@ -188,7 +188,7 @@ def traversals(codec: Codec, images: np.ndarray, rows: int = 10) -> Figure:
 
 
 def bytes_per_dimension(codec: Codec, images: np.ndarray) -> Figure:
-    """Where the bytes go: bits of each latent at the default quality, largest first."""
+    """Where the bytes go: the bits of each latent at the default quality, largest first."""
     bits = _bits_per_dimension(codec, codec.encode(images))
     figure = Figure(figsize=(8, 3))
     axes = figure.add_subplot()
@@ -200,7 +200,7 @@ def bytes_per_dimension(codec: Codec, images: np.ndarray) -> Figure:
         f"What an image's bytes are spent on at quality {quantize.DEFAULT_QUALITY}: "
         f"{bits.sum() / 8:.2f} bytes for its latents (the bars),\nand "
         f"{_component_bits(codec) / 8:.2f} to say which of {codec.tables.components} groups of "
-        "similar images it is in, which narrows down its latents",
+        "similar images it belongs to, which narrows down its latents",
         fontsize=9,
     )
     axes.grid(axis="y", alpha=0.3)
@@ -240,7 +240,7 @@ def _component_bits(codec: Codec) -> float:
 def _curve(
     rows: Sequence[Row], codec: str, regime: str, *, searched: bool
 ) -> tuple[list[float], list[float]]:
-    """Bytes and PSNR of a codec's settings, by rising bytes."""
+    """Bytes and PSNR of a codec's settings, by increasing bytes."""
     found = sorted(
         (r["bytes_per_image"], r["psnr_of_mean_mse"])
         for r in rows

@@ -14,7 +14,7 @@ from cvae_jax.coding.mixture import fit_tables
 from cvae_jax.coding.tables import Tables
 from cvae_jax.pixels import to_levels, to_unit
 
-SIGMA = 0.25  # of a pixel's range: what the tables take for a component's uncertainty
+SIGMA = 0.25  # of a pixel's range; stands in for a component's uncertainty in the tables
 
 
 class PCA(NamedTuple):
@@ -32,7 +32,7 @@ class PCA(NamedTuple):
     def encode_symbols(self, images: np.ndarray, step: float) -> tuple[np.ndarray, int]:
         """int32 ``[N, D]`` of uint8 ``[N, H, W, C]``, and the step in the tables' units.
 
-        step: of the quantiser, in the range of a pixel.
+        step: the quantiser's, as a fraction of a pixel's range.
         """
         units = round(step / SIGMA * quantize.UNITS_PER_SIGMA)
         flat = to_unit(images).reshape(len(images), -1)
@@ -57,7 +57,7 @@ class PCA(NamedTuple):
         return bitstream.Archive(io.BytesIO(archive), self.decoder).read()
 
     def singles(self, images: np.ndarray, step: float) -> list[bytes]:
-        """A file of each image; arguments as for ``encode_symbols``."""
+        """A file for each image; arguments as for ``encode_symbols``."""
         symbols, units = self.encode_symbols(images, step)
         identity = self.decoder.header.identity
         levels = self.decode_symbols(symbols, units)
@@ -67,20 +67,20 @@ class PCA(NamedTuple):
         ]
 
     def read_singles(self, files: Sequence[bytes]) -> np.ndarray:
-        """What single images' files decode to, uint8 ``[N, H, W, C]``."""
+        """What the files of single images decode to, uint8 ``[N, H, W, C]``."""
         return np.stack([bitstream.single.decode(file, self.decoder).levels for file in files])
 
 
 def fit(images: np.ndarray, components: int) -> PCA:
     """The principal components of uint8 ``[N, H, W, C]`` images, and tables for them.
 
-    components: how many; no more than an image has numbers.
+    components: how many; at most as many as an image has values.
     """
     flat = to_unit(images).reshape(len(images), -1)
     mean = flat.mean(0)
     covariance = (flat - mean).T @ (flat - mean) / len(flat)
     basis = np.linalg.eigh(covariance.astype(np.float64))[1][:, ::-1][:, :components]
-    # An orthonormal basis spreads every dimension's error alike: one unit for all of them.
+    # In an orthonormal basis an error counts the same in every dimension: one unit for all.
     tables = fit_tables((flat - mean) @ basis, np.full(basis.shape[1], SIGMA))
     _, height, width, channels = images.shape
     return PCA(mean, basis, tables, (height, width, channels))

@@ -17,44 +17,45 @@ from cvae_jax.study.sweep import Study
 
 GLOSSARY = """What the words mean:
 
-- **latents**: the numbers that the model makes of an image, and images of.
-- **quality** (0 to 100): how finely the latents are rounded to the whole numbers, symbols, that a
-  file holds, which trades bytes for error; 50 is the default. The other codecs' own dials are named
-  as they name them.
+- **latents**: the numbers that the model turns an image into, and back into an image.
+- **quality** (0 to 100): how finely the latents are rounded to **symbols**, the whole numbers in
+  a file, which trades bytes for error; 50 is the default. The other codecs' settings have the
+  names that those codecs give them.
 - **effort** (0 to 9): rounds of searching, when compressing, for symbols that decode to a better
-  image for their bytes; "searched" means with effort. Without a word of it: none.
-- **tables**: the probabilities that symbols are coded with, part of a checkpoint. They sort images
-  into up to 256 groups of similar ones, their **components**.
+  image for their bytes; "searched" means with effort. Where it is not mentioned, it is 0.
+- **tables**: the probabilities that symbols are coded with, part of a checkpoint. They divide
+  images into up to 256 groups of similar ones, their **components**.
 - **together**: all images in one file: this codec's archive, a sheet of all images side by side for
-  the image formats, one stream of all pixels for xz, bzip2 and gzip. **own file**: each image a
-  file. **payload**: what is left of these without what a reader could put back (it was put back,
-  and compared). **with its model**: an archive that carries its decoder. It **pays** from as many
-  images on as make it smaller than the best image format's sheet, if both go on to take as many
-  bytes per image.
-- **PCA**: principal components of the training images, coded as the latents are, into the same
-  files; as many as a model has latents, and 16. Like this codec's, its model is not counted.
+  the image formats, one stream of all pixels for xz, bzip2 and gzip. **own file**: each image in a
+  file of its own. **payload**: such files without what a reader could put back (it was put back
+  and compared). **with its model**: an archive that carries its decoder. It **pays off** above the
+  number of images at which it becomes smaller than the best image format's sheet, if both keep
+  taking the same bytes per image.
+- **PCA**: principal components of the training images, coded into the same kind of files as the
+  latents; as many components as a model has latents, and 16. Its model is not counted, nor is this
+  codec's.
 
-Every row is of real files, decoded again; MSE and PSNR are of pixels in [0, 1].
+Every row was measured on real files that were decoded again; MSE and PSNR are of pixels in [0, 1].
 """
 
-# What stands under each picture; of a checkpoint's own pictures, without the checkpoint's name.
+# The caption of each picture; those of a single checkpoint's pictures leave out its name.
 CAPTIONS = {
-    "rate_distortion": "Error against size, of every setting",
+    "rate_distortion": "Error against size at every setting",
     "equal_bytes": "Test images at about equal bytes",
     "equal_quality": "Test images at about equal error",
     "bytes_per_dimension": "what the bytes are spent on",
     "interpolation": "from one image to another",
-    "samples": "new images from random latents; a model with a light KL term, as `hq`, is made "
+    "samples": "new images from random latents; a model with a light KL term, like `hq`, is made "
     "to compress and draws poorly",
     "traversals": "what single latents do",
 }
-VECTORS = ("rate_distortion", "bytes_per_dimension")  # lines and bars: also as .svg
+VECTORS = ("rate_distortion", "bytes_per_dimension")  # lines and bars, so also saved as .svg
 
 
 def write(
     found: Study, codecs: dict[str, Codec], images: np.ndarray, out: Path, name: str, command: str
 ) -> list[Path]:
-    """Writes ``out/NAME.json``, ``out/NAME/*`` and ``out/README.md``; returns what was written."""
+    """Writes ``out/NAME.json``, ``out/NAME/*`` and ``out/README.md``; returns the files written."""
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     report = {"command": command, "dataset": name, **found.report}
@@ -113,7 +114,7 @@ def overview(out: Path) -> str:
         text += [f"## {name}, {report['images']} images of {shape}", ""]
         text += [f"    {report['command']}", ""]
         if not all("with_model" in found for found in report["comparisons"].values()):
-            text += ["This was measured by an earlier version: run the command again.", ""]
+            text += ["This was measured with an earlier version: run the command again.", ""]
             continue
         text += [summary(report), ""]
         for title, caption in captions(report["comparisons"]).items():
@@ -123,7 +124,7 @@ def overview(out: Path) -> str:
 
 
 def captions(ours: Iterable[str]) -> dict[str, str]:
-    """The pictures of a study in order, and what each shows."""
+    """The pictures of a study, in order, with their captions."""
     found = {}
     for title, caption in CAPTIONS.items():
         if caption[0].isupper():
@@ -134,17 +135,17 @@ def captions(ours: Iterable[str]) -> dict[str, str]:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """What a study says of each checkpoint, as sentences; like is compared with like."""
+    """What a study says about each checkpoint, in sentences; like is compared with like."""
     lines = []
     for name, found in report["comparisons"].items():
         default, single, whole = found["default"], found["single"], found["with_model"]
         lines += [
-            f"- **{name}**, default quality, MSE {default['mse']:.5f}. The smallest files of "
-            "an image format at no higher an error:",
+            f"- **{name}**, default quality, MSE {default['mse']:.5f}, against "
+            "the smallest files of an image format with no more error:",
             f"  - all images in one file: {default['bytes_per_image']:.2f} bytes per image against "
             f"{_named(found['smallest_together'])}, "
             f"{times(found['archive_times_smaller_than_together'])}",
-            f"  - each image a file: {single['bytes_per_image']:.1f} bytes against "
+            f"  - each image in its own file: {single['bytes_per_image']:.1f} bytes against "
             f"{_named(found['smallest_own_file'])}, "
             f"{times(found['single_times_smaller_than_own_files'])}",
             f"  - all in one file that carries its decoder ({whole['model_bytes']:,} bytes), "
@@ -170,10 +171,10 @@ def times(smaller: float, digits: int = 1) -> str:
 
 
 def pays(images: int | None) -> str:
-    """From how many images on a model is worth its bytes, in words."""
+    """Above how many images a model is worth its bytes, in words."""
     if images is None:
-        return "it never pays"
-    return f"it pays from about {about(images):,} images on"
+        return "it never pays off"
+    return f"it pays off above about {about(images):,} images"
 
 
 def about(count: int) -> int:
@@ -182,7 +183,7 @@ def about(count: int) -> int:
 
 
 def linear(found: dict[str, Any]) -> str:
-    """How PCA does at the error of a codec, in words."""
+    """How PCA does at a codec's error, in words."""
     parts = []
     for regime, of_ours in ((TOGETHER, found["default"]), (OWN, found["single"])):
         if best := found["smallest_pca"][regime]:

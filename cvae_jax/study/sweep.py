@@ -1,7 +1,7 @@
 """Every setting of every codec on the same images: bytes, error, time.
 
-Real files, every one of them decoded again.  Four regimes: ``own file`` (each image alone),
-``payload`` (own files less what a reader could put back), ``together`` (all images as one sheet,
+All files are real, and decoded again.  There are four regimes: ``own file`` (each image alone),
+``payload`` (own files without what a reader could put back), ``together`` (all images as one sheet,
 stream or archive) and ``with its model`` (an archive that carries its decoder).
 """
 
@@ -32,24 +32,24 @@ from cvae_jax.study.compare import OWN, PAYLOAD, TOGETHER, WITH_MODEL, Row, comp
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
 EFFORT = 1
-SINGLES = 1000  # images, evenly spread, of which the slow codecs and this one make own files
-COMPONENTS = 16  # of the PCA that is always tried; others have as many as a model has latents
+SINGLES = 1000  # evenly spread images of which the slow codecs and this one make single files
+COMPONENTS = 16  # of the PCA that is always tried; the others have as many as a model has latents
 PCA_STEPS = {"2": 2, "1": 1, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}  # of a pixel's range
-SHOWN = 12  # images, evenly spread, that are kept as each setting decodes them, for pictures
+SHOWN = 12  # evenly spread images that are kept as each setting decodes them, for pictures
 SSIM_SIZE = 11
 
 Say = Callable[[str], None]
 
 
 class Study(NamedTuple):
-    report: dict[str, Any]  # images, image_shape, rows, comparisons: as JSON can hold it
-    shown: list[np.ndarray]  # for each row SHOWN of its images as they were decoded
+    report: dict[str, Any]  # images, image_shape, rows and comparisons, all JSON-serialisable
+    shown: list[np.ndarray]  # for each row, SHOWN of its images as decoded
 
 
 def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say: Say) -> Study:
-    """The whole study on uint8 ``[N, H, W, C]`` images; ``training`` is what PCA is fitted to.
+    """The whole study on uint8 ``[N, H, W, C]`` images; PCA is fitted to ``training``.
 
-    say: gets a line about each setting as soon as it is measured.
+    say: called with a line about each setting as soon as it is measured.
     """
     rows: list[Row] = []
     shown: list[np.ndarray] = []
@@ -91,7 +91,7 @@ def _row(
     decode: float | None,
     kind: str = "lossy",
 ) -> tuple[Row, np.ndarray]:
-    """sizes: bytes of all images together; encode, decode: seconds for them."""
+    """sizes: bytes of all images together; encode, decode: seconds for all of them."""
     row = {
         "codec": codec,
         "setting": setting,
@@ -107,7 +107,7 @@ def _row(
 
 
 def quality(images: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
-    """MSE, PSNR of the mean MSE, mean PSNR (of images not exact, in dB), SSIM; of uint8 images."""
+    """MSE, PSNR of the mean MSE, mean PSNR (over inexact images, in dB), SSIM; of uint8 images."""
     mse, ssim = stream(_measure, images, decoded)
     inexact = mse[mse > 0]
     mean = float(mse.mean(dtype=np.float64))

@@ -47,7 +47,7 @@ def test_never_over_something_that_is_there(released):
 
 def test_an_item_that_is_not_in_it(released):
     message = failure(checkpoint.restore, released, {"optimizer": PARAMS})
-    assert "no 'optimizer', only params" in message
+    assert "does not hold 'optimizer', only params" in message
 
 
 def test_the_released_checkpoints_are_those_that_files_were_made_with():
