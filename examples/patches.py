@@ -35,13 +35,13 @@ def patches(photograph: str, stride: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(" that")[0] + ".")
     parser.add_argument("path", type=Path, help="the .npz file to write")
     path = parser.parse_args().path
     try:
         train = np.concatenate([patches(name, SIZE // 2) for name in TRAIN])
     except ModuleNotFoundError as error:
-        parser.exit(1, f"error: the photographs are scikit-image's ({error}): pip install it\n")
+        parser.exit(1, f"error: no package {error.name}: pip install scikit-image\n")
     test = np.concatenate([patches(name, SIZE) for name in TEST])
     test = test[np.random.default_rng(0).permutation(len(test))]
     path.parent.mkdir(parents=True, exist_ok=True)
