@@ -26,12 +26,12 @@ from cvae_jax.runs.record import Record
 class Autoencoder:
     """A model and its parameters.
 
-    One that came with an archive has neither record nor parameters: it reads files only.
+    One that came with an archive has neither a record nor parameters, and only reads files.
     """
 
     model: ModelConfig
     params: Params
-    record: Record | None = None  # of its making; None: it came with an archive
+    record: Record | None = None  # of how it was made; None if it came with an archive
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -44,7 +44,7 @@ class Autoencoder:
         return self.model.latent_dim
 
     # The compiled functions close over the parameters: XLA then lays the kernels out once, when it
-    # compiles.  As arguments they would be laid out at every call, half of the time of one image.
+    # compiles.  As arguments they would be laid out at every call: half the time of one image.
 
     @functools.cached_property
     def _posterior(self) -> Batched:
@@ -59,7 +59,7 @@ class Autoencoder:
         return Batched(lambda z: decode(self.params, z, self.model))
 
     def made_by(self) -> Record:
-        """The record of its making.
+        """The record of how it was made.
 
         Raises:
           CheckpointError: this codec came with an archive, so it has none and only reads files.
@@ -81,7 +81,7 @@ class Autoencoder:
         ``[H, W]`` (the last two give ``[1, D]``); N may be 0.
 
         Raises:
-          DataError: another size, dtype or range, or NaN.
+          DataError: the size, dtype or range is wrong, or there is NaN.
           CheckpointError: this codec came with an archive, and has no encoder.
         """
         return self._z_mean(self._images(images))
@@ -94,7 +94,7 @@ class Autoencoder:
         """Images in [0, 1], float32 ``[N, H, W, C]``, of latents ``[N, D]`` or ``[D]``.
 
         Raises:
-          DataError: another shape or dtype, or a value that is not finite.
+          DataError: the shape or dtype is wrong, or a value is not finite.
           CheckpointError: this codec came with an archive, and has no float decoder.
         """
         self.made_by()
@@ -106,7 +106,8 @@ class Autoencoder:
         key: ``jax.random.key(seed)``, or the seed.
 
         Raises:
-          ConfigError: no key, or no number of images.
+          ConfigError: the key or the number of images is not valid.
+          CheckpointError: as for ``decode``.
         """
         if not isinstance(n, int | np.integer) or n < 0:
             raise ConfigError(f"expected a number of images, 0 or more, not {n!r:.60}")

@@ -1,4 +1,4 @@
-"""Every choice that depends on the machine, in one place."""
+"""All choices that depend on the machine, in one place."""
 
 from __future__ import annotations
 

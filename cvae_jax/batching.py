@@ -16,7 +16,7 @@ from jax import Array, lax
 
 from cvae_jax import backend
 
-# Blocks hold this many microbatches at most: enough that a dispatch costs nothing beside them.
+# Blocks hold this many microbatches at most: enough that a dispatch costs next to nothing.
 MICROBATCHES_PER_BLOCK = 32
 
 
@@ -40,8 +40,8 @@ def microbatched(f: Callable) -> Callable:
 def blocks(n: int) -> Iterator[tuple[int, int, int]]:
     """``(start, stop, size)`` of each block: rows start..stop, filled up to ``size`` rows.
 
-    Sizes are powers of two (from one microbatch on, a power of two of microbatches), so that
-    whatever lengths are seen, a function is compiled for a handful of sizes.
+    Sizes are powers of two (for one microbatch or more, a power of two of microbatches), so that a
+    function is compiled for only a handful of sizes, whatever lengths occur.
     """
     micro = backend.microbatch_size()
     start = 0
@@ -60,7 +60,7 @@ def stream(f: Callable, *arrays: np.ndarray) -> Any:
     """Calls ``f(*blocks)`` on blocks of the arrays' rows and joins what it returns.
 
     arrays: equal leading size N, 0 included.  Returns numpy arrays with leading size N, in
-    the structure that ``f`` returns.  Beside them, memory holds two blocks: the next one is
+    the structure that ``f`` returns.  Besides them, memory holds two blocks: the next one is
     dispatched before the results of the last are copied out.
     """
     n = len(arrays[0])
@@ -75,7 +75,7 @@ def stream(f: Callable, *arrays: np.ndarray) -> Any:
         return f(*rows)
 
     first, *rest = blocks(n)
-    if not rest:  # nothing to join: a single image is answered without any detour
+    if not rest:  # nothing to join, so a single image takes the shortest way
         # Waiting first: np.asarray of an array that is not ready waits 50 us too long.
         return jax.tree.map(
             lambda block: np.array(np.asarray(block.block_until_ready())[:n]), dispatch(*first)

@@ -1,4 +1,4 @@
-"""Every setting of a model and of a training run, and the presets by name.
+"""All settings of a model and of a training run, and the presets by name.
 
 A field's ``help`` is its text in ``train.py --help``: each field below is a flag there.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from cvae_jax.errors import ConfigError
 
-# A stored configuration is not believed beyond these, and no one trains more on small images.
+# Stored configurations beyond these are refused; nobody needs more for small images.
 LARGEST = 1 << 14  # of any number of an architecture
 MOST_STAGES = 16
 
@@ -35,7 +35,7 @@ def _check_types(config: Any) -> None:
 
 
 def _is_a(kind: type, value: Any) -> bool:
-    """A whole number counts as a float, and a bool as no number."""
+    """A whole number counts as a float, and a bool does not count as a number."""
     kinds = (int, float) if kind is float else kind
     return isinstance(value, kinds) and not isinstance(value, bool)
 
@@ -142,7 +142,7 @@ class Config:
         """The inverse of ``to_dict``.
 
         Raises:
-          ConfigError: a section or field is missing or unknown, or a value cannot be.
+          ConfigError: a section or field is missing or unknown, or a value is not allowed.
         """
         try:
             model = {**data["model"], "filters": tuple(data["model"]["filters"])}

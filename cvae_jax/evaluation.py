@@ -1,4 +1,4 @@
-"""What a model is worth on a set of images: the numbers that every report shows."""
+"""How well a model does on a set of images: the numbers that every report shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cvae_jax.config import Config, ModelConfig
 from cvae_jax.modules import Params, autoencode
 from cvae_jax.pixels import to_levels, to_unit
 
-# Number -> window, and the smallest image that it fits into.
+# Name -> window, and the size of the smallest image that it fits into.
 SSIM_WINDOWS: dict[str, tuple[metrics.Window, int]] = {
     "ssim": ("gaussian", 11),
     "ssim_uniform": ("uniform", 7),
@@ -63,7 +63,7 @@ def _negative_elbo(config: Config, params: Params, images: Array, noise: Array) 
 
 
 def validation_loss(config: Config, params: Params, images: np.ndarray) -> float:
-    """The training loss on held-out images (uint8 ``[N, H, W, C]``), the same noise each time."""
+    """The training loss on held-out images, uint8 ``[N, H, W, C]``, always with the same noise."""
     noise = np.asarray(noise_for(config.train.seed, len(images), config.model.latent_dim))
     loss = stream(functools.partial(_negative_elbo, config, params), images, noise)
     return float(loss.astype(np.float64).mean())
@@ -123,7 +123,7 @@ def evaluate(config: ModelConfig, params: Params, images: np.ndarray, seed: int 
 
 
 def table(summary: dict[str, dict[str, float]]) -> str:
-    """A summary as text: a row each, a column for each section."""
+    """A summary as text: a row for each number, a column for each section."""
     sections = list(summary)
     lines = [f"{'':34}" + "".join(f"{s:>15}" for s in sections)]
     for name, (label, digits) in LABELS.items():

@@ -25,7 +25,7 @@ def mse_of_levels(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def mse_of_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Mean squared error of each image, uint8 ``[N, H, W, C]`` x2 -> ``[N]``, likewise."""
+    """Mean squared error of each image, uint8 ``[N, H, W, C]`` x2 -> ``[N]``; levels as above."""
     squared = (x.astype(np.float32) - y) ** 2
     return squared.reshape(len(x), -1).mean(1, dtype=np.float64) / 255**2
 
@@ -42,7 +42,7 @@ def ssim(x: Array, y: Array, window: Window = "gaussian") -> Array:
     ``gaussian``: 11x11, sigma 1.5, population covariance (Wang et al. 2004), which is
     scikit-image's ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
     ``uniform``: 7x7, sample covariance, which is scikit-image's default.
-    Windows that reach over the border do not count; channels are averaged.
+    Windows that cross the border are left out; channels are averaged.
 
     Raises:
       ValueError: the image is smaller than the window.

@@ -1,6 +1,6 @@
 """The network: ``Encoder``, ``Decoder`` and the ``CVAE`` that joins them (Flax Linen).
 
-No randomness in here: the reparameterisation trick takes its noise as an argument.
+There is no randomness here: the reparameterisation trick takes its noise as an argument.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def posterior(params: Params, images: Array, model: ModelConfig = DEFAULT_MODEL)
     """Means and log-variances of the latents: ``[B, H, W, C]`` as for ``encode`` -> two ``[B, D]``.
 
     Raises:
-      DataError: integers other than uint8, whose scale is not known.
+      DataError: integers other than uint8, whose scale is unknown.
     """
     return _apply(Encoder(model), params["encoder"], to_unit(images))
 

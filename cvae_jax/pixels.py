@@ -1,10 +1,10 @@
-"""What comes in at the door, and how grey levels become numbers: images, latents and keys.
+"""Checks incoming images, latents and keys, and converts between grey levels and pixel values.
 
 A *level* is a uint8 from 0 to 255; a *pixel value* is a float in [0, 1].  ``to_unit`` and
 ``to_levels`` are the only places where one becomes the other.
 
 An array may be one that JAX traces (under ``jit``, ``vmap``, ``grad``): then its shape and dtype
-are checked like any other's, and its values, which nobody knows yet, are not.
+are checked like any other's, but not its values, which are not known yet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def to_unit(images: Any) -> Any:
     """Levels, or floats in [0, 1] as they are, as float32.  NumPy or JAX, any shape.
 
     Raises:
-      DataError: integers other than uint8, whose scale is not known, and what is no number.
+      DataError: integers other than uint8, whose scale is unknown, or something not numeric.
     """
     _check_dtype(images.dtype)
     if images.dtype == np.uint8:
@@ -47,7 +47,7 @@ def _check_dtype(dtype: np.dtype) -> None:
 
 
 def to_levels(images: Any) -> Any:
-    """Floats in [0, 1] as the nearest levels, uint8; levels come back as they are."""
+    """Floats in [0, 1] as the nearest levels, uint8; levels are returned as they are."""
     if images.dtype == np.uint8:
         return images
     return images.__array_namespace__().rint(images * 255).astype(np.uint8)
@@ -59,7 +59,7 @@ def is_traced(array: Any) -> bool:
 
 
 def on_host(array: Any, what: str = "images") -> np.ndarray:
-    """An array of NumPy, from anything that has its values at hand.
+    """A NumPy array, from anything whose values are available.
 
     Raises:
       DataError: it cannot become one; the message says what to call.
@@ -85,10 +85,10 @@ def as_images(images: Any, image_shape: tuple[int, int, int]) -> Any:
     """Checks images and brings them to ``[N, H, W, C]``, without a copy.
 
     images: uint8, or float in [0, 1]; ``[N, H, W, C]``, ``[N, H, W]``, ``[H, W, C]`` or
-    ``[H, W]``, those without channels where C is 1; N may be 0.  Traced ones stay traced.
+    ``[H, W]``, those without channels only if C is 1; N may be 0.  Traced ones stay traced.
 
     Raises:
-      DataError: another size, dtype or range, or NaN.
+      DataError: the size, dtype or range is wrong, or there is NaN.
     """
     traced = is_traced(images)
     images = _arranged(images if traced else on_host(images), image_shape)
@@ -136,7 +136,7 @@ def as_latents(z: Any, latent_dim: int) -> Any:
     """Checks latents and brings them to float32 ``[N, D]``, from ``[N, D]`` or ``[D]``.
 
     Raises:
-      DataError: another shape or dtype, or a value that is not finite.
+      DataError: the shape or dtype is wrong, or a value is not finite.
     """
     traced = is_traced(z)
     z = z if traced else on_host(z, "latents")
@@ -156,7 +156,7 @@ def as_latents(z: Any, latent_dim: int) -> Any:
 
 
 def as_key(key: Any) -> Array:
-    """A key of JAX's, from one or from the integer that is its seed.
+    """A JAX key, from a key or from an integer seed.
 
     Raises:
       ConfigError: anything else.

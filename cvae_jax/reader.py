@@ -1,4 +1,4 @@
-"""Reading files without JAX: NumPy, the entropy coder and the check are enough.
+"""Reading files without JAX: NumPy, the entropy coder and the checksum are enough.
 
     from cvae_jax import reader
 
@@ -7,9 +7,9 @@
         image = archive[1234]
 
 The pixels are those of ``codec``, whatever computes them: where JAX is installed, it takes over
-from NumPy once there is so much to decode that its start pays (``exact.quickest``).  NumPy's
+from NumPy once there is enough to decode to repay its start (``exact.quickest``).  NumPy's
 matrix products should run in one thread each, as several images are decoded at once anyway:
-set ``OMP_NUM_THREADS=1`` before Python starts, as the command does for itself.
+set ``OMP_NUM_THREADS=1`` before Python starts, as the command ``cvae`` does.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Model:
     """What files are read with."""
 
     files: FileModel
-    foreign: bool = False  # it came with a file: what it costs is counted
+    foreign: bool = False  # it came with a file, so its cost is limited
     compiled: Callable[[IntegerDecoder], quickest.Levels] = quickest.compiled
 
     def decoder(self, images: int = 0) -> FileDecoder:
-        """What files are decoded with; images: how many there will be, where that is known."""
+        """What files are decoded with; images: how many there will be, if that is known."""
         self._quickest.expect(images)
         levels = self.files.levels_by(lambda _: self._quickest)
         return self.files.file_decoder(levels, trusted=not self.foreign)
@@ -55,13 +55,13 @@ class Model:
 
 def load(name: str | Path | None = None) -> Model:
     """The model of a checkpoint: a workdir, a step in it, a released one or its name (None: the
-    default's), or an archive that carries its own.
+    default), or an archive that carries its own.
 
-    Of a checkpoint only what reading takes is read.
+    Only the files that reading needs are read from a checkpoint.
 
     Raises:
-      CheckpointError: nothing usable is there; the message says what was looked for.
-      FormatError: an archive without a model, or one that is damaged.
+      CheckpointError: there is nothing usable; the message says what was looked for.
+      FormatError: an archive has no model, or it or the checkpoint is damaged.
     """
     if name is not None and Path(name).is_file():
         with builtins.open(name, "rb") as file:
@@ -116,7 +116,7 @@ def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
       FormatError: it is damaged.
       VersionError: it is of a newer format.
       ModelMismatchError: it was compressed with another model.
-      CheckpointError: the model is not there.
+      CheckpointError: the model is not there, or is damaged.
       OSError: it cannot be read.
     """
     file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
