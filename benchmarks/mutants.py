@@ -17,6 +17,8 @@ import numpy as np
 
 from cvae_jax.bitstream import Chunk, Header, Identity, Writer, records, single
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
+from cvae_jax.bitstream.header import HEADER_SIZE
+from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
 from cvae_jax.coding import entropy, packing
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.coding.mixture import fit_tables
@@ -69,7 +71,7 @@ def mutant(rng: np.random.Generator, sample: Sample) -> bytes:
     data = sample.data
     kind = rng.random()
     if kind < 0.05:  # noise, behind a magic or not
-        start = [b"", single.MAGIC + b"\2", records.MAGIC + b"\2"][rng.integers(3)]
+        start = [b"", single.MAGIC + b"\2", ARCHIVE_MAGIC + b"\2"][rng.integers(3)]
         return start + rng.bytes(int(rng.integers(200)))
     if kind < 0.15:  # damage as it happens
         return _changed(rng, data)
@@ -91,14 +93,14 @@ class _Parts(NamedTuple):
 
     @classmethod
     def of(cls, data: bytes) -> _Parts:
-        rest, sections = data[records.HEADER_SIZE : -16], []
+        rest, sections = data[HEADER_SIZE:-16], []
         while rest:
             length = records.section_length(rest[:8])
             sections.append((rest[:4], rest[8 : length - 4]))
             rest = rest[length:]
         model = sections.pop(0)[1] if sections[0][0] == records.MODEL else None
         chunks = [body for _, body in sections[:-1]]
-        return cls(data[: records.HEADER_SIZE], model, chunks, sections[-1][1])
+        return cls(data[:HEADER_SIZE], model, chunks, sections[-1][1])
 
     def assembled(self, stale_index: bool, rng: np.random.Generator) -> bytes:
         header = self.header[:-4] + records.pack_crc(self.header[:-4])

@@ -6,12 +6,14 @@ digests.
 
 from __future__ import annotations
 
-from cvae_jax.bitstream import records, single
+from cvae_jax.bitstream import single
 from cvae_jax.bitstream.archive import Archive, recover
 from cvae_jax.bitstream.budget import UNLIMITED, Budget
 from cvae_jax.bitstream.container import CHUNK_IMAGES, Reader, Writer
 from cvae_jax.bitstream.decoder import Cost, FileDecoder
-from cvae_jax.bitstream.records import Chunk, Header, Identity
+from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
+from cvae_jax.bitstream.header import Header, Identity
+from cvae_jax.bitstream.records import Chunk
 from cvae_jax.bitstream.salvage import Salvage, salvage
 from cvae_jax.bitstream.verify import verify, verify_archive
 from cvae_jax.errors import FormatError
@@ -46,6 +48,6 @@ def is_archive(data: bytes) -> bool:
     """
     if data[: len(single.MAGIC)] == single.MAGIC:
         return False
-    if data[: len(records.MAGIC)] == records.MAGIC:
+    if data[: len(ARCHIVE_MAGIC)] == ARCHIVE_MAGIC:
         return True
     raise FormatError(f"neither an archive nor an image of cvae: it starts with {data[:8].hex()}")

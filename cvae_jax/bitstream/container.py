@@ -14,8 +14,9 @@ import numpy as np
 
 from cvae_jax.bitstream import budget, records
 from cvae_jax.bitstream.budget import Budget, Limit, Meter
+from cvae_jax.bitstream.header import HEADER_SIZE, Header, pack_header, unpack_header
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import CRC_SIZE, HEADER_SIZE, Chunk, Header
+from cvae_jax.bitstream.records import CRC_SIZE, Chunk
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import DataError, FormatError
@@ -50,7 +51,7 @@ class Writer:
     def __init__(self, file: BinaryIO, header: Header, model: bytes | None = None):
         """model: what decodes the archive, kept with it; opaque here."""
         self._file, self._header = file, header
-        self._packed = records.pack_header(header, model is not None)
+        self._packed = pack_header(header, model is not None)
         self._entries: list[Entry] = []
         self._batches: list[list[str]] = []  # names, as they came
         self._images = 0
@@ -163,7 +164,7 @@ class Reader:
         """
         self._file, self.allowed = file, allowed
         self.size = file.seek(0, io.SEEK_END)
-        self.header, self.has_model = records.unpack_header(self._read(0, HEADER_SIZE))
+        self.header, self.has_model = unpack_header(self._read(0, HEADER_SIZE))
         self.model_size = (
             records.section_length(self._read(HEADER_SIZE, 8)) if self.has_model else 0
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget
-from cvae_jax.bitstream.records import Header
+from cvae_jax.bitstream.header import Header
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
 

@@ -1,16 +1,14 @@
-"""The records of the format, packed and unpacked: header, section, chunk.
+"""The records of the format, packed and unpacked: sections, chunks, checksums.
 
 Everything that is read is checked against fixed limits before memory is taken for it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -19,53 +17,20 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import DataError, FormatError, ModelMismatchError, VersionError
+from cvae_jax.errors import DataError, FormatError, VersionError
 
-MAGIC = b"\x89CVAE\r\n\x1a"
-VERSION = 2
 MAX_CHUNK = 8192  # images
 MAX_IMAGES = 1 << 63  # of an archive
 MAX_NAME = 1024  # bytes of UTF-8
 MODEL, CHUNK, INDEX = b"MODL", b"CHNK", b"INDX"  # tags of sections
 
-_HEADER = struct.Struct("<8sBB3HII16s16sI")
-_HAS_MODEL = 1
 _SECTION = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
 _CHUNK = struct.Struct("<QIHBIIII")
 _HAS_NAMES, _HAS_LABELS = 1, 2
 
-HEADER_SIZE = _HEADER.size
 CRC_SIZE = _CRC.size
 SECTION_ROOM = _SECTION.size + CRC_SIZE  # of a section around its body
-
-
-class Identity(NamedTuple):
-    """Whose symbols these are: both digests must be the model's."""
-
-    model: bytes  # 16 bytes, of the decoder's parameters
-    tables: bytes  # 16 bytes, of the coding tables
-
-    @property
-    def short(self) -> bytes:
-        """3 bytes that stand for both in a single image's file."""
-        return hashlib.sha256(self.model + self.tables).digest()[:3]
-
-    def require(self, other: Identity, whose: str = "the checkpoint's") -> None:
-        """Raises ModelMismatchError unless ``other`` is the same."""
-        for name in ("model", "tables"):
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if ours != theirs:
-                raise ModelMismatchError(
-                    f"compressed with {name} {ours.hex()}, but {whose} are {theirs.hex()}; "
-                    "give the checkpoint that compressed it"
-                )
-
-
-class Header(NamedTuple):
-    image_shape: tuple[int, int, int]
-    latent_dim: int
-    identity: Identity
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,45 +104,6 @@ class Chunk:
     @property
     def _where(self) -> str:
         return f"chunk of images {self.first} to {self.first + self.count - 1}"
-
-
-# Header
-
-
-def pack_header(header: Header, has_model: bool) -> bytes:
-    """Raises DataError for images that no header describes."""
-    if max(header.image_shape) >= 1 << 16:
-        raise DataError(f"images of {header.image_shape}; at most 65535 fit a file, each way")
-    packed = _HEADER.pack(
-        *(MAGIC, VERSION, _HAS_MODEL * has_model, *header.image_shape),
-        *(header.latent_dim, 0, *header.identity, 0),
-    )[:-CRC_SIZE]
-    return packed + pack_crc(packed)
-
-
-def unpack_header(data: bytes) -> tuple[Header, bool]:
-    """The header, and whether a model is embedded."""
-    if len(data) < HEADER_SIZE:
-        raise FormatError(f"truncated: its header has {len(data)} of {HEADER_SIZE} bytes")
-    magic, version, flags, h, w, c, latent_dim, reserved, model, tables, crc = _HEADER.unpack(data)
-    if magic != MAGIC:
-        raise FormatError(f"no cvae archive: it starts with {magic.hex()}, not {MAGIC.hex()}")
-    check_version(version)
-    if crc32c(data[:-CRC_SIZE]) != crc:
-        raise FormatError("header: damaged (its check does not match)")
-    if flags & ~_HAS_MODEL or reserved:
-        raise VersionError("header: it uses features that this program does not know: update it")
-    return Header((h, w, c), latent_dim, Identity(model, tables)), bool(flags & _HAS_MODEL)
-
-
-def check_version(version: int) -> None:
-    """Raises VersionError, or FormatError for one that only unreleased programs wrote."""
-    if version > VERSION:
-        raise VersionError(f"format version {version}, this program reads {VERSION}: update it")
-    if version < VERSION:
-        raise FormatError(
-            f"format version {version}, this program reads {VERSION}: compress the images again"
-        )
 
 
 # Sections

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cvae_jax.bitstream import records
-from cvae_jax.bitstream.records import HEADER_SIZE, SECTION_ROOM, Chunk, Header
+from cvae_jax.bitstream.header import HEADER_SIZE, Header, unpack_header
+from cvae_jax.bitstream.records import SECTION_ROOM, Chunk
 from cvae_jax.errors import FormatError
 
 _COUNT = struct.Struct("<Q")
@@ -37,7 +38,7 @@ def salvage(data: bytes) -> Salvage:
     chunks: list[Chunk] = []
     faults: list[str] = []
     try:
-        header, has_model = records.unpack_header(data[:HEADER_SIZE])
+        header, has_model = unpack_header(data[:HEADER_SIZE])
     except FormatError as error:
         faults.append(str(error))
     for tag, body, offset in _intact_sections(data):
@@ -47,7 +48,7 @@ def salvage(data: bytes) -> Salvage:
             elif tag == records.CHUNK:
                 chunks.append(records.unpack_chunk(body))
             else:
-                copy, has_model = records.unpack_header(body[:HEADER_SIZE])
+                copy, has_model = unpack_header(body[:HEADER_SIZE])
                 header = header or copy
                 (count,) = _COUNT.unpack_from(body, HEADER_SIZE)
                 if count > records.MAX_IMAGES:

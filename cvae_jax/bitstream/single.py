@@ -9,7 +9,8 @@ import numpy as np
 
 from cvae_jax.bitstream import records
 from cvae_jax.bitstream.decoder import FileDecoder
-from cvae_jax.bitstream.records import CRC_SIZE, Identity
+from cvae_jax.bitstream.header import VERSION, Identity, check_version
+from cvae_jax.bitstream.records import CRC_SIZE
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError, ModelMismatchError
@@ -26,7 +27,7 @@ def encode(
 
     levels: what the symbols decode to, uint8 ``[H, W, C]``; the file vouches for it.
     """
-    data = _HEADER.pack(MAGIC, records.VERSION, identity.short, step)
+    data = _HEADER.pack(MAGIC, VERSION, identity.short, step)
     data += entropy.encode_one(symbols, tables.book(step))
     return data + _check(data, symbols, levels)
 
@@ -41,7 +42,7 @@ def head(data: bytes) -> tuple[bytes, int]:
     if data[:2] != MAGIC or len(data) < ROOM:
         raise FormatError(f"no cvae image, or a truncated one: {len(data)} bytes")
     _, version, short, step = _HEADER.unpack_from(data)
-    records.check_version(version)
+    check_version(version)
     if step < 1:
         raise FormatError("an impossible step of the quantiser: 0")
     return short, step

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.data import arrays, pictures, splits
+from cvae_jax.data import arrays, image_files, splits
 from cvae_jax.data.arrays import map_array, read_array, read_idx
-from cvae_jax.data.pictures import SUFFIXES, WRITABLE, encode_image, list_images, read_image
+from cvae_jax.data.image_files import SUFFIXES, WRITABLE, encode_image, list_images, read_image
 from cvae_jax.errors import DataError
 
 __all__ = [
@@ -132,7 +132,7 @@ def _load(
     if path.is_dir():
         if any(arrays.idx_images(path, part) for part in arrays.IDX_STEMS):
             return arrays.load_idx_folder(path, split)
-        return pictures.load_folder(path, split, image_size, channels)
+        return image_files.load_folder(path, split, image_size, channels)
     if path.suffix.lower() in (".npy", ".npz"):
         return read_array(path, split)
     if path.exists():

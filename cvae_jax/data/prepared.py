@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvae_jax.data import downloads, pictures, splits
+from cvae_jax.data import downloads, image_files, splits
 from cvae_jax.errors import DataError, needs
 
 # builder, builder/config, either with :version
@@ -138,6 +138,6 @@ def load(
     if not has_both:
         chosen = splits.member(splits.numbers(len(named)), split)
         named = [pair for pair, wanted in zip(named, chosen, strict=True) if wanted]
-    return pictures.stack(
-        (name, pictures.decode(data, name, image_size, channels)) for name, data in named
+    return image_files.stack(
+        (name, image_files.decode(data, name, image_size, channels)) for name, data in named
     )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvae_jax.bitstream.decoder import Cost, FileDecoder
-from cvae_jax.bitstream.records import Header, Identity, crc32c
+from cvae_jax.bitstream.header import Header, Identity
+from cvae_jax.bitstream.records import crc32c
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
 from cvae_jax.exact.integers import IntegerDecoder

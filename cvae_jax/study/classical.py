@@ -141,7 +141,7 @@ STREAMS = {
 
 
 def cut(whole: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of ``pictures.sheet`` for images of shape ``[N, H, W, C]``."""
+    """The inverse of ``image_files.sheet`` for images of shape ``[N, H, W, C]``."""
     n, h, w, c = shape
     side = whole.shape[0] // h
     tiles = whole.reshape(side, h, side, w, c).transpose(0, 2, 1, 3, 4)

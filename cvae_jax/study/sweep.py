@@ -23,7 +23,7 @@ from cvae_jax import metrics
 from cvae_jax.batching import microbatched, stream
 from cvae_jax.codec import Codec, load
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
-from cvae_jax.data.pictures import sheet
+from cvae_jax.data.image_files import sheet
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs.plots import spread
 from cvae_jax.study import classical, pca

@@ -8,6 +8,7 @@ import numpy as np
 from conftest import synthetic_tables, typical_symbols
 
 from cvae_jax.bitstream import FileDecoder, Header, Identity, Reader, Writer, records
+from cvae_jax.bitstream.header import HEADER_SIZE, pack_header
 
 TABLES = synthetic_tables(components=5, latent_dim=4)
 IDENTITY = Identity(b"the model's name", b"the tables' name")
@@ -56,7 +57,7 @@ DATA = archive_of(PARTS, model=b"opaque")
 
 def sections_of(data):
     """The sections of an intact archive, index included: ``[tag, body]`` each."""
-    rest, sections = data[records.HEADER_SIZE : -16], []
+    rest, sections = data[HEADER_SIZE:-16], []
     while rest:
         length = records.section_length(rest[:8])
         sections.append([rest[:4], rest[8 : length - 4]])
@@ -73,7 +74,7 @@ def sealed(header, sections):
 
 def archive_of_chunks(chunks, header=HEADER, model=None):
     """A file of these chunks, whatever they hold, with an index that fits them."""
-    packed = records.pack_header(header, model is not None)
+    packed = pack_header(header, model is not None)
     sections = [] if model is None else [(records.MODEL, model)]
     at, first, entries = len(packed) + sum(len(m) + 12 for _, m in sections), 0, b""
     for chunk in chunks:

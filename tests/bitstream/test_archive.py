@@ -13,7 +13,7 @@ from conftest import RELEASED, ROOT
 
 from cvae_jax import bitstream, codec
 from cvae_jax import data as data_package
-from cvae_jax.bitstream import records
+from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.coding import search
 from cvae_jax.errors import (
     CheckpointError,
@@ -170,7 +170,7 @@ def test_a_flipped_bit_in_an_embedded_model_is_damage(tmp_path):
     whole = released().model_file()
     path = tmp_path / "damaged.cvae"
     size = bitstream.Reader(io.BytesIO(whole)).model_size
-    for at in range(records.HEADER_SIZE, records.HEADER_SIZE + size, 9973):
+    for at in range(HEADER_SIZE, HEADER_SIZE + size, 9973):
         damaged = bytearray(whole)
         damaged[at] ^= 8
         path.write_bytes(bytes(damaged))

@@ -26,6 +26,7 @@ from conftest import synthetic_tables, typical_symbols
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Identity, Reader, Writer, records, single, verify
+from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError, VersionError
 
 BLANK = blank([0])[0]
@@ -279,7 +280,7 @@ def test_other_versions_and_models_are_named():
         Reader(io.BytesIO(bytes(newer)))
     flagged = bytearray(DATA)
     flagged[9] |= 64
-    end = records.HEADER_SIZE - 4
+    end = HEADER_SIZE - 4
     flagged[end : end + 4] = records.pack_crc(bytes(flagged[:end]))
     with pytest.raises(VersionError, match="update"):
         Reader(io.BytesIO(bytes(flagged)))

@@ -19,18 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvae_jax.bitstream import records, recover, salvage, single
+from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.errors import FormatError
 
 
 def resealed(change):
     """The archive with the body of its index, or a chunk, changed and every check made anew."""
-    return sealed(*change(DATA[: records.HEADER_SIZE], sections_of(DATA)))
+    return sealed(*change(DATA[:HEADER_SIZE], sections_of(DATA)))
 
 
 def index_with(images=None, **fields):
     def change(header, sections):
         tag, body = sections[-1]
-        fixed = records.HEADER_SIZE + 8
+        fixed = HEADER_SIZE + 8
         entries = [list(e) for e in struct.iter_unpack("<QII", body[fixed:])]
         for name, value in fields.items():
             entries[1][("offset", "length", "count").index(name)] = value

@@ -5,7 +5,7 @@ import pytest
 from conftest import ROOT
 
 from cvae_jax import data
-from cvae_jax.data.pictures import sheet
+from cvae_jax.data.image_files import sheet
 from cvae_jax.study import classical
 
 pytest.importorskip("imagecodecs")

@@ -12,9 +12,9 @@ import numpy as np
 
 from cvae_jax import bitstream, codec, data, metrics
 from cvae_jax.bitstream import UNLIMITED
-from cvae_jax.cli.commands import ledger
+from cvae_jax.cli.commands.info import bytes_as
 from cvae_jax.cli.files import checkpoints, inputs, outputs
-from cvae_jax.cli.files.folders import file_names
+from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
 from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize, search, target
@@ -88,7 +88,7 @@ def compress(args: Namespace) -> Report:
         read_back=lambda file: check_written(file, stored, c),
     )
 
-    png = ledger.bytes_as(".png", images)
+    png = bytes_as(".png", images)
     each = len(content) / len(images)
     psnr = float(metrics.psnr(errors.mean()))
     values = {

@@ -13,7 +13,7 @@ from cvae_jax import bitstream
 from cvae_jax.bitstream import UNLIMITED, Budget
 from cvae_jax.bitstream.names import check_distinct
 from cvae_jax.cli.files import outputs
-from cvae_jax.cli.files.folders import file_names
+from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report
 from cvae_jax.errors import CvaeError, DataError, FormatError
 

@@ -15,9 +15,9 @@ from cvae_jax import bitstream, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.files import checkpoints, outputs
-from cvae_jax.cli.files.folders import file_names, numbered
 from cvae_jax.cli.files.outputs import Output, ToFile, ToFolder, ToStdout
 from cvae_jax.cli.files.paths import check_inside
+from cvae_jax.cli.files.unpacking import file_names, numbered
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.files import whole

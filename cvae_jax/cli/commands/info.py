@@ -1,15 +1,234 @@
-"""``cvae info``: what a file holds, and what its bytes are spent on."""
+"""``cvae info``: what a file holds, what its bytes are spent on, and from how many images on that
+pays."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import lzma
 from argparse import Namespace
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from cvae_jax import bitstream, data, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
-from cvae_jax.cli.commands import ledger
-from cvae_jax.cli.reports import Report
+from cvae_jax.cli.reports import Report, counted
+from cvae_jax.coding import quantize
+from cvae_jax.data.image_files import sheet
+from cvae_jax.errors import CheckpointError, ModelMismatchError
+from cvae_jax.exact.model import FileModel
+from cvae_jax.runs.find import find
+from cvae_jax.runs.manifest import CONFIG
+from cvae_jax.runs.record import Record
+
+SAMPLE = 1000  # images that other formats are tried on
 
 
 def info(args: Namespace) -> Report:
-    account = ledger.account(models.read(args.input), args.ckpt, Budget(args.max_cost))
-    return Report({"file": args.input, **account.to_dict()}, [f"{args.input}: {account.text()}"])
+    described = account(models.read(args.input), args.ckpt, Budget(args.max_cost))
+    return Report(
+        {"file": args.input, **described.to_dict()}, [f"{args.input}: {described.text()}"]
+    )
+
+
+class BreakEven(NamedTuple):
+    bytes_per_image: float  # of the other format, on the decoded images
+    images: int | None  # from how many on the archive with its model is smaller; None: never
+
+
+class Account(NamedTuple):
+    kind: str  # "archive" or "single image"
+    images: int
+    bytes: int
+    bytes_per_image: float
+    steps: list[int]  # of the quantiser
+    qualities: list[float]
+    image_shape: list[int] | None  # None: only the model knows it
+    model: str  # digests; of a single image's model 3 bytes that stand for both
+    tables: str | None
+    names: bool  # whether there are any
+    labels: bool
+    bytes_by_use: dict[str, int]  # adds up to bytes
+    # What takes the model; without it None, and the reason in ``missing``.
+    model_bytes: int | None  # of the decoder: embedded, or as it would be
+    break_even: dict[str, BreakEven] | None
+    missing: str | None
+
+    def to_dict(self) -> dict:
+        """As JSON holds it."""
+        if self.break_even is None:
+            return self._asdict()
+        rows = {name: other._asdict() for name, other in self.break_even.items()}
+        return {**self._asdict(), "break_even": rows}
+
+    def text(self) -> str:
+        """For people, without the file's name."""
+        count = self.images
+        each = max(count, 1)
+        shape = "x".join(map(str, self.image_shape or ()))
+        lines = [
+            f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
+            f"quality {', '.join(f'{q:g}' for q in self.qualities) or '-'}",
+            f"model {self.model}",
+            *([f"tables {self.tables}"] if self.tables else []),
+            f"{'':10}{'bytes':>12}{'per image':>12}",
+        ]
+        for use, size in [*self.bytes_by_use.items(), ("total", self.bytes)]:
+            if size:
+                lines.append(f"{use:10}{size:>12}{size / each:>12.3f}")
+        if self.break_even:
+            kept = (
+                "embedded" if self.bytes_by_use.get("model") else "as --embed-model would store it"
+            )
+            lines.append(
+                f"With its model ({self.model_bytes} bytes, {kept}), smaller than the decoded "
+                "images as"
+            )
+        for name, other in (self.break_even or {}).items():
+            since = f"from {other.images} images on" if other.images else "never"
+            lines.append(f"  {name}, {other.bytes_per_image:.1f} bytes per image: {since}")
+        if self.missing:
+            lines.append(f"Not compared with PNG and others, for want of the model: {self.missing}")
+        return "\n".join(lines)
+
+
+def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
+    """The account of a file, as far as it goes with the models at hand.
+
+    ckpt: what ``--ckpt`` says; None: the file's own model, or else the released one.
+
+    Raises:
+      FormatError: it is damaged.
+      ModelMismatchError, CheckpointError: ``ckpt`` is another model, or none.
+    """
+    if not bitstream.is_archive(content):
+        return _of_single(content, ckpt)
+    opened = models.open_archive(content, allowed)
+    steps = {opened.chunk(k).step for k in range(len(opened.entries))}
+    model, images, missing = None, None, None
+    try:
+        found = models.of_archive(opened, ckpt)
+        model = found.files
+        archive = bitstream.Archive(io.BytesIO(content), found.decoder(), opened)
+        images = archive.read(range(min(len(opened), SAMPLE)))
+    except (CheckpointError, ModelMismatchError) as error:
+        if ckpt:
+            raise
+        missing = str(error)
+    spent, sheets = opened.ledger(), _measured_sheet(ckpt, steps, opened)
+    return Account(
+        kind="archive",
+        **_sizes(content, len(opened), steps),
+        image_shape=list(opened.header.image_shape),
+        model=opened.header.identity.model.hex(),
+        tables=opened.header.identity.tables.hex(),
+        names=spent["names"] > 0,
+        labels=spent["labels"] > 0,
+        bytes_by_use=spent,
+        **_compared(content, len(opened), spent, model, images, sheets),
+        missing=missing,
+    )
+
+
+def _of_single(content: bytes, ckpt: str | None) -> Account:
+    short, step = bitstream.single.head(content)
+    model, images, missing = None, None, None
+    try:
+        found = models.of_single(content, ckpt)
+        model = found.files
+        images = reader.decompress(content, found)
+    except (CheckpointError, ModelMismatchError) as error:
+        if ckpt:
+            raise
+        missing = str(error)
+    spent = {"header": bitstream.single.ROOM - 4, "checks": 4}
+    spent["streams"] = len(content) - bitstream.single.ROOM
+    known = model if images is not None else None
+    return Account(
+        kind="single image",
+        **_sizes(content, 1, {step}),
+        image_shape=list(known.image_shape) if known else None,
+        model=known.identity.model.hex() if known else short.hex(),
+        tables=known.identity.tables.hex() if known else None,
+        names=False,
+        labels=False,
+        bytes_by_use=spent,
+        **_compared(content, 1, spent, known, images, {}),
+        missing=missing,
+    )
+
+
+def _sizes(content: bytes, count: int, steps: set[int]) -> dict[str, Any]:
+    return {
+        "images": count,
+        "bytes": len(content),
+        "bytes_per_image": len(content) / max(count, 1),
+        "steps": sorted(steps),
+        "qualities": sorted(round(quantize.quality(step), 1) for step in steps),
+    }
+
+
+def _compared(
+    content: bytes,
+    count: int,
+    spent: dict[str, int],
+    model: FileModel | None,
+    images: np.ndarray | None,
+    sheets: dict[str, float],
+) -> dict[str, Any]:
+    """What takes the model: its size, and from how many images on it pays."""
+    if model is None or images is None:
+        return {"model_bytes": spent.get("model") or None, "break_even": None}
+    size = spent.get("model") or len(model.pack())
+    # Each further image costs its share of this; the rest is there once.
+    grows = sum(spent.get(use, 0) for use in ("streams", "checks", "names", "labels"))
+    fixed = size + len(content) - grows - spent.get("model", 0)
+    others = other_formats(images) if count else {}
+    others |= sheets
+    return {
+        "model_bytes": size,
+        "break_even": {
+            name: _break_even(fixed, grows / count, other) for name, other in others.items()
+        },
+    }
+
+
+def _measured_sheet(
+    ckpt: str | None, steps: set[int], opened: bitstream.Reader
+) -> dict[str, float]:
+    """Bytes per image of the best other codec's sheet, as the study of a release measured it at
+    the default quality."""
+    if opened.has_model or steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
+        return {}
+    with contextlib.suppress(CheckpointError):
+        best = Record.from_dict(find(ckpt, files=(CONFIG,)).read_json(CONFIG)).best_sheet
+        if best:
+            return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
+    return {}
+
+
+def _break_even(fixed: float, each: float, other: float) -> BreakEven:
+    return BreakEven(other, int(fixed // (other - each)) + 1 if other > each else None)
+
+
+def bytes_as(suffix: str, images: np.ndarray) -> float | None:
+    """Mean bytes of an image as a file of its own, over the first SAMPLE; None if it cannot be."""
+    if images.shape[3] not in (1, 3):
+        return None
+    return float(np.mean([len(data.encode_image(image, suffix)) for image in images[:SAMPLE]]))
+
+
+def other_formats(images: np.ndarray) -> dict[str, float]:
+    """Bytes per image in lossless formats: files of their own, all as one picture, and all raw
+    pixels in one stream."""
+    sizes = {"PNG": bytes_as(".png", images), "WebP": bytes_as(".webp", images)}
+    if sizes["WebP"] is not None:
+        sizes["WebP sheet"] = len(data.encode_image(sheet(images), ".webp")) / len(images)
+    raw = images.tobytes()
+    # A dictionary no larger than what it is for: clearing 64 MB takes longer than all the rest.
+    room = min(max(len(raw), 4096), 1 << 26)
+    settings = {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": room}
+    sizes["xz"] = len(lzma.compress(raw, filters=[settings])) / len(images)
+    return {name: size for name, size in sizes.items() if size is not None}

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from cvae_jax import data, files
-from cvae_jax.cli.files import folders, paths
+from cvae_jax.cli.files import paths, unpacking
 from cvae_jax.errors import ConfigError
 
 SUFFIX = ".cvae"
@@ -123,7 +123,7 @@ def check(outputs: Sequence[Output], inputs: Sequence[Path], *, force: bool) -> 
         if isinstance(output, ToFile):
             files.check_free(output.path, force=force)
         elif isinstance(output, ToFolder):
-            folders.check_folder(output.path, force=force)
+            unpacking.check_folder(output.path, force=force)
         elif sys.__stdout__ is None:
             raise ConfigError("standard output is closed; name a file with -o")
         elif sys.stdout.isatty():
@@ -154,8 +154,8 @@ def write_images(
     """
     if isinstance(output, ToFolder):
         if names is None:
-            names = folders.file_names(folders.numbered(range(len(images))))
-        folders.extract(output.path, names, lambda i: data.encode_image(images[i]), force=force)
+            names = unpacking.file_names(unpacking.numbered(range(len(images))))
+        unpacking.extract(output.path, names, lambda i: data.encode_image(images[i]), force=force)
         return
     suffix = output.path.suffix.lower() if isinstance(output, ToFile) else ""
     if suffix not in WRITABLE:  # standard output, a device
