@@ -135,7 +135,7 @@ def test_every_codec_is_measured_in_every_regime(small):
         assert comparison[best]["bytes_per_image"] == min(r["bytes_per_image"] for r in good)
     assert "PCA, 16 components" in {r["codec"] for r in rows if r["regime"] == OWN}
     whole = next(r for r in rows if r["regime"] == WITH_MODEL)
-    assert comparison["with_model"]["bytes"] == round(30 * whole["bytes_per_image"]) > 250_000
+    assert comparison["with_model"]["bytes"] == round(30 * whole["bytes_per_image"]) > 80_000
 
 
 def test_the_files_say_what_was_measured(small):
