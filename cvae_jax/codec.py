@@ -102,7 +102,7 @@ class Codec(Autoencoder):
         effort: 0 to 9, rounds of looking for better symbols (``search``), paid for here alone.
         names, labels: of an archive's images, text and integers from 0 to 2**32 - 1.
         embed_model: the archive carries its decoder; ``load`` takes it.
-        progress: told, now and then, how many more images are done.
+        progress: called from time to time with the number of images finished since the last call.
 
         Raises:
           CheckpointError: the checkpoint has no coding tables.

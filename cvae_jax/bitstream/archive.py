@@ -14,11 +14,11 @@ from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.salvage import lost, salvage
 from cvae_jax.errors import FormatError
 
-OnProgress = Callable[[int], None]  # told, now and then, how many more images are done
+OnProgress = Callable[[int], None]  # gets the images finished since the last call
 
 
 def unwatched(done: int) -> None:
-    """The progress that nobody watches."""
+    """The default: does nothing."""
 
 
 class Archive:

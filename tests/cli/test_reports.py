@@ -123,7 +123,7 @@ def test_info_describes_a_file_without_its_model(cvae, tmp_path, foreign):
     assert status == 0
     assert "archive, 3 images of 28x28x1, quality 30" in out
     assert c.identity.model.hex() in out
-    assert "for want of the model" in out
+    assert "as the model is missing" in out
     assert "--ckpt" in out
     report = json.loads(cvae("info", "a.cvae", "-j")[1])
     assert (report["names"], report["labels"], report["qualities"]) == (True, True, [30])
