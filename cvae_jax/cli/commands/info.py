@@ -90,7 +90,7 @@ class Account(NamedTuple):
             since = f"from {other.images} images on" if other.images else "never"
             lines.append(f"  {name}, {other.bytes_per_image:.1f} bytes per image: {since}")
         if self.missing:
-            lines.append(f"Not compared with PNG and others, as the model is missing: {self.missing}")
+            lines.append(f"Not compared with others, as the model is missing: {self.missing}")
         return "\n".join(lines)
 
 
