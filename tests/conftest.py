@@ -1,13 +1,17 @@
 """Where the tests find data that is not part of the repository, and what several of them use."""
 
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cvae_jax import errors
+from cvae_jax.cli import parser
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.coding.tables import REACH, Tables
+from cvae_jax.errors import CvaeError
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist"
@@ -56,3 +60,41 @@ def typical_symbols(tables: Tables, step: int, n: int, seed: int = 0) -> np.ndar
     spread = tables.widths[k] / 16
     units = tables.means[k] + rng.normal(size=(n, tables.latent_dim)) * spread
     return np.rint(units / step).astype(np.int32)
+
+
+@pytest.fixture
+def cvae(capsys, monkeypatch, tmp_path):
+    """Runs the command in a fresh folder: ``(exit code, output, errors)``."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*argv):
+        try:
+            status = errors.run(lambda: parser.main([str(a) for a in argv]))
+        except SystemExit as stop:
+            status = stop.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return run
+
+
+def failure(kind: type[CvaeError], function, *args, **kwargs) -> str:
+    """The one line of the error of this kind that the call must raise."""
+    with pytest.raises(kind) as caught:
+        function(*args, **kwargs)
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+class Counting(io.BytesIO):
+    """A file in memory that counts what is read of it."""
+
+    total = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.total += len(data)
+        return data

@@ -13,7 +13,7 @@ import pytest
 from conftest import RELEASED, ROOT, shared_dir
 from PIL import Image
 
-from cvae_jax import codec, data, errors, losses
+from cvae_jax import codec, data, losses
 from cvae_jax.cli import parser
 from cvae_jax.cli.commands import evaluate
 from cvae_jax.config import TrainConfig
@@ -125,23 +125,6 @@ def test_a_released_checkpoint_evaluates_on_an_array(tmp_path):
 
 TINY = ["--preset", "original", "--latent-dim", 2, "--filters", 2, "--dense-width", 4]
 TINY += ["--epochs", 1, "--batch-size", 8, "--validation-fraction", 0.1]
-
-
-@pytest.fixture
-def cvae(capsys, monkeypatch, tmp_path):
-    """Runs the command in a fresh folder: ``(exit code, output, errors)``."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*argv):
-        try:
-            status = errors.run(lambda: parser.main([str(a) for a in argv]))
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return run
 
 
 def refused(result, status, *words):

@@ -19,7 +19,7 @@ from archive_samples import (
     empty_chunk,
     part,
 )
-from conftest import RELEASED, ROOT, synthetic_tables, typical_symbols
+from conftest import RELEASED, ROOT, Counting, synthetic_tables, typical_symbols
 
 from benchmarks.memory import Peak
 from cvae_jax import bitstream, codec
@@ -275,14 +275,6 @@ def test_limits_are_of_the_whole_of_a_reading(monkeypatch):
 
 
 def test_nothing_is_read_twice_for_its_several_contents(monkeypatch):
-    class Counting(io.BytesIO):
-        total = 0
-
-        def read(self, size=-1):
-            data = super().read(size)
-            self.total += len(data)
-            return data
-
     file, inflated = Counting(DATA), []
     inflate = records._inflate
     monkeypatch.setattr(records, "_inflate", lambda *a: inflated.append(a[2]) or inflate(*a))

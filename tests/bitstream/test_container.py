@@ -22,7 +22,7 @@ from archive_samples import (
     part,
     read_all,
 )
-from conftest import synthetic_tables, typical_symbols
+from conftest import Counting, synthetic_tables, typical_symbols
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Identity, Reader, Writer, records, single, verify
@@ -65,14 +65,6 @@ def test_large_archives_are_cut_into_chunks():
 
 
 def test_one_image_costs_the_header_the_index_and_one_chunk():
-    class Counting(io.BytesIO):
-        total = 0
-
-        def read(self, size=-1):
-            data = super().read(size)
-            self.total += len(data)
-            return data
-
     data = archive_of([part(500, seed) for seed in range(20)])
     file = Counting(data)
     reader = Reader(file)

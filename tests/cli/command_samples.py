@@ -7,8 +7,7 @@ name, so there can be no second.
 import pytest
 from PIL import Image
 
-from cvae_jax import data, errors
-from cvae_jax.cli import parser
+from cvae_jax import data
 
 
 @pytest.fixture(scope="module")
@@ -24,23 +23,6 @@ def folder(tmp_path, images):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(path)
     return tmp_path / "digits"
-
-
-@pytest.fixture
-def cvae(capsys, monkeypatch, tmp_path):
-    """Runs the command in a fresh folder: ``(exit code, output, errors)``."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*argv):
-        try:
-            status = errors.run(lambda: parser.main([str(a) for a in argv]))
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return status, out, err
-
-    return run
 
 
 def refuses(cvae, status, *words, argv):

@@ -19,7 +19,7 @@ from cvae_jax import codec, data
 from cvae_jax.bitstream import container
 from cvae_jax.cli import models
 
-images, folder, cvae = command_samples.images, command_samples.folder, command_samples.cvae
+images, folder = command_samples.images, command_samples.folder
 
 
 def test_a_folder_there_and_back(cvae, folder, tmp_path, images):

@@ -19,7 +19,7 @@ from cvae_jax.cli.files import outputs
 from cvae_jax.cli.files.outputs import ToFile, ToFolder, ToStdout
 from cvae_jax.errors import ConfigError
 
-images, folder, cvae = command_samples.images, command_samples.folder, command_samples.cvae
+images, folder = command_samples.images, command_samples.folder
 
 
 @pytest.fixture

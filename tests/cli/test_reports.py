@@ -20,7 +20,7 @@ from cvae_jax.errors import CheckpointError
 from cvae_jax.runs.manifest import Checkpoint
 from cvae_jax.runs.record import Record
 
-images, folder, cvae = command_samples.images, command_samples.folder, command_samples.cvae
+images, folder = command_samples.images, command_samples.folder
 DIGITS = ROOT / "examples" / "digits"
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from cvae_jax import data, errors
 
-images, folder, cvae = command_samples.images, command_samples.folder, command_samples.cvae
+images, folder = command_samples.images, command_samples.folder
 
 
 def npy(shape, dtype="<i8", content=b""):

@@ -4,12 +4,14 @@ Test modules take the fixture from here by assignment: the tests import the one 
 name, so there can be no second.
 """
 
+import functools
 import json
 import os
 import struct
 from io import BytesIO
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -36,14 +38,7 @@ def nothing_of_this_machine(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
 
 
-def failure(function, *args, **kwargs) -> str:
-    """The one line of the DataError that the call must raise."""
-    with pytest.raises(DataError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert message
-    assert "\n" not in message
-    return message
+failure = functools.partial(conftest.failure, DataError)
 
 
 def noise(*shape: int) -> np.ndarray:

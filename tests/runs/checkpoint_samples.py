@@ -4,10 +4,12 @@ Test modules take the fixtures from here by assignment: the tests import the one
 name, so there can be no second.
 """
 
+import functools
 import os
 import shutil
 from pathlib import Path
 
+import conftest
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,14 +49,7 @@ def assert_identical(got, expected):
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
-def failure(function, *args, **kwargs) -> str:
-    """The one line of the CheckpointError that the call must raise."""
-    with pytest.raises(CheckpointError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert message
-    assert "\n" not in message
-    return message
+failure = functools.partial(conftest.failure, CheckpointError)
 
 
 def files_below(folder: Path) -> list[Path]:
