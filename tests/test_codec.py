@@ -246,7 +246,7 @@ def test_a_codec_says_in_a_line_what_it_is(grey):
     archive = c.compress(np.zeros((2, 28, 28), np.uint8), embed_model="float16")
     embedded = codec.from_embedded(bitstream.Reader(io.BytesIO(archive)).model(), c.identity)
     assert "from an archive" in repr(embedded)
-    assert "only decodes" in repr(embedded)
+    assert "only reads files" in repr(embedded)
 
 
 def test_a_codec_can_be_pickled_copied_and_sent_to_a_process():
@@ -254,7 +254,7 @@ def test_a_codec_can_be_pickled_copied_and_sent_to_a_process():
     images = data.load("digits", "test")[:3]
     z, file = c.encode(images), c.compress(images)
     content = pickle.dumps(c)
-    assert len(content) < 2_300_000  # the parameters, once
+    assert len(content) < 2_800_000  # the parameters, once
     for same in (pickle.loads(content), copy.copy(c), copy.deepcopy(c)):
         np.testing.assert_array_equal(same.encode(images), z)
         assert same.compress(images) == file

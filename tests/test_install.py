@@ -114,7 +114,7 @@ for argv in (
     ("evaluate", "--ckpt", "mnist", "--dataset", "digits"),
     ("evaluate", "--ckpt", "mnist", "--dataset", "fashion_mnist"),
     ("evaluate", "--ckpt", "mnist", "--dataset", "back.npy", "--figure", "x.png"),
-    ("import-keras", "a.h5", "b.h5", "out"),
+    ("import-keras", "back.npy", "back.npy", "out"),
     ("evaluate", "--ckpt", "mnist", "--dataset", "back.npy", "--rate-distortion"),
 ):
     assert run(*argv) in (1, 2), argv

@@ -28,7 +28,8 @@ def step(quality: float) -> int:
     """
     number = isinstance(quality, numbers.Real) and not isinstance(quality, bool)
     if not number or not 0 <= quality <= 100:
-        raise ConfigError(f"quality must be a number from 0 to 100, not {quality!r}")
+        shown = f"{quality:g}" if number else repr(quality)
+        raise ConfigError(f"quality must be a number from 0 to 100, not {shown}")
     return round(COARSEST * 2 ** (-quality / QUALITIES_PER_HALVING))
 
 

@@ -67,7 +67,7 @@ def test_measuring_leaves_tables_as_they_are_and_needs_them(bare):
     without_errors(bare)
     assert codec.load(bare).usual_errors is None
     tables.measure_errors(bare, IMAGES)
-    assert codec.load(bare).tables.digest == made.digest
+    assert codec.load(bare).tables.digest == made.tables.digest
     with pytest.raises(DataError, match="no images to measure"):
         tables.measure_errors(bare, IMAGES[:0])
 
@@ -84,9 +84,9 @@ def test_the_command_measures_what_an_old_checkpoint_lacks(bare, capsys):
     without_errors(bare)
     calibrate = ["calibrate", str(bare)]
     assert errors.run(lambda: parser.main(calibrate)) == 0
-    assert made.digest[:16].hex() in capsys.readouterr().out
+    assert made.tables.digest[:16].hex() in capsys.readouterr().out
     c = codec.load(bare)
-    assert c.tables.digest == made.digest
+    assert c.tables.digest == made.tables.digest
     assert c.usual_errors is not None
     assert errors.run(lambda: parser.main(calibrate)) == 2
     assert "-f replaces them" in capsys.readouterr().err
