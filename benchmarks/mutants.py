@@ -241,7 +241,9 @@ def _embedded(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts
         layer = model.decoder.layers[k]
         field = _pick(rng, ["weights", "bias", "shift", "bits"])
         scale = int(_pick(rng, [0, -1, 3, 1 << 12, 1 << 20]))
-        changed = layer._replace(**{field: np.asarray(getattr(layer, field)).astype(np.int64) * scale})
+        changed = layer._replace(
+            **{field: np.asarray(getattr(layer, field)).astype(np.int64) * scale}
+        )
         layers = (*model.decoder.layers[:k], changed, *model.decoder.layers[k + 1 :])
         try:
             decoder = dataclasses.replace(model.decoder, layers=layers).to_bytes()

@@ -37,7 +37,7 @@ def without_errors(path):
 
 def test_calibration_adds_tables_and_usual_errors(bare):
     c = codec.load(bare)
-    assert c.stored_tables is c.usual_errors is None
+    assert c.files is c.usual_errors is None
     assert c.unusual(np.ones(3), 597).tolist() == []
     tables.make(bare, IMAGES[10:], IMAGES[:10])
     c = codec.load(bare)
