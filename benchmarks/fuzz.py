@@ -21,7 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.memory import Peak
-from benchmarks.mutants import TINY, Sample, levels, mutant, samples
+from benchmarks.mutants import mutant
+from benchmarks.samples import TINY, Sample, levels, samples
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, FileDecoder, Header, Identity, Reader, single
 from cvae_jax.bitstream.names import check_names
