@@ -43,7 +43,7 @@ from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.coding.tables import Tables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
-from cvae_jax.errors import CheckpointError, ConfigError, DataError, FormatError
+from cvae_jax.errors import CheckpointError, ConfigError, DataError
 from cvae_jax.exact import by_jax
 from cvae_jax.exact.model import FileModel, Levels
 from cvae_jax.metrics import mse_of_levels
@@ -109,13 +109,12 @@ class Codec(Autoencoder):
           ConfigError, DataError: an impossible setting or image.
         """
         images = pixels.on_host(images)
-        if pixels.is_single(images, self.image_shape):
-            if names is not None or labels is not None or embed_model:
-                raise ConfigError("a single image has no names, labels or embedded model")
-            symbols, step = self.encode_symbols(images, quality, effort, progress)
-            return self.pack(symbols[0], step)
+        alone = pixels.is_single(images, self.image_shape)
+        if alone and (names is not None or labels is not None or embed_model):
+            raise ConfigError("a single image has no names, labels or embedded model")
         symbols, step = self.encode_symbols(images, quality, effort, progress)
-        return self.pack(symbols, step, names=names, labels=labels, embed_model=embed_model)
+        stored = symbols[0] if alone else symbols
+        return self.pack(stored, step, names=names, labels=labels, embed_model=embed_model)
 
     def pack(
         self,
@@ -369,8 +368,6 @@ def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
     Raises:
       FormatError: it carries none, or a damaged one.
     """
-    if blob is None:
-        raise FormatError("this archive carries no model; name the checkpoint that made it")
     files = FileModel.unpack(blob, identity)
     architecture = files.decoder.architecture
     # Of the encoder, which there is none of, the default stands.

@@ -81,7 +81,7 @@ class Writer:
             raise DataError(f"symbols of shape {symbols.shape} for a model of {d} latents")
         if levels.shape != (n, *self._header.image_shape):
             raise DataError(f"{n} images that decode to shape {levels.shape}")
-        numbers = None if labels is None else _checked_labels(labels, n)
+        numbers = None if labels is None else checked_labels(labels, n)
         if names is not None:
             if len(names) != n:
                 raise DataError(f"{len(names)} names for {n} images")
@@ -336,8 +336,8 @@ def unpack_names(chunk: Chunk, meter: Meter) -> list[str] | None:
     return records.split_names(joined, chunk.count)
 
 
-def _checked_labels(labels: Labels, n: int) -> np.ndarray:
-    """Labels as uint32 ``[n]``."""
+def checked_labels(labels: Labels, n: int) -> np.ndarray:
+    """Labels as uint32 ``[n]``, a copy; raises DataError for what a file cannot hold."""
     try:
         numbers = np.asarray(labels)
     except ValueError as error:

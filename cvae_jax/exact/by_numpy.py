@@ -92,10 +92,8 @@ def _layers(integers: IntegerDecoder) -> Iterator[_Sums]:
         factor = np.float32(2) ** -layer.shift.astype(np.float32)
         # [..., inputs, outputs of all pixels or taps, channels], as the weights come.
         if layer.weights.ndim == 2:  # [inputs, pixels * channels]
-            many = len(layer.bias) // len(
-                factor
-            )  # pixels; not inferred, for there may be no inputs
-            weights = layer.weights.reshape(len(layer.weights), many, len(factor))
+            pixels = len(layer.bias) // len(factor)  # not inferred: there may be no inputs
+            weights = layer.weights.reshape(len(layer.weights), pixels, len(factor))
         else:  # [3, 3, inputs, channels]
             weights = layer.weights.reshape(KERNEL**2, -1, len(factor)).swapaxes(0, 1)
         scaled = weights.astype(np.float32) * factor

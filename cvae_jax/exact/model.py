@@ -78,14 +78,17 @@ class FileModel:
         return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
     @classmethod
-    def unpack(cls, data: bytes, identity: Identity | None = None) -> FileModel:
+    def unpack(cls, data: bytes | None, identity: Identity | None = None) -> FileModel:
         """The inverse of ``pack``.
 
-        identity: that it must have.
+        data: None of an archive that carries no model; identity: that it must have.
 
         Raises:
-          FormatError: these bytes are no model, one that could overflow, or another one.
+          FormatError: there is none, these bytes are no model, one that could overflow, or
+            another one.
         """
+        if data is None:
+            raise FormatError("this archive carries no model; name the checkpoint that made it")
         parts, at = [], 0
         for _ in range(2):
             if len(data) < at + _LENGTH.size:

@@ -59,8 +59,7 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
     """Calibrates a checkpoint on training images, uint8 ``[N, H, W, C]``.
 
     Adds tables, an integer decoder and the usual errors (`measure_errors`), replacing any that it
-    has.  Files are tied to tables and decoder: those made with the old ones are then
-    refused.
+    has.  Files are tied to tables and decoder: those made with the old ones are then refused.
 
     held_out: as for `measure_errors`.
 

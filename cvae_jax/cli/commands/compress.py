@@ -12,6 +12,7 @@ import numpy as np
 
 from cvae_jax import bitstream, codec, data, metrics
 from cvae_jax.bitstream import UNLIMITED
+from cvae_jax.bitstream.container import checked_labels
 from cvae_jax.cli.commands.info import bytes_as
 from cvae_jax.cli.files import checkpoints, inputs, outputs
 from cvae_jax.cli.files.unpacking import file_names
@@ -149,7 +150,7 @@ def _unusual(which: np.ndarray, worst: Worst, count: int) -> list[str]:
 
 
 def read_labels(name: str, count: int) -> np.ndarray:
-    """The labels of so many images, from an .npy or IDX file: whole numbers ``[count]``.
+    """The labels of so many images, from an .npy or IDX file: uint32 ``[count]``.
 
     Raises:
       DataError: others than a file can hold, or not one for each image.
@@ -167,9 +168,10 @@ def read_labels(name: str, count: int) -> np.ndarray:
             f"{name}: labels of shape {list(labels.shape)} for {counted(count, 'image')}; "
             f"expected [{count}]"
         )
-    if labels.dtype.kind not in "iu" or (count and not 0 <= labels.min() <= labels.max() < 1 << 32):
-        raise DataError(f"{name}: labels must be whole numbers from 0 to 4294967295")
-    return np.array(labels)  # no longer the file's, which may be replaced
+    try:
+        return checked_labels(labels, count)  # a copy: the file may be replaced
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
 
 
 def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:
