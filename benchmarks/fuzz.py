@@ -29,7 +29,7 @@ from cvae_jax.bitstream.names import check_names
 from cvae_jax.coding import entropy
 from cvae_jax.errors import CvaeError
 from cvae_jax.exact import by_numpy
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS, SECONDS_PER_MEGABYTE = 2.0, 4.0

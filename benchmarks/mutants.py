@@ -21,7 +21,7 @@ from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
 from cvae_jax.coding import entropy, packing
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import CvaeError
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
 
 _EXTREMES = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 _LARGE_EXTREMES = (0, 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)

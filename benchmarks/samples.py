@@ -14,7 +14,7 @@ from cvae_jax.coding.mixture import fit_tables
 from cvae_jax.coding.tables import Tables
 from cvae_jax.exact.from_params import thresholds
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
-from cvae_jax.exact.model import FileModel, units_check
+from cvae_jax.file_model import FileModel, units_check
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "mnist"
 TINY = Architecture((12, 10, 1), 3, (3, 2))

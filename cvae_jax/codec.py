@@ -45,7 +45,7 @@ from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CheckpointError, ConfigError, DataError
 from cvae_jax.exact import by_jax
-from cvae_jax.exact.model import FileModel, Levels
+from cvae_jax.file_model import FileModel, Levels
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
 from cvae_jax.runs import checkpoint, tables

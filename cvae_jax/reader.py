@@ -28,8 +28,8 @@ from cvae_jax.bitstream import Archive, FileDecoder
 from cvae_jax.errors import CheckpointError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
-from cvae_jax.exact.model import FileModel
-from cvae_jax.runs.find import DECODER, TABLES, file_model, find, maker
+from cvae_jax.file_model import FileModel
+from cvae_jax.runs.find import CONTEXT, DECODER, TABLES, file_model, find, maker
 
 __all__ = ["Model", "decompress", "embedded", "load", "of_archive", "of_single", "open"]
 
@@ -66,7 +66,7 @@ def load(name: str | Path | None = None) -> Model:
     if name is not None and Path(name).is_file():
         with builtins.open(name, "rb") as file:
             return embedded(bitstream.Reader(file))
-    found = find(name, files=(TABLES, DECODER))
+    found = find(name, files=(TABLES, DECODER, CONTEXT))
     files = file_model(found)
     if files is None:
         raise CheckpointError(

@@ -10,10 +10,10 @@ from cvae_jax.bitstream import single
 from cvae_jax.bitstream.archive import Archive, recover
 from cvae_jax.bitstream.budget import UNLIMITED, Budget
 from cvae_jax.bitstream.container import CHUNK_IMAGES, Reader, Writer
-from cvae_jax.bitstream.decoder import Cost, FileDecoder
+from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
 from cvae_jax.bitstream.header import Header, Identity
-from cvae_jax.bitstream.records import Chunk
+from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.bitstream.salvage import Salvage, salvage
 from cvae_jax.bitstream.verify import verify, verify_archive
 from cvae_jax.errors import FormatError
@@ -24,11 +24,13 @@ __all__ = [
     "Archive",
     "Budget",
     "Chunk",
+    "Context",
     "Cost",
     "FileDecoder",
     "Header",
     "Identity",
     "Reader",
+    "Refinement",
     "Salvage",
     "Writer",
     "is_archive",
@@ -46,7 +48,7 @@ def is_archive(data: bytes) -> bool:
     Raises:
       FormatError: it is neither an archive nor a single image.
     """
-    if data[: len(single.MAGIC)] == single.MAGIC:
+    if data[: len(single.MAGIC)] in (single.MAGIC, single.REFINED_MAGIC):
         return False
     if data[: len(ARCHIVE_MAGIC)] == ARCHIVE_MAGIC:
         return True

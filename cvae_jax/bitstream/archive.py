@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.container import Reader, unpack_names
 from cvae_jax.bitstream.decoder import FileDecoder
+from cvae_jax.bitstream.records import BASED, Chunk
 from cvae_jax.bitstream.salvage import lost, salvage
 from cvae_jax.errors import FormatError
 
@@ -42,7 +43,8 @@ class Archive:
         self._file, self._decoder = file, decoder
         self.reader = Reader(file, allowed) if reader is None else reader
         decoder.require(self.reader.header)
-        self._newest: tuple[int, np.ndarray] | None = None
+        self._newest: tuple[int, np.ndarray] | None = None  # chunk, its symbols
+        self._newest_refined: tuple[int, np.ndarray] | None = None  # chunk, its images
 
     def __enter__(self) -> Archive:
         return self
@@ -67,11 +69,18 @@ class Archive:
         return self.read([number])[0]
 
     def read(
-        self, which: Sequence[int] | None = None, progress: OnProgress = unwatched
+        self,
+        which: Sequence[int] | None = None,
+        progress: OnProgress = unwatched,
+        *,
+        preview: bool = False,
     ) -> np.ndarray:
         """The images of these numbers (default: all), uint8 ``[n, H, W, C]``.
 
-        The pixels of chunks that are read whole, in their order, are compared with their check.
+        The pixels of chunks that are read whole, in their order, are compared with their check;
+        those of refined chunks always are.
+
+        preview: of refined images, the base where there is one, in a fraction of the time.
 
         Raises:
           FormatError: they are damaged, or more than the budget allows.
@@ -87,17 +96,56 @@ class Archive:
         out = np.empty((len(numbers), *self._decoder.header.image_shape), np.uint8)
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
         of_chunk, row = self.reader.find(numbers)
-        meter = self.reader.meter(budget.LOOKUPS)
+        lookups = self.reader.meter(budget.LOOKUPS)
+        refined: list[tuple[int, np.ndarray]] = []  # chunks, and where in `out` their images go
         for k in np.unique(of_chunk).tolist():
             wanted = np.flatnonzero(of_chunk == k)
-            chunk = self.reader.chunk(k)
-            symbols = self._symbols(k, meter)
-            levels = self._decoder.decode_symbols(symbols[row[wanted]], chunk.step)
-            if np.array_equal(row[wanted], np.arange(chunk.count)):
-                chunk.check_pixels(levels)
-            out[wanted] = levels
+            modes = self._modes(k)
+            if modes is not None and not (preview and (modes[row[wanted]] == BASED).all()):
+                refined.append((k, wanted))
+                continue
+            out[wanted] = self._levels(k, row[wanted], lookups)
+            progress(len(wanted))
+        for (_, wanted), images in zip(
+            refined, self._refined([k for k, _ in refined], lookups), strict=True
+        ):
+            out[wanted] = images[row[wanted]]
             progress(len(wanted))
         return out
+
+    def _modes(self, k: int) -> np.ndarray | None:
+        """How the images of a chunk are coded, None if it is not refined."""
+        refinement = self.reader.chunk(k).refinement
+        return None if refinement is None else refinement.modes
+
+    def _levels(self, k: int, rows: np.ndarray, lookups: Meter) -> np.ndarray:
+        """What the symbols of images of a chunk decode to; all of them must have some."""
+        chunk, modes = self.reader.chunk(k), self._modes(k)
+        symbols = self._symbols(k, lookups)
+        if modes is not None:
+            rows = (np.cumsum(modes == BASED) - 1)[rows]
+        levels = self._decoder.decode_symbols(symbols[rows], chunk.step)
+        if np.array_equal(rows, np.arange(len(symbols))):
+            chunk.check_pixels(levels)
+        return levels
+
+    def _refined(self, chunks: Sequence[int], lookups: Meter) -> Iterator[np.ndarray]:
+        """All images of refined chunks; the newest chunk is kept."""
+
+        def with_base() -> Iterator[tuple[Chunk, np.ndarray]]:
+            for k in chunks:
+                chunk = self.reader.chunk(k)
+                self._decoder.require_affordable(chunk.count, self.reader.allowed, self.reader.paid)
+                yield chunk, self._levels(k, np.flatnonzero(self._modes(k) == BASED), lookups)
+
+        if len(chunks) == 1 and self._newest_refined and self._newest_refined[0] == chunks[0]:
+            yield self._newest_refined[1]
+            return
+        self._newest_refined = None
+        meter = self.reader.meter(budget.DISTRIBUTIONS)
+        for k, images in zip(chunks, self._decoder.refined(with_base(), meter), strict=True):
+            self._newest_refined = k, images
+            yield images
 
     def names(self) -> list[str] | None:
         """All images' names, None where they were stored without."""
@@ -156,6 +204,7 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     images = np.empty((count, *decoder.header.image_shape), np.uint8)
     numbers = np.empty(count, np.int64)
     lookups = Meter(budget.LOOKUPS, allowed, size)
+    distributions = Meter(budget.DISTRIBUTIONS, allowed, size)
     text = Meter(budget.TEXT, allowed, size)
     faults = list(found.faults)
     names: list[str | None] = []
@@ -167,6 +216,8 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
             named = unpack_names(chunk, text)
             levels = decoder.decode_symbols(symbols, chunk.step)
             chunk.check_pixels(levels)
+            if chunk.refinement is not None:
+                (levels,) = decoder.refined([(chunk, levels)], distributions)
         except FormatError as error:
             faults.append(str(error))
             continue

@@ -16,7 +16,7 @@ from cvae_jax.bitstream import budget, records
 from cvae_jax.bitstream.budget import Budget, Limit, Meter
 from cvae_jax.bitstream.header import HEADER_SIZE, Header, pack_header, unpack_header
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import CRC_SIZE, Chunk
+from cvae_jax.bitstream.records import CRC_SIZE, Chunk, Refinement
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import DataError, FormatError
@@ -76,31 +76,56 @@ class Writer:
         Raises:
           DataError: symbols of another shape, or a name or a label that cannot be stored.
         """
+        n = len(symbols)
+        self._check(symbols, tables, levels)
+        numbers = self._checked_extras(n, names, labels)
+        for start in range(0, n, CHUNK_IMAGES):
+            part = slice(start, min(start + CHUNK_IMAGES, n))
+            self._chunk(
+                _chunk(
+                    self._images, part.stop - start, step, tables, symbols[part], levels[part],
+                    None if names is None else names[part],
+                    None if numbers is None else numbers[part],
+                )
+            )  # fmt: skip
+
+    def add_refined(
+        self,
+        symbols: np.ndarray,
+        step: int,
+        tables: Tables,
+        levels: np.ndarray,
+        refinement: Refinement,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        """Appends one chunk of refined images, at most MAX_CHUNK.
+
+        symbols, levels: of the images whose mode is BASED, as in ``add``; raises as that.
+        """
+        self._check(symbols, tables, levels)
+        n = len(refinement.modes)
+        numbers = self._checked_extras(n, names, labels)
+        chunk = _chunk(self._images, n, step, tables, symbols, levels, names, numbers)
+        self._chunk(dataclasses.replace(chunk, refinement=refinement))
+
+    def _check(self, symbols: np.ndarray, tables: Tables, levels: np.ndarray) -> None:
         n, d = len(symbols), self._header.latent_dim
         if symbols.shape != (n, d) or tables.latent_dim != d:
             raise DataError(f"symbols of shape {symbols.shape} for a model of {d} latents")
         if levels.shape != (n, *self._header.image_shape):
             raise DataError(f"{n} images that decode to shape {levels.shape}")
+
+    def _checked_extras(
+        self, n: int, names: Sequence[str] | None, labels: Labels | None
+    ) -> np.ndarray | None:
+        """Checks names and labels; returns labels as uint32 ``[n]``."""
         numbers = None if labels is None else checked_labels(labels, n)
         if names is not None:
             if len(names) != n:
                 raise DataError(f"{len(names)} names for {n} images")
             self._take_names(names)
-        book = tables.book(step)
-        for start in range(0, n, CHUNK_IMAGES):
-            part = slice(start, min(start + CHUNK_IMAGES, n))
-            self._chunk(
-                Chunk(
-                    first=self._images,
-                    count=part.stop - start,
-                    step=step,
-                    symbol_crc=records.crc32c(records.symbol_bytes(symbols[part])),
-                    pixel_crc=records.crc32c(records.pixel_bytes(levels[part])),
-                    packed_names=None if names is None else records.pack_names(names[part]),
-                    packed_labels=None if numbers is None else records.pack_labels(numbers[part]),
-                    stream=entropy.encode(symbols[part], book),
-                )
-            )
+        return numbers
 
     def copy(self, archive: Reader) -> None:
         """Appends all images of another archive of the same model, as they are.
@@ -266,16 +291,20 @@ class Reader:
 
     def ledger(self) -> dict[str, int]:
         """Bytes of the file by what they are for; they add up to its size."""
-        spent = dict.fromkeys(("header", "index", "checks", "names", "labels", "streams"), 0)
+        kinds = ("header", "index", "checks", "names", "labels", "streams", "refinements")
+        spent, refined = dict.fromkeys(kinds, 0), 0
         for k in range(len(self.entries)):
             chunk = self.chunk(k)
             spent["names"] += chunk.names_size
             spent["labels"] += chunk.labels_size
             spent["streams"] += len(chunk.stream)
+            if chunk.refinement is not None:
+                spent["refinements"] += len(chunk.refinement.stream)
+                refined += 1
         sections = len(self.entries) + self.has_model + 1
         # Of the header twice (the index repeats it), of each section, of each chunk's symbols and
-        # pixels, of the footer.
-        spent["checks"] = CRC_SIZE * (2 + sections + 2 * len(self.entries) + 1)
+        # pixels, of refined images, of the footer.
+        spent["checks"] = CRC_SIZE * (2 + sections + 2 * len(self.entries) + refined + 1)
         spent["model"] = max(self.model_size - CRC_SIZE, 0)
         spent["index"] = self.size - self.index_offset - 3 * CRC_SIZE
         spent["header"] = self.size - sum(spent.values())
@@ -316,6 +345,28 @@ class Reader:
         if at != offset or images != sum(entry.count for entry in entries):
             raise FormatError("index: it does not add up to the file")
         return offset, entries
+
+
+def _chunk(
+    first: int,
+    count: int,
+    step: int,
+    tables: Tables,
+    symbols: np.ndarray,
+    levels: np.ndarray,
+    names: Sequence[str] | None,
+    labels: np.ndarray | None,
+) -> Chunk:
+    return Chunk(
+        first=first,
+        count=count,
+        step=step,
+        symbol_crc=records.crc32c(records.symbol_bytes(symbols)),
+        pixel_crc=records.crc32c(records.pixel_bytes(levels)),
+        packed_names=None if names is None else records.pack_names(names),
+        packed_labels=None if labels is None else records.pack_labels(labels),
+        stream=entropy.encode(symbols, tables.book(step)),
+    )
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from cvae_jax.bitstream import budget
-from cvae_jax.bitstream.budget import Budget
+from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.header import Header
+from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import FormatError, ModelMismatchError
 
 
 class Cost(NamedTuple):
@@ -22,6 +24,17 @@ class Cost(NamedTuple):
     memory: int  # bytes, at most, between two layers
 
 
+Spend = Callable[[int], None]  # raises FormatError where so many distributions are too many
+
+
+class Context(NamedTuple):
+    """What makes images of a base and a refinement."""
+
+    digest: bytes  # 16, of the context model
+    # From refinements and their bases, [based, H, W, C] each, to images, [count, H, W, C] each.
+    refine: Callable[[Iterable[tuple[Refinement, np.ndarray]], Spend], Iterator[np.ndarray]]
+
+
 class FileDecoder(NamedTuple):
     """What reading a file takes of a model."""
 
@@ -29,12 +42,51 @@ class FileDecoder(NamedTuple):
     tables: Tables
     decode_symbols: Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
     cost: Cost | None = None  # of an image, if the model came with the file and is not trusted
+    context: Context | None = None  # None: refined images cannot be read
 
     def require(self, header: Header) -> None:
         """Raises ModelMismatchError unless an archive with this header is this model's."""
         header.identity.require(self.header.identity)
         if header != self.header:
             raise FormatError("the archive's header contradicts the model that it names")
+
+    def refined(
+        self, chunks: Iterable[tuple[Chunk, np.ndarray]], meter: Meter
+    ) -> Iterator[np.ndarray]:
+        """The images of refined chunks, checked: uint8 ``[count, H, W, C]`` each.
+
+        chunks: with what their symbols decode to, ``[based, H, W, C]`` each; meter: of
+        budget.DISTRIBUTIONS.
+
+        Raises:
+          FormatError: damaged, or more than is allowed.
+          ModelMismatchError: refined with another context model.
+        """
+        if self.context is None:
+            for chunk, _ in chunks:
+                raise ModelMismatchError(
+                    f"{chunk.where}: it is refined, and this model has no context model; give the "
+                    "checkpoint that compressed it"
+                )
+            return
+        digest, refine = self.context
+        known: deque[Chunk] = deque()
+
+        def refinements() -> Iterator[tuple[Refinement, np.ndarray]]:
+            for chunk, base in chunks:
+                assert chunk.refinement is not None
+                if chunk.refinement.model != digest:
+                    raise ModelMismatchError(
+                        f"{chunk.where}: refined with context model "
+                        f"{chunk.refinement.model.hex()}, but the checkpoint's is {digest.hex()}; "
+                        "give the checkpoint that compressed it"
+                    )
+                known.append(chunk)
+                yield chunk.refinement, base
+
+        for images in refine(refinements(), meter.spend):
+            known.popleft().check_refined(images)
+            yield images
 
     def require_affordable(self, images: int, allowed: Budget, size: int) -> None:
         """Raises FormatError unless a file of that size may cost decoding so many images."""

@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -22,15 +23,28 @@ from cvae_jax.errors import DataError, FormatError, VersionError
 MAX_CHUNK = 8192  # images
 MAX_IMAGES = 1 << 63  # of an archive
 MAX_NAME = 1024  # bytes of UTF-8
+MAX_ERROR = 63  # grey levels of a refined image's pixel
 MODEL, CHUNK, INDEX = b"MODL", b"CHNK", b"INDX"  # tags of sections
 
 _SECTION = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
 _CHUNK = struct.Struct("<QIHBIIII")
-_HAS_NAMES, _HAS_LABELS = 1, 2
+_REFINEMENT = struct.Struct("<B16sIII")
+_HAS_NAMES, _HAS_LABELS, _IS_REFINED = 1, 2, 4
+RAW, ALONE, BASED = 0, 1, 2  # how an image of a refined chunk is coded; only the last has symbols
 
 CRC_SIZE = _CRC.size
 SECTION_ROOM = _SECTION.size + CRC_SIZE  # of a section around its body
+
+
+class Refinement(NamedTuple):
+    """What makes a chunk's images of what its symbols decode to, its *base*."""
+
+    max_error: int  # of any pixel of any image, in grey levels
+    model: bytes  # 16, digest of the context model
+    pixel_crc: int  # of the images
+    modes: np.ndarray  # uint8 [count]: RAW, ALONE or BASED
+    stream: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +59,14 @@ class Chunk:
     packed_names: bytes | None
     packed_labels: bytes | None
     stream: bytes
+    refinement: Refinement | None = None
+
+    @property
+    def based(self) -> int:
+        """How many of its images have symbols."""
+        return (
+            self.count if self.refinement is None else int((self.refinement.modes == BASED).sum())
+        )
 
     @property
     def names(self) -> list[str] | None:
@@ -76,33 +98,42 @@ class Chunk:
 
     def work(self, tables: Tables) -> int:
         """What ``symbols`` takes, in lookups (``budget``)."""
-        return tables.book(self.step).work(self.count)
+        return tables.book(self.step).work(self.based)
 
     def symbols(self, tables: Tables, allowed: Budget = budget.DEFAULT) -> np.ndarray:
-        """The images' symbols, int32 ``[count, D]``.
+        """The symbols of the images that have any, int32 ``[based, D]``.
 
         Raises:
           FormatError: they are not what was compressed, or more than is allowed.
         """
         try:
-            allowed.require(budget.SYMBOLS, self.count * tables.latent_dim, len(self.stream))
+            allowed.require(budget.SYMBOLS, self.based * tables.latent_dim, len(self.stream))
             allowed.require(budget.LOOKUPS, self.work(tables), len(self.stream))
-            symbols = entropy.decode(self.stream, self.count, tables.book(self.step))
+            symbols = entropy.decode(self.stream, self.based, tables.book(self.step))
         except FormatError as error:
-            raise FormatError(f"{self._where}: {error}") from error
+            raise FormatError(f"{self.where}: {error}") from error
         if crc32c(symbol_bytes(symbols)) != self.symbol_crc:
-            raise FormatError(f"{self._where}: its symbols are not those that were compressed")
+            raise FormatError(f"{self.where}: its symbols are not those that were compressed")
         return symbols
 
     def check_pixels(self, levels: np.ndarray) -> None:
-        """Raises FormatError unless all images, uint8 ``[count, H, W, C]``, are the encoder's."""
-        if crc32c(pixel_bytes(levels)) != self.pixel_crc:
+        """Raises FormatError unless this is what all symbols decode to, ``[based, H, W, C]``."""
+        self._check(levels, self.pixel_crc)
+
+    def check_refined(self, images: np.ndarray) -> None:
+        """Raises FormatError unless these are the images that were compressed, ``[count, ...]``."""
+        assert self.refinement is not None
+        self._check(images, self.refinement.pixel_crc)
+
+    def _check(self, levels: np.ndarray, crc: int) -> None:
+        if crc32c(pixel_bytes(levels)) != crc:
             raise FormatError(
-                f"{self._where}: its images decode to other pixels than when they were compressed"
+                f"{self.where}: its images decode to other pixels than when they were compressed"
             )
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """How messages call it."""
         return f"chunk of images {self.first} to {self.first + self.count - 1}"
 
 
@@ -138,11 +169,13 @@ def unpack_section(data: bytes, tag: bytes) -> bytes:
 def pack_chunk(chunk: Chunk) -> bytes:
     names, labels = chunk.packed_names, chunk.packed_labels
     flags = _HAS_NAMES * (names is not None) | _HAS_LABELS * (labels is not None)
+    flags |= _IS_REFINED * (chunk.refinement is not None)
     head = _CHUNK.pack(
         *(chunk.first, chunk.count, chunk.step, flags),
         *(chunk.symbol_crc, chunk.pixel_crc, chunk.names_size, chunk.labels_size),
     )
-    return head + (names or b"") + (labels or b"") + chunk.stream
+    refinement = _pack_refinement(chunk.refinement) if chunk.refinement else b""
+    return head + (names or b"") + (labels or b"") + refinement + chunk.stream
 
 
 def unpack_chunk(body: bytes) -> Chunk:
@@ -154,13 +187,38 @@ def unpack_chunk(body: bytes) -> Chunk:
         raise FormatError("an impossible header")
     if first + count > MAX_IMAGES:
         raise FormatError(f"an impossible header: its first image is number {first}")
-    if flags & ~(_HAS_NAMES | _HAS_LABELS):
+    if flags & ~(_HAS_NAMES | _HAS_LABELS | _IS_REFINED):
         raise VersionError("it uses features that this program does not know: update it")
     if (names_size and not flags & _HAS_NAMES) or (labels_size and not flags & _HAS_LABELS):
         raise FormatError("an impossible header")
     names = body[_CHUNK.size : start] if flags & _HAS_NAMES else None
     labels = body[start : start + labels_size] if flags & _HAS_LABELS else None
-    return Chunk(first, count, step, symbols, pixels, names, labels, body[start + labels_size :])
+    rest = body[start + labels_size :]
+    refinement = None
+    if flags & _IS_REFINED:
+        refinement, rest = _unpack_refinement(rest, count)
+    return Chunk(first, count, step, symbols, pixels, names, labels, rest, refinement)
+
+
+def _pack_refinement(refinement: Refinement) -> bytes:
+    error, model, crc, modes, stream = refinement
+    packed = zlib.compress(modes.tobytes(), 9)
+    return _REFINEMENT.pack(error, model, crc, len(packed), len(stream)) + packed + stream
+
+
+def _unpack_refinement(data: bytes, count: int) -> tuple[Refinement, bytes]:
+    """A refinement, and what follows it."""
+    if len(data) < _REFINEMENT.size:
+        raise FormatError("a refinement shorter than its header")
+    max_error, model, crc, modes_size, stream_size = _REFINEMENT.unpack_from(data)
+    start = _REFINEMENT.size + modes_size
+    end = start + stream_size
+    if max_error > MAX_ERROR or end > len(data):
+        raise FormatError("a refinement with an impossible header")
+    modes = np.frombuffer(_inflate(data[_REFINEMENT.size : start], count, "modes"), np.uint8)
+    if len(modes) != count or modes.max() > BASED:
+        raise FormatError(f"a refinement that does not say how {count} images are coded")
+    return Refinement(max_error, model, crc, modes, data[start:end]), data[end:]
 
 
 # Names and labels

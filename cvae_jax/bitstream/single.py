@@ -7,16 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.bitstream import records
+from cvae_jax.bitstream import budget, records
+from cvae_jax.bitstream.budget import Meter
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.header import VERSION, Identity, check_version
-from cvae_jax.bitstream.records import CRC_SIZE
+from cvae_jax.bitstream.records import CRC_SIZE, Refinement
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError, ModelMismatchError
 
 MAGIC = b"\x89v"
+REFINED_MAGIC = b"\x89w"
 _HEADER = struct.Struct("<2sB3sH")
+_REFINED = struct.Struct("<3sBBH")  # context model, largest error, mode, bytes of the payload
 ROOM = _HEADER.size + CRC_SIZE  # around the payload
 
 
@@ -32,6 +35,28 @@ def encode(
     return data + _check(data, symbols, levels)
 
 
+def encode_refined(
+    symbols: np.ndarray,
+    step: int,
+    tables: Tables,
+    identity: Identity,
+    levels: np.ndarray,
+    refinement: Refinement,
+    image: np.ndarray,
+) -> bytes:
+    """A refined image's file.
+
+    symbols, levels: as in ``encode``, but ``[b, D]`` and ``[b, H, W, C]``, b being 1 where the mode
+    is BASED and else 0; image: what the file decodes to, uint8 ``[H, W, C]``.
+    """
+    payload = entropy.encode_one(symbols[0], tables.book(step)) if len(symbols) else b""
+    (mode,) = refinement.modes
+    data = _HEADER.pack(REFINED_MAGIC, VERSION, identity.short, step)
+    data += _REFINED.pack(refinement.model[:3], refinement.max_error, mode, len(payload))
+    data += payload + refinement.stream
+    return data + _check(data, symbols, levels, image)
+
+
 def head(data: bytes) -> tuple[bytes, int]:
     """What a file says of itself, unchecked: the 3 bytes of its model, and the step.
 
@@ -39,7 +64,8 @@ def head(data: bytes) -> tuple[bytes, int]:
       FormatError: no image, or a truncated one.
       VersionError: of a newer format.
     """
-    if data[:2] != MAGIC or len(data) < ROOM:
+    is_refined = data[:2] == REFINED_MAGIC
+    if not (is_refined or data[:2] == MAGIC) or len(data) < ROOM + is_refined * _REFINED.size:
         raise FormatError(f"no cvae image, or a truncated one: {len(data)} bytes")
     _, version, short, step = _HEADER.unpack_from(data)
     check_version(version)
@@ -51,13 +77,16 @@ def head(data: bytes) -> tuple[bytes, int]:
 class Image(NamedTuple):
     """What a single image's file holds."""
 
-    symbols: np.ndarray  # int32 [D]
+    symbols: np.ndarray  # int32 [D]; of a refined image [b, D], see ``encode_refined``
     step: int
     levels: np.ndarray  # uint8 [H, W, C]
+    refinement: Refinement | None = None
 
 
-def decode(data: bytes, decoder: FileDecoder) -> Image:
-    """The inverse of ``encode``.
+def decode(data: bytes, decoder: FileDecoder, *, preview: bool = False) -> Image:
+    """The inverse of ``encode`` and ``encode_refined``.
+
+    preview: of a refined image, its base, if it has one; its check is then not compared.
 
     Raises:
       FormatError: damaged, or decoded to other pixels than when it was compressed.
@@ -71,15 +100,52 @@ def decode(data: bytes, decoder: FileDecoder) -> Image:
             "give the checkpoint that compressed it"
         )
     content, check = data[:-CRC_SIZE], data[-CRC_SIZE:]
+    if data[:2] == REFINED_MAGIC:
+        return _decode_refined(content, check, step, decoder, preview)
     symbols = entropy.decode_one(content[_HEADER.size :], decoder.tables.book(step))
     levels = decoder.decode_symbols(symbols[None], step)[0]
-    if _check(content, symbols, levels) != check:
+    _compare(check, content, symbols, levels)
+    return Image(symbols, step, levels)
+
+
+def _decode_refined(
+    content: bytes, check: bytes, step: int, decoder: FileDecoder, preview: bool
+) -> Image:
+    short, max_error, mode, size = _REFINED.unpack_from(content, _HEADER.size)
+    start = _HEADER.size + _REFINED.size
+    payload, stream = content[start : start + size], content[start + size :]
+    is_based = mode == records.BASED
+    if max_error > records.MAX_ERROR or mode > records.BASED or len(payload) != size:
+        raise FormatError("a refined image with an impossible header")
+    if size and not is_based:
+        raise FormatError("a refined image with symbols that it does not use")
+    if decoder.context is None or decoder.context.digest[:3] != short:
+        raise ModelMismatchError(
+            f"refined with context model {short.hex()}, which the checkpoint does not have; "
+            "give the checkpoint that compressed it"
+        )
+    symbols = np.empty((0, decoder.tables.latent_dim), np.int32)
+    if is_based:
+        symbols = entropy.decode_one(payload, decoder.tables.book(step))[None]
+    levels = decoder.decode_symbols(symbols, step)
+    modes = np.array([mode], np.uint8)
+    refinement = Refinement(max_error, decoder.context.digest, 0, modes, stream)
+    if preview and is_based:
+        return Image(symbols, step, levels[0], refinement)
+    meter = Meter(budget.DISTRIBUTIONS, budget.DEFAULT, len(content))
+    (images,) = decoder.context.refine([(refinement, levels)], meter.spend)
+    _compare(check, content, symbols, levels, images)
+    return Image(symbols, step, images[0], refinement)
+
+
+def _compare(check: bytes, content: bytes, symbols: np.ndarray, *levels: np.ndarray) -> None:
+    if _check(content, symbols, *levels) != check:
         raise FormatError(
             "its check does not match: damaged, or decoded to other pixels than when it was "
             "compressed"
         )
-    return Image(symbols, step, levels)
 
 
-def _check(content: bytes, symbols: np.ndarray, levels: np.ndarray) -> bytes:
-    return records.pack_crc(content + records.symbol_bytes(symbols) + records.pixel_bytes(levels))
+def _check(content: bytes, symbols: np.ndarray, *levels: np.ndarray) -> bytes:
+    pixels = b"".join(map(records.pixel_bytes, levels))
+    return records.pack_crc(content + records.symbol_bytes(symbols) + pixels)

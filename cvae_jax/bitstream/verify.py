@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import BinaryIO
+
+import numpy as np
 
 from cvae_jax.bitstream import budget, single
 from cvae_jax.bitstream.budget import UNLIMITED
 from cvae_jax.bitstream.container import Reader
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.names import check_names
+from cvae_jax.bitstream.records import Chunk
 
 
 def verify(file: BinaryIO, decoder: FileDecoder) -> int:
@@ -22,7 +26,7 @@ def verify(file: BinaryIO, decoder: FileDecoder) -> int:
       ModelMismatchError: it is another model's.
     """
     file.seek(0)
-    if file.read(len(single.MAGIC)) == single.MAGIC:
+    if file.read(len(single.MAGIC)) in (single.MAGIC, single.REFINED_MAGIC):
         file.seek(0)
         single.decode(file.read(), decoder)
         return 1
@@ -36,11 +40,20 @@ def verify_archive(reader: Reader, decoder: FileDecoder) -> int:
     check_names([name for names in reader.names_of_chunks for name in names or ()])
     reader.labels  # noqa: B018, whatever they are
     decoder.require_affordable(0, reader.allowed, reader.paid)
-    lookups = reader.meter(budget.LOOKUPS)
-    for k in range(len(reader.entries)):
-        chunk = reader.chunk(k)
-        lookups.spend(chunk.work(decoder.tables))
-        symbols = chunk.symbols(decoder.tables, reader.allowed)
-        decoder.require_affordable(int(reader.starts[k + 1]), reader.allowed, reader.paid)
-        chunk.check_pixels(decoder.decode_symbols(symbols, chunk.step))
+    lookups, distributions = (reader.meter(x) for x in (budget.LOOKUPS, budget.DISTRIBUTIONS))
+
+    def refined() -> Iterator[tuple[Chunk, np.ndarray]]:
+        """Checks every chunk, and passes on those that have a refinement too."""
+        for k in range(len(reader.entries)):
+            chunk = reader.chunk(k)
+            lookups.spend(chunk.work(decoder.tables))
+            symbols = chunk.symbols(decoder.tables, reader.allowed)
+            decoder.require_affordable(int(reader.starts[k + 1]), reader.allowed, reader.paid)
+            levels = decoder.decode_symbols(symbols, chunk.step)
+            chunk.check_pixels(levels)
+            if chunk.refinement is not None:
+                yield chunk, levels
+
+    for _ in decoder.refined(refined(), distributions):
+        pass
     return len(reader)

@@ -22,8 +22,8 @@ from cvae_jax.exact.integers import (
     IntegerDecoder,
     Layer,
     low_padding,
+    units_check,
 )
-from cvae_jax.exact.model import units_check
 from cvae_jax.modules import Params
 
 INPUT_SHIFT = 3  # a latent is known to 8 units, 1/32 of its mean posterior standard deviation
@@ -85,7 +85,7 @@ def quantize_decoder(
         else:
             step = np.maximum((STEP if k else DENSE_STEP) * spread, _TINY)
         each_step = np.tile(step, repeat)
-        rounded = _rounded(weights / each_step, whole)
+        rounded = rounded_weights(weights / each_step, whole)
         real, found = real @ kernel + real_bias, whole @ rounded
         # The bias also takes back what rounding moves on average.
         bias = (real / each_step - found).mean(0)
@@ -179,7 +179,7 @@ def _columns(x: np.ndarray, stride: int, size: tuple[int, int]) -> np.ndarray:
     return out[:, 1 : 1 + size[0], 1 : 1 + size[1]].reshape(-1, KERNEL**2 * c)
 
 
-def _rounded(weights: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+def rounded_weights(weights: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     """Whole weights ``[K, M]`` for inputs ``[n, K]``: each rounding's error is made up for by the
     weights that are still to be rounded, as far as their inputs go together."""
     gram = inputs.T.astype(np.float64) @ inputs.astype(np.float64)

@@ -16,6 +16,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import google_crc32c
 import numpy as np
 
 from cvae_jax.coding import packing
@@ -252,6 +253,11 @@ class IntegerDecoder:
         decoder.validate()
         vars(decoder)["packed"] = data  # as it came: packing it anew takes long
         return decoder
+
+
+def units_check(unit: np.ndarray) -> int:
+    """What a decoder keeps of the units that it counts in: CRC-32C of float32 ``[D]``."""
+    return google_crc32c.value(unit.astype("<f4").tobytes())
 
 
 def low_padding(size: tuple[int, int], stride: int, into: tuple[int, int]) -> tuple[int, int]:

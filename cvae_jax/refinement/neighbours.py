@@ -19,6 +19,7 @@ MARGIN = 4  # zeros around an image, so that every pixel has all neighbours
 BASE_STEP = 8  # of the base, only multiples of this are seen
 HIGH = 252  # levels from here on are marked, as those that are 0 are: images often have peaks there
 FULL = 255  # what a mark counts
+ERROR_UNIT = 4  # what a grey level of the largest error counts
 
 
 def values(channels: int) -> int:
@@ -27,8 +28,8 @@ def values(channels: int) -> int:
 
 
 def inputs(channels: int) -> int:
-    """How many numbers the network gets: the values, two marks of each, and two more."""
-    return 3 * values(channels) + 2
+    """How many numbers the network gets: the values, two marks of each, and three more."""
+    return 3 * values(channels) + 3
 
 
 def padded(images: np.ndarray) -> np.ndarray:

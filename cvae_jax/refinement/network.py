@@ -7,7 +7,7 @@ to the expected level, where they are smooth.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,7 @@ class Contexts(NamedTuple):
     values: Array  # uint8 [B, V]: causal pixels, the coarse base, earlier channels
     expected: Array  # uint8 [B], ``neighbours.expected``
     based: Array  # bool [B], whether there is a base; where not, its values are 0
+    max_error: Array  # uint8 [B], of the pixels around: how much they may be off
     row: Array  # int32 [B], where the pixel is
     column: Array
     channel: Array
@@ -62,30 +63,44 @@ def _at_levels(differences: Array, expected: Array) -> Array:
 
 
 def network_inputs(contexts: Contexts) -> Array:
-    """``[B, neighbours.inputs]``, about -1 to 1: 1/255 of the integers that files are coded with."""
+    """``[B, neighbours.inputs]``, 1/255 of the integers that files use."""
     causal, others = contexts.values[:, : len(CAUSAL)], contexts.values[:, len(CAUSAL) :]
     base, earlier = others[:, : len(AROUND)], others[:, len(AROUND) :]
     expected, based = contexts.expected[:, None].astype(jnp.int32), contexts.based[:, None]
     zero = (causal == 0, (base == 0) & based, earlier == 0)
     high = (causal >= HIGH, base >= HIGH // BASE_STEP * BASE_STEP, earlier >= HIGH)
     marks = jnp.concatenate([*zero, *high, based], axis=1) * FULL
-    levels = jnp.concatenate([causal - expected, base, earlier, expected], axis=1)
+    error = contexts.max_error[:, None].astype(jnp.int32) * neighbours.ERROR_UNIT
+    levels = jnp.concatenate([causal - expected, base, earlier, expected, error], axis=1)
     return jnp.concatenate([levels, marks], axis=1).astype(jnp.float32) / FULL
 
 
-def nats(logits: Logits, level: Array, expected: Array) -> Array:
-    """What each pixel's level, uint8 ``[B]``, costs: ``-log p``, ``[B]``."""
-    missed = level != expected
-    others = jnp.where(jnp.arange(LEVELS) == expected[:, None], -jnp.inf, logits.levels)
-    chosen = jnp.take_along_axis(logits.levels, level[:, None].astype(jnp.int32), axis=1)[:, 0]
-    of_others = jax.nn.logsumexp(others, axis=1) - chosen
-    hit = jax.nn.softplus(jnp.where(missed, logits.hit, -logits.hit))
-    return hit + jnp.where(missed, of_others, 0)
+def nats(logits: Logits, level: Array, contexts: Contexts) -> Array:
+    """What each pixel costs: ``-log p`` of its level's cell; level: uint8 ``[B]`` -> ``[B]``."""
+    levels, expected = jnp.arange(LEVELS), contexts.expected[:, None]
+    others = jax.nn.log_softmax(jnp.where(levels == expected, -jnp.inf, logits.levels))
+    hit = logits.hit[:, None]
+    log_p = jnp.where(
+        levels == expected, jax.nn.log_sigmoid(hit), jax.nn.log_sigmoid(-hit) + others
+    )
+    error = contexts.max_error.astype(jnp.int32)
+    # As `grid.Grid` has it.
+    pitch, expected = 2 * error + 1, contexts.expected.astype(jnp.int32)
+    lowest = expected - (expected + error) // pitch * pitch
+    middle = lowest + (level - lowest + error) // pitch * pitch
+    in_cell = jnp.abs(levels - middle[:, None]) <= error[:, None]
+    return -jax.nn.logsumexp(jnp.where(in_cell, log_p, -jnp.inf), axis=1)
+
+
+def apply(network: ContextNetwork, params: Params, contexts: Contexts) -> Logits:
+    """The distributions of B pixels."""
+    logits: Any = network.apply({"params": params}, contexts)
+    return logits
 
 
 def init_params(network: ContextNetwork, key: Array) -> Params:
     """Fresh parameters, float32."""
     none = jnp.zeros(1, jnp.int32)
     values = jnp.zeros((1, neighbours.values(network.image_shape[2])), jnp.uint8)
-    contexts = Contexts(values, none, none == 0, none, none, none)
+    contexts = Contexts(values, none, none == 0, none, none, none, none)
     return jax.jit(network.init)(key, contexts)["params"]

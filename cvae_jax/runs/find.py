@@ -17,13 +17,15 @@ from cvae_jax.bitstream import Identity
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import CheckpointError, explained
 from cvae_jax.exact.integers import IntegerDecoder
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
+from cvae_jax.refinement.integers import ContextModel
 from cvae_jax.runs import manifest, saved
 from cvae_jax.runs.manifest import Checkpoint, StrPath, absolute
 from cvae_jax.runs.saved import STEPS, Warn
 
 DEFAULT = "mnist"
 TABLES, DECODER = "tables.bin", "decoder.bin"  # what calibration adds to a checkpoint
+CONTEXT = "context.bin"  # what training the context model adds
 PACKAGE = Path(__file__).resolve().parents[1]
 RELEASED = (PACKAGE / "released", PACKAGE.parent / "checkpoints")
 
@@ -86,7 +88,9 @@ def file_model(found: Checkpoint) -> FileModel | None:
     if not {TABLES, DECODER} <= found.files.keys():
         return None
     return FileModel(
-        Tables.from_bytes(found.read(TABLES)), IntegerDecoder.from_bytes(found.read(DECODER))
+        Tables.from_bytes(found.read(TABLES)),
+        IntegerDecoder.from_bytes(found.read(DECODER)),
+        ContextModel.from_bytes(found.read(CONTEXT)) if CONTEXT in found.files else None,
     )
 
 

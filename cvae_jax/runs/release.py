@@ -10,7 +10,7 @@ import jax
 from cvae_jax import data, evaluation
 from cvae_jax.config import PRESETS, Config
 from cvae_jax.errors import CheckpointError
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
 from cvae_jax.modules import abstract_params
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs import checkpoint, plots, tables

@@ -22,7 +22,7 @@ from cvae_jax.errors import CheckpointError, DataError
 from cvae_jax.exact import by_jax
 from cvae_jax.exact.from_params import quantize_decoder
 from cvae_jax.exact.integers import IntegerDecoder
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
 from cvae_jax.modules import Params
 from cvae_jax.pixels import as_images
 from cvae_jax.runs import checkpoint

@@ -22,7 +22,7 @@ from cvae_jax.errors import (
     FormatError,
     ModelMismatchError,
 )
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
 
 NAMES = [f"digit {i}.png" for i in range(64)]
 

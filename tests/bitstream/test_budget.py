@@ -39,7 +39,7 @@ from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
 from cvae_jax.exact import by_numpy
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
-from cvae_jax.exact.model import FileModel, units_check
+from cvae_jax.file_model import FileModel, units_check
 
 SECONDS, MEGABYTES = 2.0, 64.0  # that refusing a small file may take
 

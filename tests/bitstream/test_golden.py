@@ -10,7 +10,7 @@ from cvae_jax import codec
 from cvae_jax.bitstream import FileDecoder, Header, Identity, Reader, single
 from cvae_jax.coding.tables import Tables
 from cvae_jax.exact import by_numpy
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
 
 GOLDEN = ROOT / "tests" / "golden"
 

@@ -18,7 +18,7 @@ from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
 from cvae_jax.data.image_files import sheet
 from cvae_jax.errors import CheckpointError, ModelMismatchError
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
 from cvae_jax.runs.find import find
 from cvae_jax.runs.manifest import CONFIG
 from cvae_jax.runs.record import Record

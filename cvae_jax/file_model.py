@@ -1,4 +1,4 @@
-"""What files are made and read with, as one value: the coding tables and the integer decoder."""
+"""What files are made and read with, as one value: tables, integer decoder, context model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvae_jax.bitstream.decoder import Cost, FileDecoder
+from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import Header, Identity
-from cvae_jax.bitstream.records import crc32c
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
-from cvae_jax.exact.integers import IntegerDecoder
+from cvae_jax.exact.integers import IntegerDecoder, units_check
+from cvae_jax.refinement import coder
+from cvae_jax.refinement.integers import ContextModel
 
 Levels = Callable[[np.ndarray, int], np.ndarray]
 Backend = Callable[[IntegerDecoder], Callable[[np.ndarray], np.ndarray]]
@@ -24,7 +25,7 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True, eq=False)
 class FileModel:
-    """Tables and a decoder that belong together.
+    """Tables and a decoder that belong together, and what refines images where there is such.
 
     Raises:
       FormatError: they do not.
@@ -32,6 +33,7 @@ class FileModel:
 
     tables: Tables
     decoder: IntegerDecoder
+    context: ContextModel | None = None
 
     def __post_init__(self) -> None:
         if self.tables.latent_dim != self.decoder.architecture.latent_dim:
@@ -41,6 +43,8 @@ class FileModel:
                 "an integer decoder that counts in other units than the coding tables: "
                 "cvae calibrate -f makes both anew"
             )
+        if self.context is not None and self.context.image_shape != self.image_shape:
+            raise FormatError("an integer decoder and a context model of different images")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -68,13 +72,18 @@ class FileModel:
         """What reading files takes; trusted: the model did not come with the file."""
         architecture = self.decoder.architecture
         cost = Cost(architecture.multiply_adds(), architecture.memory())
-        return FileDecoder(self.header, self.tables, levels, None if trusted else cost)
+        context = None
+        if self.context is not None:
+            context = Context(self.context.digest[:16], coder.refine(self.context))
+        return FileDecoder(self.header, self.tables, levels, None if trusted else cost, context)
 
     # Bytes
 
     def pack(self) -> bytes:
         """As an archive carries it: each part behind its length."""
-        parts = (self.tables.to_bytes(), self.decoder.to_bytes())
+        parts = [self.tables.to_bytes(), self.decoder.to_bytes()]
+        if self.context is not None:
+            parts.append(self.context.packed)
         return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
     @classmethod
@@ -90,7 +99,9 @@ class FileModel:
         if data is None:
             raise FormatError("this archive carries no model; name the checkpoint that made it")
         parts, at = [], 0
-        for _ in range(2):
+        for k in range(3):
+            if k == 2 and at == len(data):  # no context model
+                break
             if len(data) < at + _LENGTH.size:
                 raise FormatError("the embedded model is truncated")
             (length,) = _LENGTH.unpack_from(data, at)
@@ -98,12 +109,8 @@ class FileModel:
             parts.append(data[at - length : at])
         if at != len(data):
             raise FormatError("the embedded model is longer or shorter than its parts")
-        model = cls(Tables.from_bytes(parts[0]), IntegerDecoder.from_bytes(parts[1]))
+        context = ContextModel.from_bytes(parts[2]) if len(parts) == 3 else None
+        model = cls(Tables.from_bytes(parts[0]), IntegerDecoder.from_bytes(parts[1]), context)
         if identity is not None and model.identity != identity:
             raise FormatError("the embedded model is not the one that the header names")
         return model
-
-
-def units_check(unit: np.ndarray) -> int:
-    """What a decoder keeps of the units that it counts in: CRC-32C of float32 ``[D]``."""
-    return crc32c(unit.astype("<f4").tobytes())

@@ -11,7 +11,7 @@ from cvae_jax.bitstream import Identity
 from cvae_jax.errors import FormatError
 from cvae_jax.exact import by_jax, by_numpy
 from cvae_jax.exact.integers import EXACT
-from cvae_jax.exact.model import FileModel
+from cvae_jax.file_model import FileModel
 from cvae_jax.runs import tables
 from cvae_jax.runs.find import find
 

@@ -1,0 +1,116 @@
+"""Which way every image is refined, for the fewest bytes, and the refinements of chunks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from cvae_jax.bitstream.records import ALONE, BASED, RAW, Refinement, crc32c, pixel_bytes
+from cvae_jax.coding.tables import Tables
+from cvae_jax.refinement import coder, grid
+from cvae_jax.refinement.canvas import near
+from cvae_jax.refinement.coder import Step
+from cvae_jax.refinement.integers import ContextModel
+from cvae_jax.refinement.parallel import mapped
+
+# Pixel values in a chunk: few enough that one image is decoded in a moment, for which all of its
+# chunk has to be, and enough for a matrix product.
+CHUNK_VALUES = 400_000
+
+
+class Base(NamedTuple):
+    """What images decode to from symbols, before they are refined."""
+
+    symbols: np.ndarray  # int32 [N, D]
+    step: int
+    levels: np.ndarray  # uint8 [N, H, W, C]
+
+    def take(self, which: np.ndarray | slice) -> Base:
+        return Base(self.symbols[which], self.step, self.levels[which])
+
+
+class Refined(NamedTuple):
+    """A chunk of images."""
+
+    base: Base  # of the images whose mode is BASED
+    refinement: Refinement
+    images: np.ndarray  # uint8 [n, H, W, C], what a file makes of them
+
+
+def refine(
+    images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
+) -> Iterator[Refined]:
+    """The chunks of images, uint8 ``[N, H, W, C]``.
+
+    base: of all images; None: they are to be coded without.
+    """
+    if base is None:
+        base = Base(np.empty((0, tables.latent_dim), np.int32), 1, images[:0])
+    at = slices(len(images), images[0].size) if len(images) else []
+
+    def one(part: slice) -> Refined:
+        return _chunk(images[part], base.take(part), tables, model, max_error)
+
+    return mapped(one, at)
+
+
+def slices(n: int, values: int) -> list[slice]:
+    """The chunks of n images of so many values each, all of about the same size."""
+    most = min(max(CHUNK_VALUES // values, 1), 4096)
+    count = -(-n // most)
+    ends = [n * k // count for k in range(count + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+
+def bits(
+    images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
+) -> np.ndarray:
+    """About what each image takes with this base, or without any, if all are coded alike: [N]."""
+    if base is None:
+        return coder.bits(_steps(images, np.zeros_like(images), False, model, max_error))
+    coded = coder.bits(_steps(images, base.levels, True, model, max_error))
+    return coded + tables.book(base.step).bits(base.symbols)
+
+
+def _steps(
+    images: np.ndarray, levels: np.ndarray, based: bool, model: ContextModel, max_error: int
+) -> list[Step]:
+    flags = np.full(len(images), based)
+    return list(coder.steps(model, images, levels, flags, max_error))
+
+
+def _chunk(
+    images: np.ndarray, base: Base, tables: Tables, model: ContextModel, max_error: int
+) -> Refined:
+    n, has_base = len(images), len(base.symbols) > 0
+    levels = base.levels if has_base else np.zeros_like(images)
+    coded = _steps(images, levels, has_base, model, max_error)
+    price = coder.bits(coded)
+    modes = np.full(n, BASED if has_base else ALONE, np.uint8)
+    raw = images[0].size * np.log2(grid.cells(max_error))
+    if has_base:
+        price += tables.book(base.step).bits(base.symbols)
+        # Trying all of them without a base would take twice as long.
+        unusual = np.flatnonzero(price > model.usual * raw)
+        if len(unusual):
+            alone = bits(images[unusual], None, tables, model, max_error)
+            better = alone < price[unusual]
+            modes[unusual[better]] = ALONE
+            price[unusual] = np.minimum(price[unusual], alone)
+    modes[price > raw] = RAW
+    modelled = modes != RAW
+    if len(np.unique(modes)) > 1 or not modelled.all():
+        based = modes == BASED
+        seen = np.where(based[:, None, None, None], levels, 0)
+        coded = list(
+            coder.steps(model, images[modelled], seen[modelled], based[modelled], max_error)
+        )
+    stream = coder.encode(coded, images[~modelled], max_error)
+    made = near(images, max_error)
+    made[~modelled] = coder.evenly(images[~modelled], max_error)
+    kept = base.take(modes == BASED) if has_base else base
+    crc = crc32c(pixel_bytes(made))
+    return Refined(kept, Refinement(max_error, model.digest[:16], crc, modes, stream), made)
