@@ -21,7 +21,7 @@ import builtins
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ from cvae_jax.exact import by_jax
 from cvae_jax.file_model import FileModel, Levels
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
+from cvae_jax.refinement import encoder, grid
+from cvae_jax.refinement.encoder import Base, Refined
 from cvae_jax.runs import checkpoint, tables
 from cvae_jax.runs.find import find
 from cvae_jax.runs.record import Record
@@ -88,9 +90,10 @@ class Codec(Autoencoder):
     def compress(
         self,
         images: Any,
-        quality: float = DEFAULT_QUALITY,
+        quality: float | None = None,
         effort: int = 0,
         *,
+        max_error: int | None = None,
         names: Sequence[str] | None = None,
         labels: Labels | None = None,
         embed_model: bool = False,
@@ -98,20 +101,27 @@ class Codec(Autoencoder):
     ) -> bytes:
         """A file: of one image (``[H, W]`` or ``[H, W, C]``), or an archive (``[N, ...]``).
 
-        quality: 0 to 100, bytes and fidelity rise with it; ``find_quality`` chooses one.
+        quality: 0 to 100, bytes and fidelity rise with it; ``find_quality`` chooses one.  None: 50,
+        or, with ``max_error``, whatever makes the smallest file.
+        max_error: no pixel comes back off by more grey levels than this; 0: lossless.
         effort: 0 to 9, rounds of looking for better symbols (``search``), paid for here alone.
         names, labels: of an archive's images, text and integers from 0 to 2**32 - 1.
         embed_model: the archive carries its decoder; ``load`` takes it.
         progress: called from time to time with the number of images finished since the last call.
 
         Raises:
-          CheckpointError: the checkpoint has no coding tables.
+          CheckpointError: the checkpoint has no coding tables, or no context model.
           ConfigError, DataError: an impossible setting or image.
         """
         images = pixels.on_host(images)
         alone = pixels.is_single(images, self.image_shape)
         if alone and (names is not None or labels is not None or embed_model):
             raise ConfigError("a single image has no names, labels or embedded model")
+        if max_error is not None:
+            chunks = list(self.refined(images, max_error, quality, effort, progress))
+            return self.pack_refined(
+                chunks, alone=alone, names=names, labels=labels, embed_model=embed_model
+            )
         symbols, step = self.encode_symbols(images, quality, effort, progress)
         stored = symbols[0] if alone else symbols
         return self.pack(stored, step, names=names, labels=labels, embed_model=embed_model)
@@ -142,21 +152,77 @@ class Codec(Autoencoder):
             return bitstream.single.encode(symbols, step, self.tables, self.identity, levels[0])
         file = io.BytesIO()
         writer = bitstream.Writer(
-            file, self.header, self.file_model.pack() if embed_model else None
+            file, self.header, self.file_model.pack(with_context=False) if embed_model else None
         )
         writer.add(symbols, step, self.tables, levels, names, labels)
+        writer.finish()
+        return file.getvalue()
+
+    def refined(
+        self,
+        images: Any,
+        max_error: int,
+        quality: float | None = None,
+        effort: int = 0,
+        progress: OnProgress = unwatched,
+    ) -> Iterator[Refined]:
+        """The chunks of a file of images with a bounded error; arguments as for ``compress``."""
+        grid.check(max_error)
+        context = self.file_model.context
+        if context is None:
+            raise CheckpointError(
+                "the checkpoint has no context model, so it cannot bound errors: add one with "
+                "cvae calibrate CHECKPOINT --context-steps N"
+            )
+        levels = pixels.to_levels(self._images(pixels.on_host(images)))
+        base = None
+        if quality is None:
+            quality = context.base_quality
+        if quality is not None:
+            symbols, step = self.encode_symbols(levels, quality, effort)
+            base = Base(symbols, step, self.decode_symbols(symbols, step))
+        for chunk in encoder.refine(levels, base, self.tables, context, max_error):
+            progress(len(chunk.images))
+            yield chunk
+
+    def pack_refined(
+        self,
+        chunks: Sequence[Refined],
+        *,
+        alone: bool = False,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+        embed_model: bool = False,
+    ) -> bytes:
+        """The file of the chunks that ``refined`` makes; alone: of a single image."""
+        if alone:
+            ((base, refinement, images),) = chunks
+            return bitstream.single.encode_refined(
+                *base[:2], self.tables, self.identity, base.levels, refinement, images[0]
+            )
+        file = io.BytesIO()
+        writer = bitstream.Writer(
+            file, self.header, self.file_model.pack() if embed_model else None
+        )
+        at = 0
+        for base, refinement, images in chunks:
+            part = slice(at, at := at + len(images))
+            writer.add_refined(
+                *base[:2], self.tables, base.levels, refinement,
+                None if names is None else names[part], None if labels is None else labels[part],
+            )  # fmt: skip
         writer.finish()
         return file.getvalue()
 
     def encode_symbols(
         self,
         images: Any,
-        quality: float = DEFAULT_QUALITY,
+        quality: float | None = None,
         effort: int = 0,
         progress: OnProgress = unwatched,
     ) -> tuple[np.ndarray, int]:
         """What a file holds of images: int32 ``[N, D]``, and the quantiser's step in units."""
-        step = quantize.step(quality)
+        step = quantize.step(DEFAULT_QUALITY if quality is None else quality)
         search.check_effort(effort)
         arranged = self._images(pixels.on_host(images))
         out = np.empty((len(arranged), self.latent_dim), np.int32)
@@ -336,7 +402,7 @@ class Codec(Autoencoder):
 
     def model_file(self) -> bytes:
         """An archive of no images that carries its model: all that reading files takes."""
-        return self.compress(np.zeros((0, *self.image_shape), np.uint8), embed_model=True)
+        return self.pack_refined([], embed_model=True)
 
 
 def load(path: str | Path | None = None) -> Codec:

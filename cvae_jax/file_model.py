@@ -79,10 +79,13 @@ class FileModel:
 
     # Bytes
 
-    def pack(self) -> bytes:
-        """As an archive carries it: each part behind its length."""
+    def pack(self, *, with_context: bool = True) -> bytes:
+        """As an archive carries it: each part behind its length.
+
+        with_context: also the context model, if there is one; only refined images need it.
+        """
         parts = [self.tables.to_bytes(), self.decoder.to_bytes()]
-        if self.context is not None:
+        if self.context is not None and with_context:
             parts.append(self.context.packed)
         return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 

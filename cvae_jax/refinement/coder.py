@@ -19,7 +19,7 @@ from cvae_jax.errors import FormatError
 from cvae_jax.refinement import grid, neighbours
 from cvae_jax.refinement.canvas import Canvas, Place
 from cvae_jax.refinement.grid import Grid
-from cvae_jax.refinement.integers import ContextModel, Frequencies, cumulative
+from cvae_jax.refinement.integers import ContextModel, Frequencies, frequencies, interval
 from cvae_jax.refinement.parallel import mapped
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
@@ -41,7 +41,7 @@ class _Views:
         """base: uint8 ``[n, H, W, C]``, 0 where not ``based``, bool ``[n]``."""
         n, channels = len(based), model.image_shape[2]
         self.canvas = Canvas(model.image_shape, n)
-        self._frequencies, self._max_error = Frequencies(model), max_error
+        self._frequencies, self._max_error = Frequencies(model, max_error), max_error
         self._base, self._based = neighbours.padded(neighbours.coarse(base)), based
         self._values = np.zeros((neighbours.values(channels), n + 2), np.uint8)
 
@@ -65,7 +65,6 @@ class _Views:
             np.concatenate([expected[telling], np.zeros(2, np.uint8)]),
             np.concatenate([self._based[telling], [False, True]]),
             place,
-            self._max_error,
         )
         return _View(self._frequencies, hidden, where, expected, self._max_error)
 
@@ -92,11 +91,11 @@ class _View:
             self.hit, self._weights = frequencies.cells_of(self.hit, weights, self.grid)
 
     def others(self, images: np.ndarray) -> np.ndarray:
-        """Cumulative frequencies of all cells, of images whose pixel is not the expected one."""
+        """Weights of all cells, of images whose pixel is not in the expected one."""
         if self._weights is not None:
-            return cumulative(self._weights[images])
+            return self._weights[images]
         hidden = self._hidden[:, self._where[images]]
-        return cumulative(self._frequencies.others(hidden, self._expected[images]))
+        return self._frequencies.others(hidden, self._expected[images])
 
 
 def steps(
@@ -113,9 +112,7 @@ def steps(
         views.canvas.set(place, view.grid.level(cell))
         missed = cell != view.grid.of_expected
         which = np.flatnonzero(missed)
-        sums = view.others(which)
-        start, stop = (sums[np.arange(len(which)), cell[which] + i] for i in (0, 1))
-        yield Step(missed, view.hit, start, stop - start)
+        yield Step(missed, view.hit, *interval(view.others(which), cell[which]))
 
 
 def bits(coded: list[Step]) -> np.ndarray:
@@ -184,8 +181,7 @@ def decode(
             weights = np.stack([view.hit, TOTAL - view.hit], axis=1) - 1
             which = np.flatnonzero(coder.decode(_FAMILY, weights))
             if len(which):
-                frequencies = np.diff(view.others(which), axis=1)
-                cells[which] = coder.decode(_FAMILY, frequencies - 1)
+                cells[which] = coder.decode(_FAMILY, frequencies(view.others(which)) - 1)
         views.canvas.set(place, view.grid.level(cells))
         if len(raw):
             raw[:, place.channel, place.row, place.column] = even.level(

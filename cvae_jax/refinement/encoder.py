@@ -96,21 +96,49 @@ def _chunk(
         # Trying all of them without a base would take twice as long.
         unusual = np.flatnonzero(price > model.usual * raw)
         if len(unusual):
-            alone = bits(images[unusual], None, tables, model, max_error)
-            better = alone < price[unusual]
+            some = images[unusual]
+            alone = _steps(some, np.zeros_like(some), False, model, max_error)
+            better = coder.bits(alone) < price[unusual]
             modes[unusual[better]] = ALONE
-            price[unusual] = np.minimum(price[unusual], alone)
+            price[unusual] = np.minimum(price[unusual], coder.bits(alone))
+            coded = _replaced(coded, unusual[better], alone, better)
     modes[price > raw] = RAW
     modelled = modes != RAW
-    if len(np.unique(modes)) > 1 or not modelled.all():
-        based = modes == BASED
-        seen = np.where(based[:, None, None, None], levels, 0)
-        coded = list(
-            coder.steps(model, images[modelled], seen[modelled], based[modelled], max_error)
-        )
+    if not modelled.all():
+        coded = _without(coded, ~modelled)
     stream = coder.encode(coded, images[~modelled], max_error)
-    made = near(images, max_error)
+    made = near(images, max_error) if max_error else images.copy()
     made[~modelled] = coder.evenly(images[~modelled], max_error)
-    kept = base.take(modes == BASED) if has_base else base
     crc = crc32c(pixel_bytes(made))
-    return Refined(kept, Refinement(max_error, model.digest[:16], crc, modes, stream), made)
+    refinement = Refinement(max_error, model.digest[:16], crc, modes, stream)
+    return Refined(base.take(modes == BASED) if has_base else base, refinement, made)
+
+
+def _replaced(
+    coded: list[Step], which: np.ndarray, by: list[Step], these: np.ndarray
+) -> list[Step]:
+    """Steps with those of images ``which`` replaced: by those of ``these``, bool, of others."""
+    out = []
+    for step, other in zip(coded, by, strict=True):
+        whole, part = _by_image(step), _by_image(other)
+        whole[:, which] = part[:, these]
+        out.append(_step(whole))
+    return out
+
+
+def _without(coded: list[Step], which: np.ndarray) -> list[Step]:
+    """Steps without those of images ``which``, bool ``[n]``."""
+    return [_step(_by_image(step)[:, ~which]) for step in coded]
+
+
+def _by_image(step: Step) -> np.ndarray:
+    """float64 ``[4, n]``: the fields of a step, 0 where an image has none."""
+    out = np.zeros((4, len(step.missed)))
+    out[0], out[1] = step.missed, step.hit
+    out[2:, step.missed] = step.start, step.frequency
+    return out
+
+
+def _step(by_image: np.ndarray) -> Step:
+    missed = by_image[0] > 0
+    return Step(missed, by_image[1], *by_image[2:, missed])

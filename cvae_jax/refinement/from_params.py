@@ -22,17 +22,18 @@ _TINY = 1e-12  # in place of the spread of weights that are all the same
 
 
 def quantize_context(
-    params: Params, image_shape: tuple[int, int, int], sample: Contexts, usual: int
+    params: Params, image_shape: tuple[int, int, int], sample: Contexts
 ) -> ContextModel:
     """The integer context model of trained parameters.
 
-    sample: of some thousand pixels, to which the rounding is fitted; usual: as in ContextModel.
+    sample: of some thousand pixels, to which the rounding is fitted.  What is for
+    encoders is still to be measured.
 
     Raises:
       ConfigError: sums could not be exact, with any number of bits.
     """
     for bits in range(MOST_BITS, FEWEST_BITS - 1, -1):
-        model = _quantized(jax.device_get(params), image_shape, sample, usual, bits)
+        model = _quantized(jax.device_get(params), image_shape, sample, bits)
         try:
             model.validate()
             return model
@@ -45,7 +46,6 @@ def _quantized(
     params: Params,
     image_shape: tuple[int, int, int],
     sample: Contexts,
-    usual: float,
     bits: int,
 ) -> ContextModel:
     inputs = np.asarray(network_inputs(Contexts(*map(jnp.asarray, sample))), np.float64)
@@ -88,7 +88,10 @@ def _quantized(
     wanted = (real @ kernel + bias) * UNITS * 2.0**shift
     layers.append(_layer(weights, (wanted - whole @ weights).mean(0), shift, 0))
     first, second, output = layers
-    return ContextModel(image_shape, first, tuple(places), second, output, usual)
+    row, column, channel = places
+    return ContextModel(
+        image_shape, first, (row, column, channel), second, output, base_quality=None, usual=1.0
+    )
 
 
 def _layer(weights: np.ndarray, bias: np.ndarray, shift: np.ndarray, bits: int) -> Layer:

@@ -25,15 +25,16 @@ from cvae_jax.refinement.grid import LEVELS, Grid
 from cvae_jax.refinement.neighbours import AROUND, BASE_STEP, CAUSAL, ERROR_UNIT, FULL, HIGH
 
 MAX_HIDDEN = 1 << 10
+NO_BASE = 255  # in place of a quality
 # 2**15 / 2**(k / 16), rounded: a logit is in sixteenths of a bit.
 FRACTIONS = (
     *(32768, 31379, 30048, 28774, 27554, 26386, 25268, 24196),
     *(23170, 22188, 21247, 20347, 19484, 18658, 17867, 17109),
 )
 FAR = 16 * len(FRACTIONS)  # this far below the largest logit, a weight is 0
-POWERS = np.array([FRACTIONS[d % 16] >> d // 16 for d in range(FAR)] + [0], np.float64)
+POWERS = np.array([FRACTIONS[d % 16] >> d // 16 for d in range(FAR)] + [0], np.float32)
 
-_HEADER = struct.Struct("<4sB3HHHf")
+_HEADER = struct.Struct("<4sB3HHHBf")
 _MAGIC = b"CVCX"
 _VERSION = 1
 
@@ -64,7 +65,10 @@ class ContextModel:
     second: Layer
     # Logits: of the expected level, of the 256 levels, of their 256 differences to it.
     output: Layer
-    usual: float  # what nine in ten images take with a base, as a share of raw; for encoders
+    # For encoders: the quality of the base that makes the smallest files, None if none does; and
+    # what nine in ten images take then, as a share of raw.
+    base_quality: int | None
+    usual: float
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -113,7 +117,8 @@ class ContextModel:
         """As a checkpoint and an archive hold it."""
         h, w, c = self.image_shape
         hidden = (len(self.first.bias), len(self.second.bias))
-        head = _HEADER.pack(_MAGIC, _VERSION, h, w, c, *hidden, self.usual)
+        quality = NO_BASE if self.base_quality is None else self.base_quality
+        head = _HEADER.pack(_MAGIC, _VERSION, h, w, c, *hidden, quality, self.usual)
         bits = np.array([self.first.bits, self.second.bits])
         numbers = [bits, *self.places]
         for layer in (self.first, self.second, self.output):
@@ -128,23 +133,24 @@ class ContextModel:
           FormatError: these bytes are no context model, or one that could overflow.
         """
         try:
-            magic, version, h, w, c, first, second, usual = _HEADER.unpack_from(data)
+            magic, version, h, w, c, *hidden, quality, usual = _HEADER.unpack_from(data)
         except struct.error as error:
             raise FormatError("a context model: shorter than its header") from error
         if magic != _MAGIC or version != _VERSION:
             raise FormatError("not a context model, or one of a newer version")
-        if not 0 <= usual <= 1:  # false for NaN too
-            raise FormatError("a context model that is usual of nothing")
-        sizes = (h, w, c, first, second)
-        if not all(1 <= n <= MAX_SIDE for n in sizes) or max(first, second) > MAX_HIDDEN:
+        if not (quality <= 100 or quality == NO_BASE) or not 0 <= usual <= 1:  # also not for NaN
+            raise FormatError("a context model of impossible numbers")
+        sizes = (h, w, c, *hidden)
+        if not all(1 <= n <= MAX_SIDE for n in sizes) or max(hidden) > MAX_HIDDEN:
             raise FormatError("a context model of impossible dimensions")
         packed = packing.Packed(data, _HEADER.size)
         bits = packed.take(2)
         if bits.min() < 1 or bits.max() > 16:
             raise FormatError("a context model of impossible numbers")
-        places = tuple(_small(packed.take(n, first)) for n in (h, w, c))
+        row, column, channel = (_small(packed.take(n, hidden[0])) for n in (h, w, c))
+        places = (row, column, channel)
         layers = []
-        widths = (neighbours.inputs(c), first, second, 1 + 2 * LEVELS)
+        widths = (neighbours.inputs(c), *hidden, 1 + 2 * LEVELS)
         for inputs, outputs, each in zip(widths[:-1], widths[1:], (*bits, 0), strict=True):
             shift = packed.take(outputs)
             bias, weights = _small(packed.take(outputs)), _small(packed.take(outputs, inputs))
@@ -152,7 +158,9 @@ class ContextModel:
                 raise FormatError("a context model that shifts too far")
             layers.append(Layer(weights, bias, shift.astype(np.uint8), int(each)))
         packed.end()
-        model = cls((h, w, c), layers[0], places, layers[1], layers[2], usual)  # type: ignore[arg-type]
+        first, second, output = layers
+        base_quality = None if quality == NO_BASE else quality
+        model = cls((h, w, c), first, places, second, output, base_quality, usual)
         model.validate()
         vars(model)["packed"] = data  # as it came: packing it anew takes long
         return model
@@ -165,72 +173,84 @@ def _small(numbers: np.ndarray) -> np.ndarray:
 
 
 class Frequencies:
-    """A context model, ready to be computed."""
+    """A context model, ready to be computed for files of one largest error.
 
-    def __init__(self, model: ContextModel):
-        self.model = model
-        self._first, self._second, self._output = (
-            _scaled(layer) for layer in (model.first, model.second, model.output)
+    Each layer has an input more, which is 1, and whose weight is the bias.
+    """
+
+    def __init__(self, model: ContextModel, max_error: int):
+        self._tops = model.first.top, model.second.top
+        first, self._second, output = (
+            _with_bias(layer) for layer in (model.first, model.second, model.output)
         )
-        factor = np.float32(2) ** -model.first.shift.astype(np.float32)
-        self._places = tuple(place.astype(np.float32) * factor for place in model.places)
-        # Differences twice over: those of a pixel are then a run of them, from its first on.
-        weights, bias = self._output
-        self._levels = np.concatenate([weights[1:], weights[1 + LEVELS :]]).T.copy()
-        self._levels_bias = np.concatenate([bias[1:], bias[1 + LEVELS :]]).T[0].copy()
+        marks = 2 * neighbours.values(model.image_shape[2]) + 1  # 0 or 1 here, not FULL
+        first[:, -marks - 1 : -1] *= FULL
+        error = first[:, -marks - 2] * (max_error * ERROR_UNIT)
+        self._first = np.delete(first, -marks - 2, axis=1)
+        factor = _factor(model.first)
+        self._at_row, self._at_column, self._at_channel = (
+            place.astype(np.float32) * factor for place in model.places
+        )
+        self._everywhere = first[:, -1] + error
+        self._hit, self._levels = output[0], output[1:].T.copy()
 
     def hidden(
-        self,
-        values: np.ndarray,
-        expected: np.ndarray,
-        based: np.ndarray,
-        place: Place,
-        max_error: int,
+        self, values: np.ndarray, expected: np.ndarray, based: np.ndarray, place: Place
     ) -> np.ndarray:
-        """What the two hidden layers make of n pixels at one place: float32 ``[h, n]``.
+        """What the hidden layers make of n pixels at one place, and a 1: float32 ``[h + 1, n]``.
 
-        values: uint8 ``[V, n]``, their neighbours; expected: uint8 ``[n]``; based: bool ``[n]``;
+        values: uint8 ``[V, n]``, their neighbours; expected: uint8 ``[n]``; based: bool ``[n]``.
         """
-        count, causal = len(values), len(CAUSAL)
-        base = slice(causal, causal + len(AROUND))
-        inputs = np.empty((3 * count + 3, values.shape[1]), np.float32)
+        count, n = values.shape
+        base = slice(len(CAUSAL), len(CAUSAL) + len(AROUND))
+        inputs = np.empty((3 * count + 3, n), np.float32)
         inputs[:count] = values
-        inputs[:causal] -= expected
+        inputs[: len(CAUSAL)] -= expected
         inputs[count] = expected
-        inputs[count + 1] = max_error * ERROR_UNIT
-        marks = inputs[count + 2 : -1].reshape(2, count, -1)
-        marks[0] = values == 0
-        marks[0, base] *= based
-        marks[1] = values >= HIGH
-        marks[1, base] = values[base] >= HIGH // BASE_STEP * BASE_STEP
-        inputs[-1] = based
-        inputs[count + 2 :] *= FULL
-        weights, bias = self._first
-        row, column, channel = (x[k] for x, k in zip(self._places, place, strict=True))
-        sums = weights @ inputs
-        sums += bias + (row + column + channel)[:, None]
-        sums = self._second[0] @ _passed(sums, self.model.first.top)
-        sums += self._second[1]
-        return _passed(sums, self.model.second.top)
+        zero, high = inputs[count + 1 : -2].reshape(2, count, n)
+        np.equal(values, 0, out=zero)
+        zero[base] *= based
+        np.greater_equal(values, HIGH, out=high)
+        np.greater_equal(values[base], HIGH // BASE_STEP * BASE_STEP, out=high[base])
+        inputs[-2] = based
+        inputs[-1] = 1
+        row, column, channel = place
+        placed = self._at_row[row] + self._at_column[column] + self._at_channel[channel]
+        self._first[:, -1] = self._everywhere + placed
+        return self._passed(self._second, self._passed(self._first, inputs, 0), 1)
+
+    def _passed(self, weights: np.ndarray, inputs: np.ndarray, layer: int) -> np.ndarray:
+        """What a layer passes on, and a 1."""
+        out = np.empty((len(weights) + 1, inputs.shape[1]), np.float32)
+        np.matmul(weights, inputs, out=out[:-1])
+        np.clip(out[:-1], 0, self._tops[layer], out=out[:-1])
+        np.floor(out[:-1], out=out[:-1])
+        out[-1] = 1
+        return out
 
     def hit(self, hidden: np.ndarray) -> np.ndarray:
         """The expected level's frequency: float64 ``[n]``, whole numbers from 1 to TOTAL - 1."""
-        weights, bias = self._output
-        logit = np.floor(weights[0] @ hidden + bias[0])
-        of_it, of_others = (POWERS[np.clip(x, 0, FAR).astype(np.intp)] for x in (-logit, logit))
+        logit = np.floor(self._hit @ hidden)
+        of_it, of_others = (
+            POWERS[np.clip(x, 0, FAR).astype(np.intp)].astype(np.float64) for x in (-logit, logit)
+        )
         return 1 + np.floor(of_it * (TOTAL - 2) / (of_it + of_others))
 
     def others(self, hidden: np.ndarray, expected: np.ndarray) -> np.ndarray:
-        """Weights of all levels but the expected one, whose own is 0: float64 ``[n, 256]``."""
-        sums = hidden.T @ self._levels
-        sums += self._levels_bias
-        np.floor(sums, out=sums)
-        rows, expected = np.arange(len(sums)), expected.astype(np.intp)
-        logits = sums[:, :LEVELS]
+        """Weights of all levels but the expected one, whose own is 0: float32 ``[n, 256]``."""
+        # Differences twice over: those of a pixel are then a run of them, from its first on.
+        n = hidden.shape[1]
+        sums = np.empty((n, 3 * LEVELS), np.float32)
+        np.matmul(hidden.T, self._levels, out=sums[:, : 2 * LEVELS])
+        np.floor(sums[:, : 2 * LEVELS], out=sums[:, : 2 * LEVELS])
+        sums[:, 2 * LEVELS :] = sums[:, LEVELS : 2 * LEVELS]
+        rows, expected = np.arange(n), expected.astype(np.intp)
         start = 3 * LEVELS * rows + 2 * LEVELS - expected
-        logits += sums.ravel().take(start[:, None] + np.arange(LEVELS))
+        logits = sums.ravel().take(start[:, None] + np.arange(LEVELS))
+        logits += sums[:, :LEVELS]
         logits[rows, expected] = -np.inf
-        below = np.minimum(logits.max(1, keepdims=True) - logits, FAR)
+        below = np.subtract(logits.max(1, keepdims=True), logits, out=logits)
+        np.minimum(below, FAR, out=below)
         return POWERS.take(below.astype(np.intp))
 
     def cells_of(
@@ -244,34 +264,46 @@ class Frequencies:
         at = np.arange(len(sums)), grid.of_expected
         within = np.floor(sums[at] * (TOTAL - 1 - hit) / sums.sum(1))
         sums[at] = 0
+        sums[sums.sum(1) == 0] = 1  # all that is likely is in that cell
         return hit + within, sums
 
 
-def cumulative(weights: np.ndarray) -> np.ndarray:
-    """Sums of frequencies in proportion to weights, float64 ``[n, cells + 1]``, from 0 to TOTAL."""
-    n, cells = weights.shape
-    sums = np.zeros((n, cells + 1))
+def frequencies(weights: np.ndarray) -> np.ndarray:
+    """In proportion to weights, at least 1, with the sum TOTAL: float64 ``[n, cells]``."""
+    sums = np.zeros((len(weights), weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:])
-    total = sums[:, -1:].copy()
-    empty = total[:, 0] == 0
-    if empty.any():
-        sums[empty], total[empty] = np.arange(cells + 1), cells
-    # Exact: products stay below 2**53, and no quotient comes closer to a whole number than 1/total.
+    return np.diff(_cumulative(sums, sums[:, -1:].copy(), weights.shape[1]), axis=1) + 1
+
+
+def interval(weights: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of one cell for each row, ``[n]``: the sum of the frequencies below it, and its own."""
+    n, cells = weights.shape
+    first = np.arange(n) * cells
+    parts = np.add.reduceat(weights.ravel(), np.stack([first, first + cell], axis=1).ravel())
+    # Exact in any order: whole numbers below 2**24.
+    below, rest = parts.reshape(n, 2).astype(np.float64).T
+    below = np.where(cell > 0, below, 0)
+    total, upto = below + rest, below + weights[np.arange(n), cell]
+    start = _cumulative(below, total, cells) + cell
+    return start, _cumulative(upto, total, cells) + cell + 1 - start
+
+
+def _cumulative(sums: np.ndarray, total: np.ndarray, cells: int) -> np.ndarray:
+    """Sums of weights as sums of frequencies, without the 1 that every cell has.
+
+    Exact: products stay below 2**53, and no quotient comes closer to a whole number than 1/total.
+    """
     sums *= TOTAL - cells
-    np.floor(sums / total, out=sums)
-    sums += np.arange(cells + 1)
-    return sums
-
-
-def _scaled(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and bias ``[outputs, 1]`` whose sums come out shifted: powers of two are exact."""
-    factor = np.float32(2) ** -layer.shift.astype(np.float32)[:, None]
-    return layer.weights.astype(np.float32) * factor, layer.bias.astype(np.float32)[
-        :, None
-    ] * factor
-
-
-def _passed(sums: np.ndarray, top: int) -> np.ndarray:
-    """What a layer makes of its sums, in place."""
-    np.clip(sums, 0, top, out=sums)
+    sums /= total
     return np.floor(sums, out=sums)
+
+
+def _with_bias(layer: Layer) -> np.ndarray:
+    """Weights and bias, ``[outputs, inputs + 1]``, whose sums come out shifted: times powers of
+    two, which is exact."""
+    weights = np.concatenate([layer.weights, layer.bias[:, None]], axis=1)
+    return weights.astype(np.float32) * _factor(layer)[:, None]
+
+
+def _factor(layer: Layer) -> np.ndarray:
+    return np.float32(2) ** -layer.shift.astype(np.float32)

@@ -22,9 +22,9 @@ from cvae_jax.refinement.canvas import near
 from cvae_jax.refinement.neighbours import AROUND, CAUSAL, MARGIN
 from cvae_jax.refinement.network import ContextNetwork, Contexts, apply, init_params, nats
 
-HIDDEN = (112, 72)
+HIDDEN = (144, 64)
 BATCH = 4096  # pixels
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 5e-3
 AVERAGE_DECAY = 0.998
 WITHOUT_BASE = 0.15  # share of pixels that are learnt without the base, as some images are coded
 # Share of a batch that has a neighbour other than 0.  The rest are many and all alike; each pixel

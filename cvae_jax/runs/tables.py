@@ -25,12 +25,16 @@ from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.file_model import FileModel
 from cvae_jax.modules import Params
 from cvae_jax.pixels import as_images
+from cvae_jax.refinement.encoder import Base
+from cvae_jax.refinement.fit import fit
+from cvae_jax.refinement.integers import ContextModel
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.checkpoint import StrPath
-from cvae_jax.runs.find import DECODER, TABLES, file_model
+from cvae_jax.runs.find import CONTEXT, DECODER, TABLES, file_model
 from cvae_jax.runs.record import Record
 
 ERRORS = "calibration.json"
+PARTIAL = "context.partial"  # beside these, while the context model is trained
 FEWEST, MOST = 1000, 10_000  # images to measure the usual errors on, if there are that many
 DECODER_IMAGES = 64  # that the integer decoder is fitted to, at each of DECODER_QUALITIES
 DECODER_QUALITIES = (0, 50, 100)
@@ -82,6 +86,39 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
     checkpoint.attach(path, TABLES, tables.to_bytes())
     checkpoint.attach(path, DECODER, decoder.to_bytes())
     checkpoint.attach(path, ERRORS, errors.to_bytes())
+    return made
+
+
+def make_context(path: StrPath, images: np.ndarray, steps: int, seed: int = 0) -> ContextModel:
+    """Trains the context model of a calibrated checkpoint, and adds it, replacing any that it has.
+
+    images: training images, uint8 ``[N, H, W, C]``.  A training that was stopped goes on where it
+    saved its state last, and ends with the same bytes.
+
+    Raises:
+      CheckpointError: there is no calibrated checkpoint, or it cannot be written.
+      ConfigError: integers cannot compute the model exactly.
+      DataError: the images do not fit the model, or there are none.
+      TrainingError: the loss is not finite.
+    """
+    model, params = _restored(path)
+    stored = read(path)
+    if stored is None:
+        raise CheckpointError(
+            f"checkpoint {os.fspath(path)} has no coding tables; calibrate it first"
+        )
+    levels_of = stored.levels_by(by_jax.decoder)
+    z_mean = Batched(lambda images: modules.encode(params, images, model))
+
+    def base_of(images: np.ndarray, quality: float) -> Base:
+        symbols = quantize(z_mean(images), stored.tables, step(quality))
+        return Base(symbols, step(quality), levels_of(symbols, step(quality)))
+
+    images = as_images(images, model.image_shape)
+    partial = checkpoint.absolute(path) / PARTIAL
+    made = fit(images, base_of, stored.tables, steps, seed, partial)
+    checkpoint.attach(path, CONTEXT, made.packed)
+    partial.unlink(missing_ok=True)
     return made
 
 
