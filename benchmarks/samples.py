@@ -15,6 +15,8 @@ from cvae_jax.coding.tables import Tables
 from cvae_jax.exact.from_params import thresholds
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
 from cvae_jax.file_model import FileModel, units_check
+from cvae_jax.refinement import integers, neighbours
+from cvae_jax.refinement.integers import LEVELS, ContextModel
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "mnist"
 TINY = Architecture((12, 10, 1), 3, (3, 2))
@@ -77,6 +79,28 @@ def tiny_model(rng: np.random.Generator) -> FileModel:
         *(thresholds(), units_check(tables.unit)),
     )
     return FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
+
+
+def tiny_context(
+    rng: np.random.Generator, shape: tuple[int, int, int], hidden: tuple[int, int] = (8, 6)
+) -> ContextModel:
+    """A small context model of random numbers, which expects images to be smooth."""
+    widths = (neighbours.inputs(shape[2]), *hidden, 1 + 2 * LEVELS)
+    layers = []
+    for inputs, outputs, bits in zip(widths[:-1], widths[1:], (8, 8, 0), strict=True):
+        weights = rng.integers(-9, 10, (outputs, inputs)).astype(np.int32)
+        bias = rng.integers(-2000, 2000, outputs).astype(np.int32)
+        layers.append(integers.Layer(weights, bias, np.full(outputs, 5, np.uint8), bits))
+    first, second, output = layers
+    d = np.arange(LEVELS)
+    output.bias[1 + LEVELS :] -= 100 * np.minimum(d, LEVELS - d)
+    row, column, channel = (
+        rng.integers(-999, 1000, (n, hidden[0])).astype(np.int32) for n in shape
+    )
+    model = ContextModel(
+        shape, first, (row, column, channel), second, output, base_quality=50, usual=0.5
+    )
+    return ContextModel.from_bytes(model.packed)
 
 
 def _archive(header, model, symbols, step, tables, extras) -> bytes:
