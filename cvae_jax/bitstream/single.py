@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.bitstream import records
+from cvae_jax.bitstream import budget, records
+from cvae_jax.bitstream.budget import Budget
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.header import VERSION, Identity, check_version
 from cvae_jax.bitstream.records import CRC_SIZE
@@ -56,11 +57,12 @@ class Image(NamedTuple):
     levels: np.ndarray  # uint8 [H, W, C]
 
 
-def decode(data: bytes, decoder: FileDecoder) -> Image:
+def decode(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT) -> Image:
     """The inverse of ``encode``.
 
     Raises:
-      FormatError: damaged, or decoded to other pixels than when it was compressed.
+      FormatError: damaged, more than the budget allows, or decoded to other pixels than when it
+        was compressed.
       VersionError: of a newer format.
       ModelMismatchError: of another model.
     """
@@ -70,6 +72,7 @@ def decode(data: bytes, decoder: FileDecoder) -> Image:
             f"compressed with model {short.hex()}, but the checkpoint's is {own.hex()}; "
             "give the checkpoint that compressed it"
         )
+    decoder.require_affordable(1, allowed, len(data))
     content, check = data[:-CRC_SIZE], data[-CRC_SIZE:]
     symbols = entropy.decode_one(content[_HEADER.size :], decoder.tables.book(step))
     levels = decoder.decode_symbols(symbols[None], step)[0]

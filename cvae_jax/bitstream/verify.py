@@ -15,6 +15,8 @@ def verify(file: BinaryIO, decoder: FileDecoder) -> int:
     """Reads a whole file: structure, checks, names, labels, symbols, pixels; returns its images'
     number.
 
+    At any cost, so that it is for what was just written here.
+
     file: of an archive or a single image, seekable, its position left anywhere.
 
     Raises:
@@ -24,7 +26,7 @@ def verify(file: BinaryIO, decoder: FileDecoder) -> int:
     file.seek(0)
     if file.read(len(single.MAGIC)) == single.MAGIC:
         file.seek(0)
-        single.decode(file.read(), decoder)
+        single.decode(file.read(), decoder, UNLIMITED)
         return 1
     return verify_archive(Reader(file, UNLIMITED), decoder)
 

@@ -88,6 +88,11 @@ def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
         bitstream.recover(data, own.file_decoder)
     with pytest.raises(FormatError, match="67108864 pixel values"):
         bitstream.verify_archive(reader, own.file_decoder)
+    image = bitstream.single.encode(
+        np.zeros(1, np.int32), STEP, tables, model.identity, np.zeros((1, 1, 1), np.uint8)
+    )
+    with pytest.raises(FormatError, match="67108864 pixel values"):
+        own.decompress(image)
 
 
 @pytest.mark.parametrize("filters", [(1,) * 8, (16,) * 8])

@@ -56,6 +56,17 @@ def test_labels_that_cannot_be_stored_are_refused_before_anything_is_written(
     assert (tmp_path / "x.cvae").read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("command", ["decompress", "info", "verify"])
+def test_a_single_image_costs_no_more_than_it_may(cvae, tmp_path, command):
+    """The limits hold for it as for an archive, and --max-cost is of both."""
+    image = tmp_path / "one.cvae"
+    image.write_bytes((ROOT / "tests/golden/v2_mnist_single.cvae").read_bytes())
+    status, out, err = cvae(command, image, "--max-cost", "1e-5")
+    assert status == 3
+    assert "is the limit" in out + err
+    assert cvae(command, image)[0] == 0
+
+
 def test_labels_in_idx_files(cvae, tmp_path, images):
     np.save("images.npy", images)
     for shape, status in (((12,), 0), ((11,), 1), ((12, 1, 1), 1)):

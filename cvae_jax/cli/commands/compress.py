@@ -191,7 +191,7 @@ def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:
 def _holds(file: BinaryIO, stored: Content, c: Codec) -> bool:
     if stored.symbols.ndim == 1:
         file.seek(0)
-        image = bitstream.single.decode(file.read(), c.file_decoder)
+        image = bitstream.single.decode(file.read(), c.file_decoder, UNLIMITED)
         return image.step == stored.step and np.array_equal(image.symbols, stored.symbols)
     archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
     reader = archive.reader

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, reader
+from cvae_jax import bitstream
 from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.files import checkpoints, outputs
@@ -86,7 +86,8 @@ def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
         raise DataError(f"{args.input} holds a single image, and no labels")
     model = models.of_single(content, args.ckpt)
     outputs.check_fit(output, model.files.image_shape, 1)
-    return Decoded(reader.decompress(content, model), None, None)
+    image = bitstream.single.decode(content, model.decoder(1), Budget(args.max_cost))
+    return Decoded(image.levels[None], None, None)
 
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:

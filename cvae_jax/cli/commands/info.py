@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, data, reader
+from cvae_jax import bitstream, data
 from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
@@ -104,7 +104,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
       ModelMismatchError, CheckpointError: ``ckpt`` is another model, or none.
     """
     if not bitstream.is_archive(content):
-        return _of_single(content, ckpt)
+        return _of_single(content, ckpt, allowed)
     opened = models.open_archive(content, allowed)
     steps = {opened.chunk(k).step for k in range(len(opened.entries))}
     model, images, missing = None, None, None
@@ -132,13 +132,13 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     )
 
 
-def _of_single(content: bytes, ckpt: str | None) -> Account:
+def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     short, step = bitstream.single.head(content)
     model, images, missing = None, None, None
     try:
         found = models.of_single(content, ckpt)
         model = found.files
-        images = reader.decompress(content, found)
+        images = bitstream.single.decode(content, found.decoder(1), allowed).levels[None]
     except (CheckpointError, ModelMismatchError) as error:
         if ckpt:
             raise
