@@ -25,7 +25,7 @@ import numpy as np
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, FileDecoder
-from cvae_jax.errors import CheckpointError
+from cvae_jax.errors import CheckpointError, FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.exact.model import FileModel
@@ -77,13 +77,21 @@ def load(name: str | Path | None = None) -> Model:
 
 
 def embedded(archive: bitstream.Reader | bitstream.Salvage) -> Model:
-    """The model that an archive carries.
+    """The model that an archive carries; of several in a damaged one, that which its header names.
 
     Raises:
       FormatError: it carries none, or a damaged one.
     """
-    blob = archive.model() if isinstance(archive, bitstream.Reader) else archive.model
-    return Model(FileModel.unpack(blob, archive.header.identity), foreign=True)
+    identity = archive.header.identity
+    if isinstance(archive, bitstream.Reader):
+        return Model(FileModel.unpack(archive.model(), identity), foreign=True)
+    fault = FormatError("the embedded model is damaged; name the checkpoint that made the archive")
+    for blob in archive.models:
+        try:
+            return Model(FileModel.unpack(blob, identity), foreign=True)
+        except FormatError as error:
+            fault = error
+    raise fault
 
 
 def of_archive(archive: bitstream.Reader, name: str | Path | None = None) -> Model:

@@ -27,8 +27,6 @@ _NAME_ROOM = 64  # bytes that a name takes in memory beside its characters
 
 _COUNT = struct.Struct("<Q")
 _ENTRY = struct.Struct("<QII")
-_FOOTER = struct.Struct("<QI4s")
-_FOOTER_MAGIC = b"CVAZ"
 
 Labels = Sequence[int] | np.ndarray  # one for each image, 0 to 2**32 - 1
 
@@ -131,8 +129,7 @@ class Writer:
         offset = self._at
         entries = b"".join(_ENTRY.pack(e.offset, e.length, e.count) for e in self._entries)
         self._section(records.INDEX, self._packed + _COUNT.pack(self._images) + entries)
-        packed = _COUNT.pack(offset)
-        self._write(packed + records.pack_crc(packed) + _FOOTER_MAGIC)
+        self._write(records.pack_footer(offset))
 
     def _chunk(self, chunk: Chunk) -> None:
         offset = self._at
@@ -294,11 +291,9 @@ class Reader:
         return records.unpack_section(self._read(offset, length), tag)
 
     def _index(self) -> tuple[int, list[Entry]]:
-        footer = self._read(max(self.size - _FOOTER.size, 0), _FOOTER.size)
-        offset, crc, magic = _FOOTER.unpack(footer)
-        if magic != _FOOTER_MAGIC or records.crc32c(footer[: _COUNT.size]) != crc:
-            raise FormatError("truncated or damaged: its last bytes are not an archive's end")
-        length = self.size - _FOOTER.size - offset
+        footer = self._read(max(self.size - records.FOOTER_SIZE, 0), records.FOOTER_SIZE)
+        offset = records.unpack_footer(footer)
+        length = self.size - records.FOOTER_SIZE - offset
         body = self._section(offset, length, records.INDEX)
         fixed = HEADER_SIZE + _COUNT.size
         if len(body) < fixed or (len(body) - fixed) % _ENTRY.size:

@@ -24,9 +24,13 @@ MAX_IMAGES = 1 << 63  # of an archive
 MAX_NAME = 1024  # bytes of UTF-8
 MODEL, CHUNK, INDEX = b"MODL", b"CHNK", b"INDX"  # tags of sections
 
+FOOTER_SIZE = 16
+
 _SECTION = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
 _CHUNK = struct.Struct("<QIHBIIII")
+_FOOTER = struct.Struct("<QI4s")
+_FOOTER_MAGIC = b"CVAZ"
 _HAS_NAMES, _HAS_LABELS = 1, 2
 
 CRC_SIZE = _CRC.size
@@ -89,24 +93,40 @@ class Chunk:
             allowed.require(budget.LOOKUPS, self.work(tables), len(self.stream))
             symbols = entropy.decode(self.stream, self.count, tables.book(self.step))
         except FormatError as error:
-            raise FormatError(f"{self._where}: {error}") from error
+            raise FormatError(f"{self.where}: {error}") from error
         if crc32c(symbol_bytes(symbols)) != self.symbol_crc:
-            raise FormatError(f"{self._where}: its symbols are not those that were compressed")
+            raise FormatError(f"{self.where}: its symbols are not those that were compressed")
         return symbols
 
     def check_pixels(self, levels: np.ndarray) -> None:
         """Raises FormatError unless all images, uint8 ``[count, H, W, C]``, are the encoder's."""
         if crc32c(pixel_bytes(levels)) != self.pixel_crc:
             raise FormatError(
-                f"{self._where}: its images decode to other pixels than when they were compressed"
+                f"{self.where}: its images decode to other pixels than when they were compressed"
             )
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """For messages."""
         return f"chunk of images {self.first} to {self.first + self.count - 1}"
 
 
-# Sections
+# Sections, and what follows the last one
+
+
+def pack_footer(offset: int) -> bytes:
+    """The end of an archive; offset: of its index."""
+    packed = struct.pack("<Q", offset)
+    return packed + pack_crc(packed) + _FOOTER_MAGIC
+
+
+def unpack_footer(data: bytes) -> int:
+    """The inverse of ``pack_footer``.  Raises FormatError if these bytes are none."""
+    if len(data) == FOOTER_SIZE:
+        offset, crc, magic = _FOOTER.unpack(data)
+        if magic == _FOOTER_MAGIC and crc32c(data[:8]) == crc:
+            return int(offset)
+    raise FormatError("truncated or damaged: its last bytes are not an archive's end")
 
 
 def pack_section(tag: bytes, body: bytes) -> bytes:

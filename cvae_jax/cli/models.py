@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import io
@@ -54,15 +53,24 @@ def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
     return _maker(archive.header, ckpt)
 
 
-def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
-    """As ``of_archive``, for an archive of which a part may be lost."""
-    if not ckpt:
-        with contextlib.suppress(FormatError):  # damage is reported where the file is read
-            return of_archive(open_archive(content, allowed), None)
-        with contextlib.suppress(FormatError):
-            found = bitstream.salvage(content)
-            return _kept(reader.embedded(found)) if found.model else _maker(found.header, None)
-    return load(ckpt)
+def of_damaged(content: bytes, ckpt: str | None) -> tuple[Model, list[str]]:
+    """As ``of_archive``, for an archive of which a part may be lost; and the faults of its model.
+
+    Raises:
+      FormatError: no model is left that could decode it, or nothing else is.
+    """
+    if ckpt:
+        return load(ckpt), []
+    found = bitstream.salvage(content)
+    if not found.has_model and not found.models:
+        return _maker(found.header, None), []
+    try:
+        return _kept(reader.embedded(found)), []
+    except FormatError as error:
+        released = maker(lambda identity: identity == found.header.identity)
+        if released is None:
+            raise
+        return load(released), [str(error)]
 
 
 def _maker(header: bitstream.Header, ckpt: str | None) -> Model:

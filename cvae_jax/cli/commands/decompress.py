@@ -108,10 +108,10 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
     allowed = Budget(args.max_cost)
-    model = models.of_damaged(content, args.ckpt, allowed)
+    model, faults = models.of_damaged(content, args.ckpt)
     found = bitstream.recover(content, model.decoder(), allowed)
     outputs.check_fit(output, model.files.image_shape, len(found.images))
-    faults = list(found.faults)
+    faults = list(dict.fromkeys([*faults, *found.faults]))
     numbers = numbered(found.numbers)
     names = [name or number for name, number in zip(found.names, numbers, strict=True)]
     if isinstance(output, ToFolder):
