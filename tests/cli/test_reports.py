@@ -15,6 +15,7 @@ from conftest import RELEASED, ROOT
 from cvae_jax import codec, data
 from cvae_jax.bitstream import records
 from cvae_jax.cli import models, reports
+from cvae_jax.cli.commands.info import other_formats
 from cvae_jax.coding import target
 from cvae_jax.errors import CheckpointError
 from cvae_jax.runs.manifest import Checkpoint
@@ -229,6 +230,14 @@ def test_info_compares_with_the_best_sheet_of_another_codec(cvae, folder):
         cvae("compress", folder, "-q", quality, "-o", "q.cvae", "-f")
         rows = json.loads(cvae("info", "q.cvae", "-j")[1])["break_even"]
         assert ("AVIF sheet, lossy (measured)" in rows) is compared
+
+
+def test_formats_that_cannot_hold_the_images_are_left_out():
+    """WebP has a limit of 16383 pixels each way, which a sheet of large images is over first."""
+    assert {"WebP", "WebP sheet"} <= other_formats(np.zeros((4, 8191, 1, 1), np.uint8)).keys()
+    found = other_formats(np.zeros((4, 8192, 1, 1), np.uint8))
+    assert {"PNG", "WebP", "xz"} == found.keys()
+    assert {"PNG", "xz"} == other_formats(np.zeros((1, 16384, 1, 1), np.uint8)).keys()
 
 
 def test_a_file_finds_the_released_checkpoint_that_made_it(cvae, folder):

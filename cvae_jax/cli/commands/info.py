@@ -24,6 +24,7 @@ from cvae_jax.runs.manifest import CONFIG
 from cvae_jax.runs.record import Record
 
 SAMPLE = 1000  # images that other formats are tried on
+WEBP_SIDE = 16383  # pixels, the most that it holds
 
 
 def info(args: Namespace) -> Report:
@@ -215,7 +216,8 @@ def _break_even(fixed: float, each: float, other: float) -> BreakEven:
 
 def bytes_as(suffix: str, images: np.ndarray) -> float | None:
     """Mean bytes of an image as a file of its own, over the first SAMPLE; None if it cannot be."""
-    if images.shape[3] not in (1, 3):
+    too_large = suffix == ".webp" and max(images.shape[1:3]) > WEBP_SIDE
+    if too_large or images.shape[3] not in (1, 3):
         return None
     return float(np.mean([len(data.encode_image(image, suffix)) for image in images[:SAMPLE]]))
 
@@ -224,8 +226,8 @@ def other_formats(images: np.ndarray) -> dict[str, float]:
     """Bytes per image in lossless formats: files of their own, all as one picture, and all raw
     pixels in one stream."""
     sizes = {"PNG": bytes_as(".png", images), "WebP": bytes_as(".webp", images)}
-    if sizes["WebP"] is not None:
-        sizes["WebP sheet"] = len(data.encode_image(sheet(images), ".webp")) / len(images)
+    if together := bytes_as(".webp", sheet(images)[None]):
+        sizes["WebP sheet"] = together / len(images)
     raw = images.tobytes()
     # A dictionary no larger than what it is for: clearing 64 MB takes longer than all the rest.
     room = min(max(len(raw), 4096), 1 << 26)
