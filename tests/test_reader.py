@@ -167,12 +167,17 @@ class TestWhichDecoder:
                 assert len(made) == 1 + (i > 10 or len(made) == 2)
         assert len(made) == 2
 
-    def test_without_jax_numpy_does_all(self, files, monkeypatch):
-        def missing(integers):
-            raise ModuleNotFoundError("No module named 'jax'", name="jax")
+    @pytest.mark.parametrize("fault", ["no JAX", "no device", "no device at the first call"])
+    def test_without_a_usable_jax_numpy_does_all(self, files, monkeypatch, fault):
+        def unusable(integers):
+            if fault == "no JAX":
+                raise ModuleNotFoundError("No module named 'jax'", name="jax")
+            if fault == "no device":
+                raise RuntimeError("Unknown backend")
+            return lambda inputs: 1 // 0
 
         monkeypatch.setattr(quickest, "WORTH_COMPILING", 0)
-        model = reader.Model(reader.load(RELEASED).files, compiled=missing)
+        model = reader.Model(reader.load(RELEASED).files, compiled=unusable)
         content = (files[0] / "archive.cvae").read_bytes()
         assert np.array_equal(reader.decompress(content, model), files[1])
 
