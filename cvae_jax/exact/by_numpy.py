@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -58,9 +59,13 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
     def levels(inputs: np.ndarray) -> np.ndarray:
         out = np.empty((len(inputs), *architecture.image_shape), np.uint8)
 
+        ended = threading.Event()
+
         def fill(starts: range) -> None:
             made: dict[int, list[_Room]] = {}
             for start in starts:
+                if ended.is_set():
+                    return
                 rows = slice(start, start + MICROBATCH)
                 some_inputs = inputs[rows].astype(np.float32)
                 n = len(some_inputs)
@@ -74,8 +79,11 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
             fill(starts)
             return out
         with ThreadPoolExecutor(threads) as pool:
-            # Raises what a thread has raised.
-            list(pool.map(fill, [starts[k::threads] for k in range(threads)]))
+            try:  # raises what a thread has raised
+                list(pool.map(fill, [starts[k::threads] for k in range(threads)]))
+            except BaseException:  # an interrupt: the pool waits for its threads
+                ended.set()
+                raise
         return out
 
     return levels

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import math
+import signal
+import time
 
 import jax
 import numpy as np
@@ -60,6 +62,30 @@ def test_the_size_of_a_batch_changes_nothing(size):
         levels = make(d)
         parts = [levels(inputs[i : i + size]) for i in range(0, 70, size)]
         np.testing.assert_array_equal(np.concatenate(parts), levels(inputs))
+
+
+def test_an_interrupt_does_not_wait_for_all_images(monkeypatch):
+    done, slow = [], by_numpy._transposed
+
+    def counted(*arguments):
+        time.sleep(0.01)
+        done.append(1)
+        return slow(*arguments)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(by_numpy, "_cores", lambda: 2)
+    monkeypatch.setattr(by_numpy, "_transposed", counted)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        levels, inputs = by_numpy.decoder(decoder()), np.zeros((2000, 5), np.int32)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            levels(inputs)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(done) < 100
 
 
 def test_symbols_of_any_size_are_cut_and_never_overflow():
