@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from cvae_jax import bitstream
-from cvae_jax.bitstream import Archive, FileDecoder
+from cvae_jax.bitstream import Archive, Budget, FileDecoder, budget
 from cvae_jax.errors import CheckpointError, FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
@@ -53,7 +53,7 @@ class Model:
         return quickest.Quickest(self.files.decoder, self.compiled)
 
 
-def load(name: str | Path | None = None) -> Model:
+def load(name: str | Path | None = None, allowed: Budget = budget.DEFAULT) -> Model:
     """The model of a checkpoint: a workdir, a step in it, a released one or its name (None: the
     default), or an archive that carries its own.
 
@@ -65,7 +65,7 @@ def load(name: str | Path | None = None) -> Model:
     """
     if name is not None and Path(name).is_file():
         with builtins.open(name, "rb") as file:
-            return embedded(bitstream.Reader(file))
+            return embedded(bitstream.Reader(file, allowed), allowed)
     found = find(name, files=(TABLES, DECODER))
     files = file_model(found)
     if files is None:
@@ -76,7 +76,9 @@ def load(name: str | Path | None = None) -> Model:
     return Model(files)
 
 
-def embedded(archive: bitstream.Reader | bitstream.Salvage) -> Model:
+def embedded(
+    archive: bitstream.Reader | bitstream.Salvage, allowed: Budget = budget.DEFAULT
+) -> Model:
     """The model that an archive carries; of several in a damaged one, that which its header names.
 
     Raises:
@@ -84,11 +86,11 @@ def embedded(archive: bitstream.Reader | bitstream.Salvage) -> Model:
     """
     identity = archive.header.identity
     if isinstance(archive, bitstream.Reader):
-        return Model(FileModel.unpack(archive.model(), identity), foreign=True)
+        return Model(FileModel.unpack(archive.model(), identity, allowed), foreign=True)
     fault = FormatError("the embedded model is damaged; name the checkpoint that made the archive")
     for blob in archive.models:
         try:
-            return Model(FileModel.unpack(blob, identity), foreign=True)
+            return Model(FileModel.unpack(blob, identity, allowed), foreign=True)
         except FormatError as error:
             fault = error
     raise fault
@@ -102,7 +104,7 @@ def of_archive(archive: bitstream.Reader, name: str | Path | None = None) -> Mod
       CheckpointError, FormatError: as for ``load`` and ``embedded``.
     """
     if name is None and archive.has_model:
-        return embedded(archive)
+        return embedded(archive, archive.allowed)
     return load(name or maker(lambda identity: identity == archive.header.identity))
 
 

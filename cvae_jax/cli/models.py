@@ -18,9 +18,9 @@ from cvae_jax.runs.find import maker
 
 
 @functools.lru_cache(maxsize=1)  # of many files, most are of one model
-def load(ckpt: str | Path | None) -> Model:
+def load(ckpt: str | Path | None, allowed: Budget) -> Model:
     """The model of ``--ckpt``; without it, of the released checkpoint."""
-    return _kept(reader.load(ckpt))
+    return _kept(reader.load(ckpt, allowed))
 
 
 def open_archive(content: bytes, allowed: Budget) -> bitstream.Reader:
@@ -33,11 +33,11 @@ def read(name: str) -> bytes:
     return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
 
 
-def of_single(content: bytes, ckpt: str | None) -> Model:
+def of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
     """The model that is to decode a single image's file: of ``--ckpt``, or the released one that
     made it; raises CheckpointError if there is none."""
     short, _ = bitstream.single.head(content)
-    return load(ckpt or maker(lambda identity: identity.short == short))
+    return load(ckpt or maker(lambda identity: identity.short == short), allowed)
 
 
 def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
@@ -49,32 +49,32 @@ def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
       CheckpointError: there is no other.
     """
     if archive.has_model and not ckpt:
-        return _kept(reader.embedded(archive))
-    return _maker(archive.header, ckpt)
+        return _kept(reader.embedded(archive, archive.allowed))
+    return _maker(archive.header, ckpt, archive.allowed)
 
 
-def of_damaged(content: bytes, ckpt: str | None) -> tuple[Model, list[str]]:
+def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> tuple[Model, list[str]]:
     """As ``of_archive``, for an archive of which a part may be lost; and the faults of its model.
 
     Raises:
       FormatError: no model is left that could decode it, or nothing else is.
     """
     if ckpt:
-        return load(ckpt), []
+        return load(ckpt, allowed), []
     found = bitstream.salvage(content)
     if not found.has_model and not found.models:
-        return _maker(found.header, None), []
+        return _maker(found.header, None, allowed), []
     try:
-        return _kept(reader.embedded(found)), []
+        return _kept(reader.embedded(found, allowed)), []
     except FormatError as error:
         released = maker(lambda identity: identity == found.header.identity)
         if released is None:
             raise
-        return load(released), [str(error)]
+        return load(released, allowed), [str(error)]
 
 
-def _maker(header: bitstream.Header, ckpt: str | None) -> Model:
-    return load(ckpt or maker(lambda identity: identity == header.identity))
+def _maker(header: bitstream.Header, ckpt: str | None, allowed: Budget) -> Model:
+    return load(ckpt or maker(lambda identity: identity == header.identity), allowed)
 
 
 def _kept(model: Model) -> Model:

@@ -162,12 +162,12 @@ class IntegerDecoder:
         """A bound on the size of any sum, and any part of one, in layer ``k``: of its weights'
         sizes times the largest inputs, and the bias."""
         layer = self.layers[k]
-        sizes = np.abs(layer.weights.astype(np.int64))
+        sizes = np.abs(layer.weights)
         # Of a convolution all nine taps at once: no output pixel has more.
         sums = (
-            sizes.sum((0, 1, 2)) * self.layers[k - 1].top
+            sizes.sum((0, 1, 2), dtype=np.int64) * self.layers[k - 1].top
             if k
-            else self.limits.astype(np.int64) @ sizes
+            else np.einsum("l,lo->o", self.limits.astype(np.int64), sizes)
         )
         return int((sums + np.abs(layer.bias.astype(np.int64))).max())
 
@@ -198,8 +198,10 @@ class IntegerDecoder:
         return head + body
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> IntegerDecoder:
+    def from_bytes(cls, data: bytes, spend: packing.Spend = packing.unlimited) -> IntegerDecoder:
         """The inverse of ``to_bytes``, proved exact.
+
+        spend: as for ``packing.Packed``.
 
         Raises:
           FormatError: these bytes are no integer decoder, or one that could overflow.
@@ -213,17 +215,17 @@ class IntegerDecoder:
             raise FormatError("not an integer decoder, or one of a newer version")
         if not 1 <= stages <= MAX_STAGES or used > d or input_shift > 16:
             raise FormatError("an integer decoder of impossible dimensions")
-        packed = packing.Packed(data, _HEADER.size)
+        packed = packing.Packed(data, _HEADER.size, spend)
         take = packed.take
 
         filters = tuple(int(n) for n in take(stages))
         architecture = Architecture((h, w, c), d, filters)
         architecture.check()
         bits = take(stages + 2)
-        inputs = np.cumsum(take(used))
+        inputs = np.cumsum(take(used), dtype=np.int64)
         if used and not (inputs[0] >= 0 and (np.diff(inputs) > 0).all() and inputs[-1] < d):
             raise FormatError("an integer decoder that uses latents that there are not")
-        limits, thresholds = take(used), np.cumsum(take(LEVELS))
+        limits, thresholds = take(used), np.cumsum(take(LEVELS), dtype=np.int64)
         if bits.min() < 0 or bits.max() > 16 or bits[-1]:
             raise FormatError("an integer decoder of impossible numbers")
         if _largest(thresholds) >= EXACT or limits.min(initial=0) < 0 or _largest(limits) >> 16:
@@ -237,7 +239,9 @@ class IntegerDecoder:
             weights = take(*shape)
             if shift.min() < 0 or shift.max() > MAX_SHIFT or _largest(weights, grains) >= EXACT:
                 raise FormatError("an integer decoder of impossible numbers")
-            layer = Layer(weights.astype(np.int32), grains, shift.astype(np.uint8), int(bits[k]))
+            layer = Layer(
+                weights.astype(np.int32, copy=False), grains, shift.astype(np.uint8), int(bits[k])
+            )
             layers.append(layer._replace(bias=grains * layer.grain))
         packed.end()
         decoder = cls(
@@ -267,4 +271,4 @@ def low_padding(size: tuple[int, int], stride: int, into: tuple[int, int]) -> tu
 
 def _largest(*arrays: np.ndarray) -> int:
     """The largest size of any number in the arrays."""
-    return max(int(np.abs(array).max(initial=0)) for array in arrays)
+    return max(max(int(a.max(initial=0)), -int(a.min(initial=0))) for a in arrays)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from cvae_jax.bitstream import budget
+from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import Cost, FileDecoder
 from cvae_jax.bitstream.header import Header, Identity
 from cvae_jax.bitstream.records import crc32c
@@ -78,14 +81,19 @@ class FileModel:
         return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
     @classmethod
-    def unpack(cls, data: bytes | None, identity: Identity | None = None) -> FileModel:
+    def unpack(
+        cls,
+        data: bytes | None,
+        identity: Identity | None = None,
+        allowed: Budget = budget.DEFAULT,
+    ) -> FileModel:
         """The inverse of ``pack``.
 
         data: None of an archive that carries no model; identity: that it must have.
 
         Raises:
-          FormatError: there is none, these bytes are no model, one that could overflow, or
-            another one.
+          FormatError: there is none, these bytes are no model, one that could overflow, one that
+            is larger than is allowed, or another one.
         """
         if data is None:
             raise FormatError("this archive carries no model; name the checkpoint that made it")
@@ -98,10 +106,11 @@ class FileModel:
             parts.append(data[at - length : at])
         if at != len(data):
             raise FormatError("the embedded model is longer or shorter than its parts")
-        model = cls(Tables.from_bytes(parts[0]), IntegerDecoder.from_bytes(parts[1]))
-        if identity is not None and model.identity != identity:
+        model, tables = (hashlib.sha256(part).digest()[:16] for part in reversed(parts))
+        if identity not in (None, Identity(model, tables)):
             raise FormatError("the embedded model is not the one that the header names")
-        return model
+        spend = Meter(budget.NUMBERS, allowed, len(data)).spend
+        return cls(Tables.from_bytes(parts[0], spend), IntegerDecoder.from_bytes(parts[1], spend))
 
 
 def units_check(unit: np.ndarray) -> int:

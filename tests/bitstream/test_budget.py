@@ -138,6 +138,29 @@ def test_a_model_of_many_weights_in_no_bytes(cheaply):
             IntegerDecoder.from_bytes(large)
 
 
+def test_a_model_of_many_numbers(monkeypatch):
+    """Its bytes pay for them, but not whoever reads the file; those of a checkpoint may be more."""
+    released = codec.load(RELEASED)
+    blob = released.file_model.pack()
+    most = 106_309 + 8_748  # of decoder and tables
+    monkeypatch.setattr(budget, "NUMBERS", budget.NUMBERS._replace(always=most))
+    assert FileModel.unpack(blob).identity == released.identity
+    monkeypatch.setattr(budget, "NUMBERS", budget.NUMBERS._replace(always=most - 1))
+    with pytest.raises(FormatError, match=f"take {most} numbers of its model"):
+        FileModel.unpack(blob)
+    assert FileModel.unpack(blob, allowed=Budget(2)).identity == released.identity
+    assert codec.load(RELEASED).file_model.identity == released.identity
+
+
+def test_a_byte_pays_for_a_few_numbers(cheaply):
+    rng = np.random.default_rng(0)
+    many = packing.pack(rng.integers(0, 1 << 16, 50_000)) + packing.pack(np.zeros(1))
+    numbers = packing.Packed(many, 0)
+    numbers.take(50_000)
+    with pytest.raises(FormatError, match="packed integers"):
+        numbers.take(packing.ALWAYS + 8 * len(many) - 50_000 + 1)
+
+
 def test_a_larger_budget_lifts_the_limits():
     data = archive_of_chunks([empty_chunk(8000)] * 4)
     decoder = decoder_of(TABLES, HEADER)

@@ -31,10 +31,10 @@ def foreign(monkeypatch):
 
     load = models.load
 
-    def named(ckpt):
+    def named(ckpt, allowed):
         if ckpt is None:
             raise CheckpointError("no model at hand; name one with --ckpt")
-        return load(ckpt)
+        return load(ckpt, allowed)
 
     monkeypatch.setattr(models, "maker", lambda made: None)
     monkeypatch.setattr(models, "load", named)

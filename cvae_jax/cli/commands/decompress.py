@@ -84,9 +84,10 @@ def _is_archive(content: bytes, keep_going: bool) -> bool:
 def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
     if args.labels:
         raise DataError(f"{args.input} holds a single image, and no labels")
-    model = models.of_single(content, args.ckpt)
+    allowed = Budget(args.max_cost)
+    model = models.of_single(content, args.ckpt, allowed)
     outputs.check_fit(output, model.files.image_shape, 1)
-    image = bitstream.single.decode(content, model.decoder(1), Budget(args.max_cost))
+    image = bitstream.single.decode(content, model.decoder(1), allowed)
     return Decoded(image.levels[None], None, None)
 
 
@@ -108,7 +109,7 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
     allowed = Budget(args.max_cost)
-    model, faults = models.of_damaged(content, args.ckpt)
+    model, faults = models.of_damaged(content, args.ckpt, allowed)
     found = bitstream.recover(content, model.decoder(), allowed)
     outputs.check_fit(output, model.files.image_shape, len(found.images))
     faults = list(dict.fromkeys([*faults, *found.faults]))

@@ -137,7 +137,7 @@ def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     short, step = bitstream.single.head(content)
     model, images, missing = None, None, None
     try:
-        found = models.of_single(content, ckpt)
+        found = models.of_single(content, ckpt, allowed)
         model = found.files
         images = bitstream.single.decode(content, found.decoder(1), allowed).levels[None]
     except (CheckpointError, ModelMismatchError) as error:

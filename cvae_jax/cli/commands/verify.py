@@ -34,7 +34,8 @@ def verify(args: Namespace) -> Report:
 def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
     """How many images a file holds whose every check matches."""
     if not bitstream.is_archive(content):
-        bitstream.single.decode(content, models.of_single(content, ckpt).decoder(1), allowed)
+        model = models.of_single(content, ckpt, allowed)
+        bitstream.single.decode(content, model.decoder(1), allowed)
         return 1
     opened = models.open_archive(content, allowed)
     decoder = models.of_archive(opened, ckpt).decoder(len(opened))
