@@ -192,7 +192,7 @@ def record_best_sheets() -> None:
         record = Record.from_dict(checkpoint.read_config(path))
         record = dataclasses.replace(record, best_sheet=best_sheet(name))
         text = json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n"
-        checkpoint.attach(path, checkpoint.CONFIG, text.encode())
+        checkpoint.attach(path, {checkpoint.CONFIG: text.encode()})
 
 
 if __name__ == "__main__":

@@ -79,9 +79,10 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
     decoder = quantize_decoder(params, model, tables.unit, np.concatenate(latents))
     made = FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
     errors = _errors(model, params, made, images, held_out)
-    checkpoint.attach(path, TABLES, tables.to_bytes())
-    checkpoint.attach(path, DECODER, decoder.to_bytes())
-    checkpoint.attach(path, ERRORS, errors.to_bytes())
+    checkpoint.attach(
+        path,
+        {TABLES: tables.to_bytes(), DECODER: decoder.to_bytes(), ERRORS: errors.to_bytes()},
+    )
     return made
 
 
@@ -105,7 +106,7 @@ def measure_errors(
             f"checkpoint {os.fspath(path)} has no coding tables; calibrate it first"
         )
     errors = _errors(model, params, stored, as_images(images, model.image_shape), held_out)
-    checkpoint.attach(path, ERRORS, errors.to_bytes())
+    checkpoint.attach(path, {ERRORS: errors.to_bytes()})
     return errors
 
 

@@ -74,7 +74,7 @@ def test_measuring_leaves_tables_as_they_are_and_needs_them(bare):
 
 def test_damaged_usual_errors_are_noticed(bare):
     tables.make(bare, IMAGES)
-    checkpoint.attach(bare, tables.ERRORS, b"{}")
+    checkpoint.attach(bare, {tables.ERRORS: b"{}"})
     with pytest.raises(FormatError, match=r"calibration\.json"):
         codec.load(bare)
 
