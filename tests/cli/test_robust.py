@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_samples import refuses
 from conftest import ROOT
+from PIL import Image
 
 from cvae_jax import data, errors
 
@@ -65,6 +66,26 @@ def test_a_single_image_costs_no_more_than_it_may(cvae, tmp_path, command):
     assert status == 3
     assert "is the limit" in out + err
     assert cvae(command, image)[0] == 0
+
+
+def test_names_that_the_locale_cannot_write_are_one_line(cvae, tmp_path, images):
+    data_of = {"é.png": images[0], "a.png": images[1]}
+    for name, image in data_of.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(image[..., 0]).save(tmp_path / "in" / name)
+    assert cvae("compress", "in", "-o", "x.cvae")[0] == 0
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for more in ([], ["--keep-going"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "cvae_jax", "decompress", "x.cvae", "-o", "out", *more],
+            env={**os.environ, **ascii_only, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: no file can be called '\\xe9.png'")
+        assert not (tmp_path / "out").exists()
 
 
 def test_labels_in_idx_files(cvae, tmp_path, images):

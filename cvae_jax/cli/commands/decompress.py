@@ -17,7 +17,7 @@ from cvae_jax.cli import models
 from cvae_jax.cli.files import checkpoints, outputs
 from cvae_jax.cli.files.outputs import Output, ToFile, ToFolder, ToStdout
 from cvae_jax.cli.files.paths import check_inside
-from cvae_jax.cli.files.unpacking import file_names, numbered
+from cvae_jax.cli.files.unpacking import check_encodable, file_names, numbered
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.files import whole
@@ -102,6 +102,7 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
     names = archive.names()
     if isinstance(output, ToFolder):
         names = file_names(numbered(range(len(archive))) if names is None else names)
+        check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
     with progress(len(archive), "decompress") as advance:
         return Decoded(archive.read(progress=advance), names, labels)
@@ -121,6 +122,7 @@ def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
         except FormatError as error:
             faults.append(f"{error}; numbers instead of names")
             names = file_names(numbers)
+        check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
     return Decoded(found.images, names, None, found.lost, faults)
 
