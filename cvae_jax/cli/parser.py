@@ -236,5 +236,5 @@ def _stop(signum: int, frame: Any) -> None:
 
 
 def run(argv: list[str] | None = None) -> None:
-    """The console script."""
+    """Runs the command and leaves with its exit status (``start`` is the console script)."""
     sys.exit(errors.run(lambda: main(argv)))

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,18 @@ from PIL import Image
 from cvae_jax import data, errors
 
 images, folder = command_samples.images, command_samples.folder
+
+
+INTERRUPTED = """
+import signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cvae_jax.cli.parser":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
 
 
 def npy(shape, dtype="<i8", content=b""):
@@ -86,6 +99,28 @@ def test_names_that_the_locale_cannot_write_are_one_line(cvae, tmp_path, images)
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: no file can be called '\\xe9.png'")
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("module", ["cvae_jax", "cvae_jax.cli"])
+def test_an_interrupt_while_the_command_is_imported_is_no_traceback(tmp_path, module):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_an_interrupt_of_a_running_command_is_one_line(monkeypatch, capsys):
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # as cli.start leaves it
+    try:
+        assert errors.run(lambda: signal.raise_signal(signal.SIGINT)) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_labels_in_idx_files(cvae, tmp_path, images):
