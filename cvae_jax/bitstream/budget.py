@@ -30,7 +30,7 @@ TEXT = Limit("bytes of names or labels", 1 << 24, 16)
 # Only of a model that came with the file; any other is trusted.
 MULTIPLY_ADDS = Limit("multiply-adds of its model", 1 << 37, 1 << 23)
 ACTIVATIONS = Limit("bytes of memory for its model", 1 << 28, 0)
-NUMBERS = Limit("numbers of its model", 1 << 23, 0)  # each some 20 bytes; mnist-hq has 400,000
+NUMBERS = Limit("numbers of its model", 1 << 23, 0)  # each some 24 bytes; mnist-hq has 400,000
 
 MICROBATCH = 32  # images that a model holds in memory at once, at most
 
