@@ -116,8 +116,6 @@ def run(main: Callable[[], int | None]) -> int:
 
     A reader of standard output that is gone ends it silently, as the signal of the pipe would.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of ``cli.start``
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error always is

@@ -188,10 +188,12 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
             from cvae_jax import backend
         backend.use_compilation_cache()
     if "program" in args:
+        _take_interrupts()
         return args.program(args)
     started = time.monotonic()
     # Imported after the arguments, and no other command's: reading takes no JAX.
     command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
+    _take_interrupts()
     report = getattr(command, args.command)(args)
     if args.verbose:
         seconds = round(time.monotonic() - started, 2)
@@ -229,6 +231,12 @@ def _check_text(args: argparse.Namespace) -> None:
                     text.encode()
                 except UnicodeEncodeError as error:
                     raise ConfigError(f"the name {text!r} is not UTF-8; rename it") from error
+
+
+def _take_interrupts() -> None:
+    """Makes an interrupt a KeyboardInterrupt, which ``start`` has put off."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop(signum: int, frame: Any) -> None:
