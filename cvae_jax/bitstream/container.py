@@ -272,11 +272,11 @@ class Reader:
             spent["names"] += chunk.names_size
             spent["labels"] += chunk.labels_size
             spent["streams"] += len(chunk.stream)
-        sections = len(self.entries) + self.has_model + 1
+        sections = len(self.entries) + 1
         # Of the header twice (the index repeats it), of each section, of each chunk's symbols and
-        # pixels, of the footer.
+        # pixels, of the footer.  The model's section counts whole: it is what embedding adds.
         spent["checks"] = CRC_SIZE * (2 + sections + 2 * len(self.entries) + 1)
-        spent["model"] = max(self.model_size - CRC_SIZE, 0)
+        spent["model"] = self.model_size
         spent["index"] = self.size - self.index_offset - 3 * CRC_SIZE
         spent["header"] = self.size - sum(spent.values())
         return spent

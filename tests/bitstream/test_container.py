@@ -52,7 +52,7 @@ def test_the_ledger_adds_up():
     ledger = Reader(io.BytesIO(DATA)).ledger()
     assert sum(ledger.values()) == len(DATA)
     assert min(ledger.values()) > 0
-    assert ledger["model"] == len(b"opaque") + 8
+    assert ledger["model"] == len(b"opaque") + 12
 
 
 def test_large_archives_are_cut_into_chunks():

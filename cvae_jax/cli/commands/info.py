@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvae_jax import bitstream, data, reader
-from cvae_jax.bitstream import Budget
+from cvae_jax.bitstream import Budget, Identity
+from cvae_jax.bitstream.records import SECTION_ROOM
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
 from cvae_jax.data.image_files import sheet
 from cvae_jax.errors import CheckpointError, ModelMismatchError
 from cvae_jax.exact.model import FileModel
-from cvae_jax.runs.find import find
+from cvae_jax.runs.find import find, maker
 from cvae_jax.runs.manifest import CONFIG
 from cvae_jax.runs.record import Record
 
@@ -52,7 +53,7 @@ class Account(NamedTuple):
     labels: bool
     bytes_by_use: dict[str, int]  # adds up to bytes
     # What takes the model; without it None, and the reason in ``missing``.
-    model_bytes: int | None  # of the decoder: embedded, or as it would be
+    model_bytes: int | None  # of the section with the decoder: embedded, or as it would be
     break_even: dict[str, BreakEven] | None
     missing: str | None
 
@@ -117,7 +118,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         if ckpt:
             raise
         missing = str(error)
-    spent, sheets = opened.ledger(), _measured_sheet(ckpt, steps, opened)
+    spent, sheets = opened.ledger(), _measured_sheet(opened.header.identity, steps)
     return Account(
         kind="archive",
         **_sizes(content, len(opened), steps),
@@ -181,7 +182,7 @@ def _compared(
     """What takes the model: its size, and from how many images on it pays."""
     if model is None or images is None:
         return {"model_bytes": spent.get("model") or None, "break_even": None}
-    size = spent.get("model") or len(model.pack())
+    size = spent.get("model") or len(model.pack()) + SECTION_ROOM
     # Each further image costs its share of this; the rest is there once.
     grows = sum(spent.get(use, 0) for use in ("streams", "checks", "names", "labels"))
     fixed = size + len(content) - grows - spent.get("model", 0)
@@ -195,17 +196,18 @@ def _compared(
     }
 
 
-def _measured_sheet(
-    ckpt: str | None, steps: set[int], opened: bitstream.Reader
-) -> dict[str, float]:
-    """Bytes per image of the best other codec's sheet, as the study of a release measured it at
-    the default quality."""
-    if opened.has_model or steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
+def _measured_sheet(identity: Identity, steps: set[int]) -> dict[str, float]:
+    """Bytes per image of the best other codec's sheet, as the study of the released checkpoint of
+    this identity measured it at the default quality; empty for others."""
+    if steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
         return {}
+    released = maker(lambda other: other == identity)
     with contextlib.suppress(CheckpointError):
-        best = Record.from_dict(find(ckpt, files=(CONFIG,)).read_json(CONFIG)).best_sheet
-        if best:
-            return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
+        if released:
+            record = find(released, files=(CONFIG,)).read_json(CONFIG)
+            best = Record.from_dict(record).best_sheet
+            if best:
+                return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
     return {}
 
 
