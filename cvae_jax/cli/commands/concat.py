@@ -37,6 +37,7 @@ def concat(args: Namespace) -> Report:
         for name, reader in zip(args.inputs, readers, strict=True):
             with _naming(name):
                 writer.copy(reader)
+        _check_alike(args.inputs, readers)
         _check_together(args.inputs, readers)
         writer.finish()
         count = sum(map(len, readers))
@@ -62,6 +63,21 @@ def _check_kind(file: BinaryIO) -> None:
         raise DataError(
             "a single image, and those cannot be joined; compress the images into an archive"
         )
+
+
+def _check_alike(inputs: Sequence[str], readers: Sequence[bitstream.Reader]) -> None:
+    """Refuses names, or labels, of some images only: as a whole the archive would have none."""
+    for what, advice in (("names", "with --no-names"), ("labels", "without --labels")):
+        first: dict[bool, str] = {}  # the first file in which images have them, and have not
+        for file, reader in zip(inputs, readers, strict=True):
+            for k in range(len(reader.entries)):
+                has = getattr(reader.chunk(k), f"packed_{what}") is not None
+                first.setdefault(has, file)
+        if len(first) == 2:
+            raise DataError(
+                f"{first[False]}: its images have no {what}, those of {first[True]} have; "
+                f"compress all with {what}, or all {advice}"
+            )
 
 
 def _check_together(inputs: Sequence[str], readers: Sequence[bitstream.Reader]) -> None:

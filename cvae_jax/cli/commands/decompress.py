@@ -17,7 +17,7 @@ from cvae_jax.cli import models
 from cvae_jax.cli.files import checkpoints, outputs
 from cvae_jax.cli.files.outputs import Output, ToFile, ToFolder, ToStdout
 from cvae_jax.cli.files.paths import check_inside
-from cvae_jax.cli.files.unpacking import file_names, numbered
+from cvae_jax.cli.files.unpacking import file_names, named, numbered
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.files import whole
@@ -95,14 +95,24 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
     archive = bitstream.Archive(io.BytesIO(content), decoder, opened)
     labels = archive.labels() if args.labels else None
     if args.labels and labels is None:
-        raise DataError(f"{args.input} holds no labels")
+        some = any(found is not None for found in opened.labels_of_chunks)
+        raise DataError(
+            f"{args.input} holds {'labels of some images only' if some else 'no labels'}"
+        )
     outputs.check_fit(output, opened.header.image_shape, len(archive))
-    names = archive.names()
+    names = names_of(opened)
     if isinstance(output, ToFolder):
-        names = file_names(numbered(range(len(archive))) if names is None else names)
+        names = file_names(names or numbered(range(len(archive))))
         check_inside(output.path, names, _others(args))
     with progress(len(archive), "decompress") as advance:
         return Decoded(archive.read(progress=advance), names, labels)
+
+
+def names_of(archive: bitstream.Reader) -> list[str] | None:
+    """The names of an archive's images, numbers for those without; None if none has a name."""
+    chunks = zip(archive.names_of_chunks, archive.entries, strict=True)
+    found = [name for names, entry in chunks for name in names or [None] * entry.count]
+    return named(found, range(len(found))) if any(found) else None
 
 
 def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
@@ -112,7 +122,7 @@ def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
     outputs.check_fit(output, model.files.image_shape, len(found.images))
     faults = list(found.faults)
     numbers = numbered(found.numbers)
-    names = [name or number for name, number in zip(found.names, numbers, strict=True)]
+    names = named(found.names, found.numbers)
     if isinstance(output, ToFolder):
         try:
             names = file_names(names)
