@@ -110,8 +110,9 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 def names_of(archive: bitstream.Reader) -> list[str] | None:
     """The names of an archive's images, numbers for those without; None if none has a name."""
-    chunks = zip(archive.names_of_chunks, archive.entries, strict=True)
-    found = [name for names, entry in chunks for name in names or [None] * entry.count]
+    found: list[str | None] = []
+    for names, entry in zip(archive.names_of_chunks, archive.entries, strict=True):
+        found += names or [None] * entry.count
     return named(found, range(len(found))) if any(found) else None
 
 
