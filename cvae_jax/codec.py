@@ -252,7 +252,8 @@ class Codec(Autoencoder):
         """
         file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
         try:
-            return Archive(file, self.file_decoder)
+            with errors.naming(path):
+                return Archive(file, self.file_decoder)
         except BaseException:
             file.close()
             raise
@@ -351,7 +352,7 @@ def load(path: str | Path | None = None) -> Codec:
       FormatError: an archive without a model, or damaged coding tables.
     """
     if path is not None and Path(path).is_file():
-        with builtins.open(path, "rb") as file:
+        with errors.naming(path), builtins.open(path, "rb") as file:
             archive = bitstream.Reader(file)
             return from_embedded(archive.model(), archive.header.identity)
     found = find(path)

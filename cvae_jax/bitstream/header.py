@@ -29,15 +29,18 @@ class Identity(NamedTuple):
         """3 bytes that stand for both in a single image's file."""
         return hashlib.sha256(self.model + self.tables).digest()[:3]
 
-    def require(self, other: Identity, whose: str = "the checkpoint's") -> None:
+    def differences(self, other: Identity) -> list[tuple[str, str, str]]:
+        """What differs: its name, and both digests in hexadecimal."""
+        both = zip(self._fields, self, other, strict=True)
+        return [(name, ours.hex(), theirs.hex()) for name, ours, theirs in both if ours != theirs]
+
+    def require(self, other: Identity) -> None:
         """Raises ModelMismatchError unless ``other`` is the same."""
-        for name in ("model", "tables"):
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if ours != theirs:
-                raise ModelMismatchError(
-                    f"compressed with {name} {ours.hex()}, but {whose} are {theirs.hex()}; "
-                    "give the checkpoint that compressed it"
-                )
+        for name, ours, theirs in self.differences(other):
+            raise ModelMismatchError(
+                f"compressed with {name} {ours}, but the checkpoint's are {theirs}; "
+                "give the checkpoint that compressed it"
+            )
 
 
 class Header(NamedTuple):

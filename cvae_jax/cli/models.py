@@ -9,13 +9,13 @@ import io
 import sys
 from pathlib import Path
 
-from cvae_jax import bitstream, reader
+from cvae_jax import bitstream, errors, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.errors import FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.reader import Model
-from cvae_jax.runs.find import maker
+from cvae_jax.runs.find import known_maker
 
 
 @functools.lru_cache(maxsize=1)  # of many files, most are of one model
@@ -34,11 +34,16 @@ def read(name: str) -> bytes:
     return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
 
 
+def naming(name: str) -> contextlib.AbstractContextManager[None]:
+    """``errors.naming`` of a command's input, which may be standard input."""
+    return contextlib.nullcontext() if name == "-" else errors.naming(name)
+
+
 def of_single(content: bytes, ckpt: str | None) -> Model:
     """The model that is to decode a single image's file: of ``--ckpt``, or the released one that
-    made it; raises CheckpointError if there is none."""
+    made it; raises ModelMismatchError if there is none."""
     short, _ = bitstream.single.head(content)
-    return load(ckpt or maker(lambda identity: identity.short == short))
+    return load(ckpt or known_maker(lambda identity: identity.short == short))
 
 
 def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
@@ -47,7 +52,7 @@ def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
 
     Raises:
       FormatError: the embedded model is damaged.
-      CheckpointError: there is no other.
+      ModelMismatchError: no released one did.
     """
     if archive.has_model and not ckpt:
         return _kept(reader.embedded(archive))
@@ -66,7 +71,7 @@ def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
 
 
 def _maker(header: bitstream.Header, ckpt: str | None) -> Model:
-    return load(ckpt or maker(lambda identity: identity == header.identity))
+    return load(ckpt or known_maker(lambda identity: identity == header.identity))
 
 
 def _kept(model: Model) -> Model:

@@ -38,7 +38,7 @@ def test_names_are_used_where_there_are_some(cvae, mixed, how):
 
 def test_labels_of_some_images_are_no_labels(cvae, mixed):
     argv = ["decompress", "mixed.cvae", "-o", "out", "--labels", "l.npy"]
-    refuses(cvae, 1, "mixed.cvae holds labels of some images only", argv=argv)
+    refuses(cvae, 1, "mixed.cvae: it holds labels of some images only", argv=argv)
     assert [p.name for p in mixed.iterdir()] == ["mixed.cvae"]
 
 

@@ -14,7 +14,7 @@ from conftest import RELEASED, ROOT
 
 from cvae_jax import codec, data
 from cvae_jax.bitstream import records
-from cvae_jax.cli import models, reports
+from cvae_jax.cli import reports
 from cvae_jax.coding import target
 from cvae_jax.errors import CheckpointError
 from cvae_jax.runs.manifest import Checkpoint
@@ -27,16 +27,7 @@ DIGITS = ROOT / "examples" / "digits"
 @pytest.fixture
 def foreign(monkeypatch):
     """No model at hand is that of a file."""
-
-    load = models.load
-
-    def named(ckpt):
-        if ckpt is None:
-            raise CheckpointError("no model at hand; name one with --ckpt")
-        return load(ckpt)
-
-    monkeypatch.setattr(models, "maker", lambda made: None)
-    monkeypatch.setattr(models, "load", named)
+    monkeypatch.setattr("cvae_jax.runs.find.RELEASED", ())
 
 
 def test_a_target_of_bytes_is_met_by_the_very_file(cvae, tmp_path):

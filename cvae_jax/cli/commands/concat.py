@@ -7,7 +7,7 @@ import io
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import UNLIMITED, Budget
@@ -15,7 +15,7 @@ from cvae_jax.bitstream.names import check_distinct
 from cvae_jax.cli.files import outputs
 from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report
-from cvae_jax.errors import CvaeError, DataError, FormatError
+from cvae_jax.errors import DataError, FormatError, naming
 
 
 def concat(args: Namespace) -> Report:
@@ -27,15 +27,15 @@ def concat(args: Namespace) -> Report:
         readers = []
         for name in args.inputs:
             opened = stack.enter_context(Path(name).open("rb"))
-            with _naming(name):
+            with naming(name):
                 _check_kind(opened)
                 readers.append(bitstream.Reader(opened, Budget(args.max_cost)))
         with_model = next((reader for reader in readers if reader.has_model), readers[0])
-        with _naming(args.inputs[readers.index(with_model)]):
+        with naming(args.inputs[readers.index(with_model)]):
             model = with_model.model()
         writer = bitstream.Writer(joined, readers[0].header, model)
         for name, reader in zip(args.inputs, readers, strict=True):
-            with _naming(name):
+            with naming(name):
                 writer.copy(reader)
         _check_alike(args.inputs, readers)
         _check_together(args.inputs, readers)
@@ -46,14 +46,6 @@ def concat(args: Namespace) -> Report:
     outputs.write(output, content, force=args.force)
     values = {"output": str(output), "images": count, "bytes": len(content)}
     return Report(values, [f"{output}: {count} images, {len(content)} bytes"])
-
-
-@contextlib.contextmanager
-def _naming(file: str) -> Any:
-    try:
-        yield
-    except CvaeError as error:
-        raise type(error)(f"{file}: {error}") from error
 
 
 def _check_kind(file: BinaryIO) -> None:

@@ -35,7 +35,8 @@ def decompress(args: Namespace) -> Report:
     if args.labels and args.keep_going:
         raise ConfigError("--labels and --keep-going do not go together")
     content = models.read(args.input)
-    is_archive = _is_archive(content, args.keep_going)
+    with models.naming(args.input):
+        is_archive = _is_archive(content, args.keep_going)
     output = outputs.for_images(args.input, args.output, is_archive=is_archive)
     labels_to = outputs.to_file(args.labels) if args.labels else None
     read = [] if args.input == "-" else [Path(args.input)]
@@ -44,7 +45,8 @@ def decompress(args: Namespace) -> Report:
     outputs.check(written, read, force=args.force)
 
     decode = _recovered if args.keep_going else _strict
-    found = (decode if is_archive else _single)(args, content, output)
+    with models.naming(args.input):
+        found = (decode if is_archive else _single)(args, content, output)
     _write(found, output, labels_to, force=args.force)
     count = len(found.images)
     lines = [f"{output}: {counted(count, 'image')}"]
@@ -83,7 +85,7 @@ def _is_archive(content: bytes, keep_going: bool) -> bool:
 
 def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
     if args.labels:
-        raise DataError(f"{args.input} holds a single image, and no labels")
+        raise DataError("it holds a single image, and no labels")
     model = models.of_single(content, args.ckpt)
     outputs.check_fit(output, model.files.image_shape, 1)
     return Decoded(reader.decompress(content, model), None, None)
@@ -96,9 +98,7 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
     labels = archive.labels() if args.labels else None
     if args.labels and labels is None:
         some = any(found is not None for found in opened.labels_of_chunks)
-        raise DataError(
-            f"{args.input} holds {'labels of some images only' if some else 'no labels'}"
-        )
+        raise DataError(f"it holds {'labels of some images only' if some else 'no labels'}")
     outputs.check_fit(output, opened.header.image_shape, len(archive))
     names = names_of(opened)
     if isinstance(output, ToFolder):

@@ -28,7 +28,8 @@ SAMPLE = 1000  # images that other formats are tried on
 
 
 def info(args: Namespace) -> Report:
-    described = account(models.read(args.input), args.ckpt, Budget(args.max_cost))
+    with models.naming(args.input):
+        described = account(models.read(args.input), args.ckpt, Budget(args.max_cost))
     return Report(
         {"file": args.input, **described.to_dict()}, [f"{args.input}: {described.text()}"]
     )

@@ -16,7 +16,8 @@ def verify(args: Namespace) -> Report:
     for name in args.inputs:
         result: dict[str, Any] = {"file": name}
         try:
-            count = _verified(models.read(name), args.ckpt, Budget(args.max_cost))
+            with models.naming(name):
+                count = _verified(models.read(name), args.ckpt, Budget(args.max_cost))
         except Exception as error:
             failure = errors.failure(error)
             if failure is None:
