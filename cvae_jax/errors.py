@@ -121,7 +121,7 @@ def needs(extra: str, what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise InstallError(
-            f"{what} needs the package {error.name}: pip install 'cvae_jax[{extra}]'"
+            f"{what} needs the package {error.name}: pip install '.[{extra}]' in the clone"
         ) from error
 
 

@@ -189,6 +189,11 @@ class Reader:
         """Bytes of the file that its budget counts: all but the model."""
         return self.size - self.model_size
 
+    @property
+    def is_model_file(self) -> bool:
+        """Whether it carries a model and no images."""
+        return self.has_model and not len(self)
+
     def meter(self, limit: Limit) -> Meter:
         return Meter(limit, self.allowed, self.paid)
 

@@ -4,6 +4,7 @@ import json
 
 import command_samples
 import pytest
+from command_samples import refuses
 from conftest import ROOT
 
 images, folder = command_samples.images, command_samples.folder
@@ -55,3 +56,16 @@ def test_the_models_size_is_what_embedding_adds(cvae, tmp_path):
     assert plain["model_bytes"] == embedded["model_bytes"] == added
     assert embedded["bytes_by_use"]["model"] == added
     assert plain["break_even"] == embedded["break_even"]
+
+
+def test_a_model_file_is_called_so(cvae, tmp_path):
+    cvae("model", "mnist", "-o", "m.cvae")
+    status, out, _ = cvae("info", "m.cvae")
+    assert (status, out.splitlines()[0]) == (0, "m.cvae: model file, for images of 28x28x1")
+    assert "per image" not in out
+    report = json.loads(cvae("info", "m.cvae", "-j")[1])
+    assert (report["kind"], report["images"], report["bytes_per_image"]) == ("model file", 0, None)
+    assert cvae("verify", "m.cvae") == (0, "m.cvae: intact, a model\n", "")
+    for how in ([], ["--keep-going"]):
+        refuses(cvae, 1, "m.cvae: a model file", "--ckpt", argv=["decompress", "m.cvae", *how])
+    assert [path.name for path in tmp_path.iterdir()] == ["m.cvae"]

@@ -93,6 +93,7 @@ def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
     opened = models.open_archive(content, Budget(args.max_cost))
+    _check_images(opened)
     decoder = models.of_archive(opened, args.ckpt).decoder(len(opened))
     archive = bitstream.Archive(io.BytesIO(content), decoder, opened)
     labels = archive.labels() if args.labels else None
@@ -108,6 +109,11 @@ def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
         return Decoded(archive.read(progress=advance), names, labels)
 
 
+def _check_images(archive: bitstream.Reader) -> None:
+    if archive.is_model_file:
+        raise DataError("a model file, and no images to decompress; --ckpt takes it")
+
+
 def names_of(archive: bitstream.Reader) -> list[str] | None:
     """The names of an archive's images, numbers for those without; None if none has a name."""
     found: list[str | None] = []
@@ -118,6 +124,8 @@ def names_of(archive: bitstream.Reader) -> list[str] | None:
 
 def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
     allowed = Budget(args.max_cost)
+    with contextlib.suppress(FormatError):  # damage is reported below
+        _check_images(models.open_archive(content, allowed))
     model = models.of_damaged(content, args.ckpt, allowed)
     found = bitstream.recover(content, model.decoder(), allowed)
     outputs.check_fit(output, model.files.image_shape, len(found.images))

@@ -24,6 +24,7 @@ from cvae_jax.runs.find import find, maker
 from cvae_jax.runs.manifest import CONFIG
 from cvae_jax.runs.record import Record
 
+MODEL_FILE = "model file"
 SAMPLE = 1000  # images that other formats are tried on
 
 
@@ -41,10 +42,10 @@ class BreakEven(NamedTuple):
 
 
 class Account(NamedTuple):
-    kind: str  # "archive" or "single image"
+    kind: str  # "archive", "single image" or "model file"
     images: int
     bytes: int
-    bytes_per_image: float
+    bytes_per_image: float | None  # None: there are no images
     steps: list[int]  # of the quantiser
     qualities: list[float]
     image_shape: list[int] | None  # None: only the model knows it
@@ -68,18 +69,23 @@ class Account(NamedTuple):
     def text(self) -> str:
         """For people, without the file's name."""
         count = self.images
-        each = max(count, 1)
         shape = "x".join(map(str, self.image_shape or ()))
+        if self.kind == MODEL_FILE:
+            first = f"{self.kind}, for images of {shape}"
+        else:
+            qualities = ", ".join(f"{q:g}" for q in self.qualities) or "-"
+            first = f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
+            first += f"quality {qualities}"
         lines = [
-            f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
-            f"quality {', '.join(f'{q:g}' for q in self.qualities) or '-'}",
+            first,
             f"model {self.model}",
             *([f"tables {self.tables}"] if self.tables else []),
-            f"{'':10}{'bytes':>12}{'per image':>12}",
+            f"{'':10}{'bytes':>12}" + (f"{'per image':>12}" if count else ""),
         ]
         for use, size in [*self.bytes_by_use.items(), ("total", self.bytes)]:
             if size:
-                lines.append(f"{use:10}{size:>12}{size / each:>12.3f}")
+                each = f"{size / count:>12.3f}" if count else ""
+                lines.append(f"{use:10}{size:>12}{each}")
         if self.break_even:
             kept = (
                 "embedded" if self.bytes_by_use.get("model") else "as --embed-model would store it"
@@ -121,7 +127,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         missing = str(error)
     spent, sheets = opened.ledger(), _measured_sheet(opened.header.identity, steps)
     return Account(
-        kind="archive",
+        kind=MODEL_FILE if opened.is_model_file else "archive",
         **_sizes(content, len(opened), steps),
         image_shape=list(opened.header.image_shape),
         model=opened.header.identity.model.hex(),
@@ -166,7 +172,7 @@ def _sizes(content: bytes, count: int, steps: set[int]) -> dict[str, Any]:
     return {
         "images": count,
         "bytes": len(content),
-        "bytes_per_image": len(content) / max(count, 1),
+        "bytes_per_image": len(content) / count if count else None,
         "steps": sorted(steps),
         "qualities": sorted(round(quantize.quality(step), 1) for step in steps),
     }
