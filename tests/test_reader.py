@@ -105,18 +105,22 @@ np.savez("python.npz", some=some, whole=whole, one=one)
         assert np.array_equal(found["one"], files[1][3:4])
 
     def test_what_needs_it_says_so_in_one_line(self, light):
-        for argv in (
-            ["compress", "x.png"],
-            ["calibrate", "mnist"],
-            ["evaluate", "--ckpt", "mnist"],
+        for extra, *argv in (
+            ["codec", "compress", "x.png"],
+            ["train", "calibrate", "mnist"],
+            ["train", "evaluate", "--ckpt", "mnist"],
+            ["bench", "evaluate", "--ckpt", "mnist", "--rate-distortion"],
+            ["train", "train", "--workdir", "x"],
+            ["train", "release", "x", "y"],
+            ["keras", "import-keras", "x.h5", "y.h5", "z"],
         ):
             err = light.cvae(*argv, status=1)[1]
-            assert "needs the package jax: pip install 'cvae_jax[codec]'" in err
+            assert f"needs the package jax: pip install '.[{extra}]' in the clone" in err
             assert err.startswith("error: ")
             assert err.count("\n") == 1
         light.python("-c", "from cvae_jax import codec", status=1)
         code = "try: from cvae_jax import codec\nexcept ImportError as error: print(error)"
-        assert "pip install 'cvae_jax[codec]'" in light.python("-c", code)[0]
+        assert "pip install '.[codec]'" in light.python("-c", code)[0]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from cvae_jax.errors import ConfigError
 CHECKPOINT = "checkpoint: a workdir, a step in it, a released one or its name"
 # What --ckpt means to a command that makes files, and to those that read them.
 MAKES = f"{CHECKPOINT} (default: mnist)"
-READS = f"{CHECKPOINT}, or a model file (default: the file's own model, or the released one that made it)"
+READS = f"{CHECKPOINT}, or a model file (default: the file's own, or the released one that made it)"
 READING = ("decompress", "info", "verify", "concat", "model")  # commands that take no JAX
 
 

@@ -70,3 +70,13 @@ def test_a_file_of_an_unknown_model_says_so(cvae, files, monkeypatch):
         assert cvae("verify", name) == (5, f"{name}: {words}\n", "")
     assert failure(ModelMismatchError, reader.decompress, one) == words
     assert not np.any([path.suffix == ".npy" for path in files.iterdir()])
+
+
+def test_help_says_what_ckpt_takes(cvae):
+    """A model file reads files; it makes none."""
+    for command in ("decompress", "info", "verify"):
+        shown = " ".join(cvae(command, "--help")[1].split())
+        assert "or a model file (default: the file's own, or the released" in shown
+    shown = " ".join(cvae("compress", "--help")[1].split())
+    assert "or its name (default: mnist)" in shown
+    assert "model file" not in shown
