@@ -42,6 +42,10 @@ class FormatError(CvaeError):
     exit_code = 3
 
 
+class CostError(FormatError):
+    """A compressed file that takes more memory or work than is allowed."""
+
+
 class VersionError(FormatError):
     """A compressed file of a newer format than this program reads."""
 

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import CostError
 
 
 class Limit(NamedTuple):
@@ -41,10 +41,10 @@ class Budget:
     scale: float = 1.0
 
     def require(self, limit: Limit, wanted: int, size: int) -> None:
-        """Raises FormatError unless a file of ``size`` bytes may cost so much."""
+        """Raises CostError unless a file of ``size`` bytes may cost so much."""
         allowed = int(min((limit.always + limit.per_byte * size) * self.scale, 1 << 63))
         if wanted > allowed:
-            raise FormatError(
+            raise CostError(
                 f"{size} bytes that take {wanted} {limit.what}, and {allowed} is the limit: read "
                 "fewer images at once, or raise the limit if you trust the file"
             )
@@ -62,6 +62,6 @@ class Meter:
         self._spent = 0
 
     def spend(self, cost: int) -> None:
-        """Raises FormatError if that is more than may be spent in all."""
+        """Raises CostError if that is more than may be spent in all."""
         self._spent += cost
         self._allowed.require(self._limit, self._spent, self._size)

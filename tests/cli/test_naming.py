@@ -50,7 +50,10 @@ def test_opening_names_the_file_and_a_single_images_file_is_called_so(files, ope
 def test_the_file_at_fault_is_named_of_input_and_checkpoint(cvae, files, command):
     for name in ("good_cut.cvae", "one_cut.cvae", DIGITS / "digit_1.png"):
         refuses(cvae, 3, f"error: {name}: ", argv=[command, name])
+    line = cvae(command, "good_cut.cvae")[2]
+    assert line.endswith("; --keep-going recovers what is intact\n") is (command == "decompress")
     argv = [command, "good.cvae", "--ckpt", "model_cut.cvae"]
+    assert "--keep-going" not in cvae(*argv)[2]
     refuses(cvae, 3, "error: model_cut.cvae: trunc", argv=argv)
     argv = [command, "good.cvae", "--ckpt", "mnist-hq"]
     refuses(cvae, 5, "error: good.cvae: compressed with model", argv=argv)

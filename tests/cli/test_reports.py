@@ -41,7 +41,11 @@ def test_a_target_of_bytes_is_met_by_the_very_file(cvae, tmp_path):
     assert labelled["bytes_per_image"] <= 40
     refuses(cvae, 2, "without names", argv=["compress", DIGITS, "-o", "x", "--target-bytes", 26])
     argv = ["compress", DIGITS, "-o", "x", "--target-bytes", 30, "--embed-model"]
-    refuses(cvae, 2, "embed model", argv=argv)
+    refuses(cvae, 2, "without names and the embedded model", argv=argv)
+    line = cvae("compress", DIGITS, "-o", "x", "--target-bytes", 5)[2]
+    assert line.endswith(" without names\n")
+    line = cvae("compress", DIGITS, "-o", "x", "--target-bytes", 5, "--no-names")[2]
+    assert "without" not in line
     assert not (tmp_path / "x").exists()
 
 

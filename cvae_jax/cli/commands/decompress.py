@@ -19,7 +19,7 @@ from cvae_jax.cli.files.outputs import Output, ToFile, ToFolder, ToStdout
 from cvae_jax.cli.files.paths import check_inside
 from cvae_jax.cli.files.unpacking import file_names, named, numbered
 from cvae_jax.cli.reports import Report, counted, progress
-from cvae_jax.errors import ConfigError, DataError, FormatError
+from cvae_jax.errors import ConfigError, CostError, DataError, FormatError, VersionError
 from cvae_jax.files import whole
 
 
@@ -92,6 +92,17 @@ def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
 
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
+    try:
+        return _intact(args, content, output)
+    except (VersionError, CostError):
+        raise
+    except FormatError as error:
+        if error.file is not None:  # of --ckpt
+            raise
+        raise FormatError(f"{error}; --keep-going recovers what is intact") from error
+
+
+def _intact(args: Namespace, content: bytes, output: Output) -> Decoded:
     opened = models.open_archive(content, Budget(args.max_cost))
     _check_images(opened)
     decoder = models.of_archive(opened, args.ckpt).decoder(len(opened))
