@@ -61,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="image files, folders of them, globs, .npy/.npz or IDX files, or - for standard input",
+        help="image files of one frame each, folders of them, globs, .npy/.npz or IDX files, or "
+        "- for standard input",
     )
     output(
         sub,
