@@ -19,7 +19,7 @@ class Cost(NamedTuple):
     """Of decoding one image."""
 
     multiply_adds: int
-    memory: int  # bytes, at most, between two layers
+    memory: int  # bytes, at most, besides the image itself
 
 
 class FileDecoder(NamedTuple):

@@ -49,24 +49,27 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
     def some(inputs: np.ndarray, rooms: list[_Room]) -> np.ndarray:
         sums = first.weights @ inputs.T
         sums += first.bias[:, None]
-        x = np.floor(np.clip(sums, 0, tops[0])).reshape(-1, *sizes[0], len(inputs))
+        np.floor(np.clip(sums, 0, tops[0], out=sums), out=sums)
+        x = sums.reshape(-1, *sizes[0], len(inputs))
         for layer, top, room in zip(middle, tops[1:], rooms, strict=False):
             x = _transposed(x, layer, STRIDE, (0, top), room)
         outputs = _transposed(x, last, 1, (lowest, highest), rooms[-1])
-        return table[outputs.astype(np.intp) - lowest].transpose(3, 1, 2, 0)
+        outputs -= lowest
+        return table[outputs.astype(np.intp)].transpose(3, 1, 2, 0)
 
     def levels(inputs: np.ndarray) -> np.ndarray:
         out = np.empty((len(inputs), *architecture.image_shape), np.uint8)
 
         def fill(starts: range) -> None:
-            made: dict[int, list[_Room]] = {}
+            rooms: list[_Room] = []
             for start in starts:
                 rows = slice(start, start + MICROBATCH)
                 some_inputs = inputs[rows].astype(np.float32)
                 n = len(some_inputs)
-                if n not in made:
-                    made[n] = list(_rooms(architecture, n))
-                out[rows] = some(some_inputs, made[n])
+                if not rooms or rooms[0].out.shape[-1] != n:
+                    rooms.clear()  # memory for one microbatch at once
+                    rooms.extend(_rooms(architecture, n))
+                out[rows] = some(some_inputs, rooms)
 
         starts = range(0, len(inputs), MICROBATCH)
         threads = min(_cores(), len(starts), budget.MICROBATCH // MICROBATCH)
@@ -106,14 +109,7 @@ def _layers(integers: IntegerDecoder) -> Iterator[_Sums]:
 
 def _rooms(architecture: Architecture, n: int) -> Iterator[_Room]:
     """Of each transposed convolution, for n images; what goes from one to the next alternates."""
-    sizes, channels = architecture.sizes, architecture.channels
-    shapes: list[tuple[tuple[int, ...], ...]] = []
-    for k, (h, w) in enumerate(sizes[:-1]):
-        stride = STRIDE if k < len(sizes) - 2 else 1
-        c, spare = channels[k + 1], (KERNEL - 1) // stride
-        taps = (KERNEL, KERNEL, c, h, w, n)
-        sums = (stride, stride, c, h + spare, w + spare, n)
-        shapes.append((taps, sums, (c, *sizes[k + 1], n)))
+    shapes = [[(*shape, n) for shape in of_layer] for of_layer in architecture.scratch()]
     largest = [max(map(math.prod, part)) for part in zip(*shapes, strict=True)]
     taps_of, sums_of, out, other = (np.empty(m, np.float32) for m in (*largest, largest[-1]))
     for of_layer in shapes:
