@@ -1,7 +1,7 @@
 """The file format: archives of many images, and single images, as ``docs/FORMAT.md`` specifies.
 
-Knows no model, only what it is to do (``FileDecoder``): it moves symbols, names, labels and
-digests.
+Knows no model, only what reading needs of one (``FileDecoder``): it moves symbols, names, labels,
+digests and checks of pixels, and limits what reading a file may cost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What reading a file takes of a model."""
+"""What reading a file needs of a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cost(NamedTuple):
 
 
 class FileDecoder(NamedTuple):
-    """What reading a file takes of a model."""
+    """What reading a file needs of a model."""
 
     header: Header  # which every archive of the model has
     tables: Tables

@@ -21,8 +21,8 @@ HEADER_SIZE = _HEADER.size
 class Identity(NamedTuple):
     """Whose symbols these are: both digests must be the model's."""
 
-    model: bytes  # 16 bytes, of the decoder's parameters
-    tables: bytes  # 16 bytes, of the coding tables
+    model: bytes  # 16 bytes, the start of the SHA-256 of decoder.bin
+    tables: bytes  # 16 bytes, of tables.bin likewise
 
     @property
     def short(self) -> bytes:
@@ -35,8 +35,8 @@ class Identity(NamedTuple):
             ours, theirs = getattr(self, name), getattr(other, name)
             if ours != theirs:
                 raise ModelMismatchError(
-                    f"compressed with {name} {ours.hex()}, but {whose} are {theirs.hex()}; "
-                    "give the checkpoint that compressed it"
+                    f"compressed with another model: its digest of the {name} is {ours.hex()}, "
+                    f"but {whose} is {theirs.hex()}; give the checkpoint that compressed it"
                 )
 
 

@@ -23,7 +23,7 @@ from cvae_jax.cli.files import paths
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
 
-READING = ("decompress", "info", "verify", "concat", "model")  # commands that take no JAX
+READING = ("decompress", "info", "verify", "concat", "model")  # commands that need no JAX
 
 
 def parser() -> argparse.ArgumentParser:
@@ -134,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(
         "calibrate",
-        "make what files take of a checkpoint: coding tables, integer decoder",
+        "make what files need of a checkpoint: coding tables, integer decoder",
         ckpt=False,
     )
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
@@ -147,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
         help="replace tables; files made with the old ones can then no longer be read",
     )
 
-    sub = command("model", "write a model file: all that reading takes of a checkpoint", ckpt=False)
+    sub = command("model", "write a model file: all that reading needs of a checkpoint", ckpt=False)
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     output(sub, "file to write; --ckpt takes it for decompressing", required=True)
 
@@ -190,7 +190,7 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
     if "program" in args:
         return args.program(args)
     started = time.monotonic()
-    # Imported after the arguments, and no other command's: reading takes no JAX.
+    # Imported after the arguments, and no other command's: reading needs no JAX.
     command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
     report = getattr(command, args.command)(args)
     if args.verbose:

@@ -69,7 +69,7 @@ def test_no_more_images_at_once_than_are_counted(monkeypatch):
     """Of many images, a number that leaves a rest; with more cores than are used, and a device
     for which everything else takes thousands."""
     decoder, seen = DECODERS["mnist"], []
-    make, levels = by_numpy._rooms, by_jax.levels
+    make, levels = by_numpy._scratch_for, by_jax.levels
     inputs = np.zeros((10 * budget.MICROBATCH + 5, len(decoder.inputs)), np.int32)
     monkeypatch.setattr(backend, "microbatch_size", lambda: 4096)
     monkeypatch.setattr(by_jax, "levels", lambda d, x: seen.append(len(x)) or levels(d, x))
@@ -84,7 +84,7 @@ def test_no_more_images_at_once_than_are_counted(monkeypatch):
             seen.append((threading.get_ident(), n))
         return make(architecture, n)
 
-    monkeypatch.setattr(by_numpy, "_rooms", counted)
+    monkeypatch.setattr(by_numpy, "_scratch_for", counted)
     most = budget.MICROBATCH * decoder.architecture.memory() + PYTHON
     assert peak_of(by_numpy.decoder(decoder), inputs) < most
     assert len({thread for thread, _ in seen}) <= budget.MICROBATCH // by_numpy.MICROBATCH
