@@ -11,7 +11,7 @@ import pytest
 from cvae_jax import errors
 from cvae_jax.cli import parser
 from cvae_jax.coding.frequencies import TOTAL
-from cvae_jax.coding.tables import REACH, Tables
+from cvae_jax.coding.tables import REACH, Book, Tables
 from cvae_jax.errors import CvaeError
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
 
@@ -53,6 +53,11 @@ def synthetic_tables(components: int, latent_dim: int, seed: int = 0) -> Tables:
     )
     tables.validate()
     return tables
+
+
+def row_sums(book: Book, row: int) -> np.ndarray:
+    """All cumulative sums of a row, int64 ``[count + 2]``."""
+    return book.cumulative(np.array(row), np.arange(book.count[row] + 2))
 
 
 def decoder_of_zeros(
