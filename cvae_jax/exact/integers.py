@@ -154,6 +154,8 @@ class IntegerDecoder:
         channels, sizes = self.architecture.channels, self.architecture.sizes
         inputs, taps = len(self.inputs), (KERNEL, KERNEL)
         pixels = math.prod(sizes[0])
+        if len(self.layers) != len(channels):
+            raise FormatError("an integer decoder with too few or too many layers")
         for k, layer in enumerate(self.layers):
             outputs = pixels * channels[0] if k == 0 else channels[k]
             shape = (inputs, outputs) if k == 0 else (*taps, channels[k - 1], outputs)
@@ -167,8 +169,6 @@ class IntegerDecoder:
                     f"an integer decoder whose layer {k} could reach {largest}, beyond 2**24: "
                     "its sums would not be exact"
                 )
-        if len(self.layers) != len(channels):
-            raise FormatError("an integer decoder with too few or too many layers")
         rises = np.diff(self.thresholds.astype(np.int64))
         if self.thresholds.shape != (LEVELS,) or rises.min() < 0 or rises.sum() > MAX_SPAN:
             raise FormatError("an integer decoder whose thresholds do not rise, or rise too far")
