@@ -236,9 +236,7 @@ class Codec(Autoencoder):
           VersionError: of a newer format.
           ModelMismatchError: compressed with another model.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise DataError(f"expected the bytes of a file, not {type(data).__name__}")
-        data = bytes(data)
+        data = bitstream.as_bytes(data)
         if bitstream.is_archive(data):
             return Archive(io.BytesIO(data), self.file_decoder).read(progress=progress)
         return bitstream.single.decode(data, self.file_decoder).levels[None]

@@ -12,7 +12,7 @@ from conftest import RELEASED, ROOT
 from PIL import Image
 
 from cvae_jax import codec, data, reader
-from cvae_jax.errors import CheckpointError, FormatError, ModelMismatchError
+from cvae_jax.errors import CheckpointError, DataError, FormatError, ModelMismatchError
 from cvae_jax.exact import quickest
 
 DIGITS = ROOT / "examples" / "digits"
@@ -179,6 +179,16 @@ class TestWhichDecoder:
 
 
 class TestModels:
+    def test_bytes_of_any_kind_and_nothing_else(self, files):
+        content = (files[0] / "one.cvae").read_bytes()
+        for kind in (bytearray, memoryview):
+            assert np.array_equal(reader.decompress(kind(content)), files[1][3:4])
+            with pytest.raises(FormatError):
+                reader.decompress(kind(b""))
+        for wrong in ("one.cvae", files[0] / "one.cvae", None, [1, 2]):
+            with pytest.raises(DataError, match="expected the bytes of a file, not"):
+                reader.decompress(wrong)
+
     def test_what_reading_does_not_take_may_be_missing(self, tmp_path, files):
         shutil.copytree(RELEASED, tmp_path / "mine")
         (tmp_path / "mine" / "params.safetensors").unlink()
