@@ -130,8 +130,9 @@ def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
 def decompress(data: bytes, model: Model | str | Path | None = None) -> np.ndarray:
     """The images of an archive or of a single image's file, uint8 ``[N, H, W, C]``.
 
-    model, and what is raised: as for ``open``.
+    model, and what is raised: as for ``open``; and DataError for what is no bytes.
     """
+    data = bitstream.as_bytes(data)
     if bitstream.is_archive(data):
         file = io.BytesIO(data)
         archive = bitstream.Reader(file)

@@ -29,7 +29,7 @@ LOOKUPS = Limit("lookups of symbols", 1 << 26, 1 << 9)
 TEXT = Limit("bytes of names or labels", 1 << 24, 16)
 # Only of a model that came with the file; any other is trusted.
 MULTIPLY_ADDS = Limit("multiply-adds of its model", 1 << 37, 1 << 23)
-ACTIVATIONS = Limit("bytes of memory for its model", 1 << 28, 0)
+ACTIVATIONS = Limit("bytes of memory to compute its model", 1 << 28, 0)
 
 MICROBATCH = 32  # images that a model holds in memory at once, at most
 
@@ -45,8 +45,8 @@ class Budget:
         allowed = int(min((limit.always + limit.per_byte * size) * self.scale, 1 << 63))
         if wanted > allowed:
             raise CostError(
-                f"{size} bytes that take {wanted} {limit.what}, and {allowed} is the limit: read "
-                "fewer images at once, or raise the limit if you trust the file"
+                f"reading {size} bytes would take {wanted} {limit.what}, and {allowed} is the "
+                "limit: read fewer images at once, or raise the limit if you trust the file"
             )
 
 

@@ -21,8 +21,8 @@ HEADER_SIZE = _HEADER.size
 class Identity(NamedTuple):
     """Whose symbols these are: both digests must be the model's."""
 
-    model: bytes  # 16 bytes, of the decoder's parameters
-    tables: bytes  # 16 bytes, of the coding tables
+    model: bytes  # 16 bytes, the start of the SHA-256 of decoder.bin
+    tables: bytes  # 16 bytes, of tables.bin likewise
 
     @property
     def short(self) -> bytes:
@@ -38,8 +38,8 @@ class Identity(NamedTuple):
         """Raises ModelMismatchError unless ``other`` is the same."""
         for name, ours, theirs in self.differences(other):
             raise ModelMismatchError(
-                f"compressed with {name} {ours}, but the checkpoint's are {theirs}; "
-                "give the checkpoint that compressed it"
+                f"compressed with another model: its digest of the {name} is {ours}, but the "
+                f"checkpoint's is {theirs}; give the checkpoint that compressed it"
             )
 
 

@@ -27,7 +27,7 @@ CHECKPOINT = "checkpoint: a workdir, a step in it, a released one or its name"
 # What --ckpt means to a command that makes files, and to those that read them.
 MAKES = f"{CHECKPOINT} (default: mnist)"
 READS = f"{CHECKPOINT}, or a model file (default: the file's own, or the released one that made it)"
-READING = ("decompress", "info", "verify", "concat", "model")  # commands that take no JAX
+READING = ("decompress", "info", "verify", "concat", "model")  # commands that need no JAX
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(
         "calibrate",
-        "make what files take of a checkpoint: coding tables, integer decoder",
+        "make what files need of a checkpoint: coding tables, integer decoder",
     )
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument("--dataset", help="training images (default: what it was trained on)")
@@ -147,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
         help="replace tables; files made with the old ones can then no longer be read",
     )
 
-    sub = command("model", "write a model file: all that reading takes of a checkpoint")
+    sub = command("model", "write a model file: all that reading needs of a checkpoint")
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     output(sub, "file to write; --ckpt takes it for decompressing", required=True)
 
@@ -190,7 +190,7 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
     if "program" in args:
         return args.program(args)
     started = time.monotonic()
-    # Imported after the arguments, and no other command's: reading takes no JAX.
+    # Imported after the arguments, and no other command's: reading needs no JAX.
     command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
     report = getattr(command, args.command)(args)
     if args.verbose:

@@ -19,7 +19,7 @@ from cvae_jax.errors import DataError, FormatError, naming
 
 
 def concat(args: Namespace) -> Report:
-    output = outputs.for_compressed(args.inputs, args.output)
+    output = outputs.to_file(args.output)
     # All is read before anything is written, so that the output may be one of the inputs.
     outputs.check([output], [], force=args.force)
     joined = io.BytesIO()
