@@ -192,7 +192,5 @@ PRESETS: dict[str, Config] = {
         context_steps=16_000,
     ),
     # What made checkpoints/mnist.
-    "release": Config().replace(
-        epochs=60, average_decay=0.999, context_steps=16_000, **_COSINE
-    ),
+    "release": Config().replace(epochs=60, average_decay=0.999, context_steps=16_000, **_COSINE),
 }

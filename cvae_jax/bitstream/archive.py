@@ -198,7 +198,7 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     """
     found = salvage(data)
     decoder.require(found.header)
-    size = len(data) - len(found.model or b"")
+    size = len(data) - sum(map(len, found.models))
     count = sum(chunk.count for chunk in found.chunks)
     decoder.require_affordable(count, allowed, size)
     images = np.empty((count, *decoder.header.image_shape), np.uint8)
