@@ -236,9 +236,7 @@ class Codec(Autoencoder):
           VersionError: of a newer format.
           ModelMismatchError: compressed with another model.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise DataError(f"expected the bytes of a file, not {type(data).__name__}")
-        data = bytes(data)
+        data = bitstream.as_bytes(data)
         if bitstream.is_archive(data):
             return Archive(io.BytesIO(data), self.file_decoder).read(progress=progress)
         return bitstream.single.decode(data, self.file_decoder).levels[None]
@@ -252,7 +250,8 @@ class Codec(Autoencoder):
         """
         file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
         try:
-            return Archive(file, self.file_decoder)
+            with errors.naming(path):
+                return Archive(file, self.file_decoder)
         except BaseException:
             file.close()
             raise
@@ -331,11 +330,11 @@ class Codec(Autoencoder):
 
     @property
     def file_decoder(self) -> FileDecoder:
-        """What reading an archive takes of this codec; one that came with a file is not trusted."""
+        """What reading an archive needs of this codec; one that came with a file is not trusted."""
         return self.file_model.file_decoder(self.decode_symbols, trusted=self.record is not None)
 
     def model_file(self) -> bytes:
-        """An archive of no images that carries its model: all that reading files takes."""
+        """An archive of no images that carries its model: all that reading files needs."""
         return self.compress(np.zeros((0, *self.image_shape), np.uint8), embed_model=True)
 
 
@@ -351,7 +350,7 @@ def load(path: str | Path | None = None) -> Codec:
       FormatError: an archive without a model, or damaged coding tables.
     """
     if path is not None and Path(path).is_file():
-        with builtins.open(path, "rb") as file:
+        with errors.naming(path), builtins.open(path, "rb") as file:
             archive = bitstream.Reader(file)
             return from_embedded(archive.model(), archive.header.identity)
     found = find(path)

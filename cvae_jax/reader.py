@@ -25,11 +25,11 @@ import numpy as np
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, Budget, FileDecoder, budget
-from cvae_jax.errors import CheckpointError, FormatError
+from cvae_jax.errors import CheckpointError, FormatError, naming
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.exact.model import FileModel
-from cvae_jax.runs.find import DECODER, TABLES, file_model, find, maker
+from cvae_jax.runs.find import DECODER, TABLES, file_model, find, known_maker
 
 __all__ = ["Model", "decompress", "embedded", "load", "of_archive", "of_single", "open"]
 
@@ -64,7 +64,7 @@ def load(name: str | Path | None = None, allowed: Budget = budget.DEFAULT) -> Mo
       FormatError: an archive has no model, or it or the checkpoint is damaged.
     """
     if name is not None and Path(name).is_file():
-        with builtins.open(name, "rb") as file:
+        with naming(name), builtins.open(name, "rb") as file:
             return embedded(bitstream.Reader(file, allowed), allowed)
     found = find(name, files=(TABLES, DECODER))
     files = file_model(found)
@@ -102,16 +102,17 @@ def of_archive(archive: bitstream.Reader, name: str | Path | None = None) -> Mod
 
     Raises:
       CheckpointError, FormatError: as for ``load`` and ``embedded``.
+      ModelMismatchError: no released one did.
     """
     if name is None and archive.has_model:
         return embedded(archive, archive.allowed)
-    return load(name or maker(lambda identity: identity == archive.header.identity))
+    return load(name or known_maker(lambda identity: identity == archive.header.identity))
 
 
 def of_single(data: bytes, name: str | Path | None = None) -> Model:
     """The model that is to decode a single image's file; as ``of_archive``."""
     short, _ = bitstream.single.head(data)
-    return load(name or maker(lambda identity: identity.short == short))
+    return load(name or known_maker(lambda identity: identity.short == short))
 
 
 def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
@@ -129,7 +130,8 @@ def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
     """
     file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
     try:
-        return _archive(bitstream.Reader(file), file, model)
+        with naming(path):
+            return _archive(bitstream.Reader(file), file, model)
     except BaseException:
         file.close()
         raise
@@ -138,8 +140,9 @@ def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
 def decompress(data: bytes, model: Model | str | Path | None = None) -> np.ndarray:
     """The images of an archive or of a single image's file, uint8 ``[N, H, W, C]``.
 
-    model, and what is raised: as for ``open``.
+    model, and what is raised: as for ``open``; and DataError for what is no bytes.
     """
+    data = bitstream.as_bytes(data)
     if bitstream.is_archive(data):
         file = io.BytesIO(data)
         archive = bitstream.Reader(file)

@@ -12,14 +12,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cvae_jax.bitstream import budget, records
+from cvae_jax.bitstream import budget, records, single
 from cvae_jax.bitstream.budget import Budget, Limit, Meter
 from cvae_jax.bitstream.header import HEADER_SIZE, Header, pack_header, unpack_header
 from cvae_jax.bitstream.names import check_names
 from cvae_jax.bitstream.records import CRC_SIZE, Chunk
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import DataError, FormatError
+from cvae_jax.errors import DataError, FormatError, ModelMismatchError
 
 CHUNK_IMAGES = 4096  # where an archive is written here
 KEPT = 1 << 26  # bytes of chunks that a reader keeps
@@ -108,7 +108,11 @@ class Writer:
           DataError: it has names that cannot be unpacked.
           FormatError: it is damaged.
         """
-        archive.header.identity.require(self._header.identity, "the other archive's")
+        for name, other, ours in archive.header.identity.differences(self._header.identity):
+            raise ModelMismatchError(
+                "archives of different models cannot be joined: "
+                f"this one is of {name} {other}, the first of {ours}"
+            )
         self._take_names([name for names in archive.names_of_chunks for name in names or ()])
         for k in range(len(archive.entries)):
             self._chunk(dataclasses.replace(archive.chunk(k), first=self._images))
@@ -161,7 +165,10 @@ class Reader:
         """
         self._file, self.allowed = file, allowed
         self.size = file.seek(0, io.SEEK_END)
-        self.header, self.has_model = unpack_header(self._read(0, HEADER_SIZE))
+        head = self._read(0, min(HEADER_SIZE, self.size))
+        if head.startswith(single.MAGIC):
+            raise FormatError("it holds a single image, which decompress reads, and no archive")
+        self.header, self.has_model = unpack_header(head)
         self.model_size = (
             records.section_length(self._read(HEADER_SIZE, 8)) if self.has_model else 0
         )
@@ -178,6 +185,11 @@ class Reader:
     def paid(self) -> int:
         """Bytes of the file that its budget counts: all but the model."""
         return self.size - self.model_size
+
+    @property
+    def is_model_file(self) -> bool:
+        """Whether it carries a model and no images."""
+        return self.has_model and not len(self)
 
     def meter(self, limit: Limit) -> Meter:
         return Meter(limit, self.allowed, self.paid)
@@ -269,11 +281,11 @@ class Reader:
             spent["names"] += chunk.names_size
             spent["labels"] += chunk.labels_size
             spent["streams"] += len(chunk.stream)
-        sections = len(self.entries) + self.has_model + 1
+        sections = len(self.entries) + 1
         # Of the header twice (the index repeats it), of each section, of each chunk's symbols and
-        # pixels, of the footer.
+        # pixels, of the footer.  The model's section counts whole: it is what embedding adds.
         spent["checks"] = CRC_SIZE * (2 + sections + 2 * len(self.entries) + 1)
-        spent["model"] = max(self.model_size - CRC_SIZE, 0)
+        spent["model"] = self.model_size
         spent["index"] = self.size - self.index_offset - 3 * CRC_SIZE
         spent["header"] = self.size - sum(spent.values())
         return spent

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import io
 import sys
 from pathlib import Path
 
-from cvae_jax import bitstream, reader
+from cvae_jax import bitstream, errors, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.errors import FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.reader import Model
-from cvae_jax.runs.find import maker
+from cvae_jax.runs.find import known_maker, maker
 
 
 @functools.lru_cache(maxsize=1)  # of many files, most are of one model
-def load(ckpt: str | Path | None, allowed: Budget) -> Model:
-    """The model of ``--ckpt``; without it, of the released checkpoint."""
+def load(ckpt: str | Path, allowed: Budget) -> Model:
+    """The model of ``--ckpt``, or of a released checkpoint."""
     return _kept(reader.load(ckpt, allowed))
 
 
@@ -33,11 +34,16 @@ def read(name: str) -> bytes:
     return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
 
 
+def naming(name: str) -> contextlib.AbstractContextManager[None]:
+    """``errors.naming`` of a command's input, which may be standard input."""
+    return contextlib.nullcontext() if name == "-" else errors.naming(name)
+
+
 def of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
     """The model that is to decode a single image's file: of ``--ckpt``, or the released one that
-    made it; raises CheckpointError if there is none."""
+    made it; raises ModelMismatchError if there is none."""
     short, _ = bitstream.single.head(content)
-    return load(ckpt or maker(lambda identity: identity.short == short), allowed)
+    return load(ckpt or known_maker(lambda identity: identity.short == short), allowed)
 
 
 def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
@@ -46,7 +52,7 @@ def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
 
     Raises:
       FormatError: the embedded model is damaged.
-      CheckpointError: there is no other.
+      ModelMismatchError: no released one did.
     """
     if archive.has_model and not ckpt:
         return _kept(reader.embedded(archive, archive.allowed))
@@ -58,6 +64,7 @@ def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> tuple[Model
 
     Raises:
       FormatError: no model is left that could decode it, or nothing else is.
+      ModelMismatchError: it never carried one, and no released one made it.
     """
     if ckpt:
         return load(ckpt, allowed), []
@@ -74,7 +81,7 @@ def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> tuple[Model
 
 
 def _maker(header: bitstream.Header, ckpt: str | None, allowed: Budget) -> Model:
-    return load(ckpt or maker(lambda identity: identity == header.identity), allowed)
+    return load(ckpt or known_maker(lambda identity: identity == header.identity), allowed)
 
 
 def _kept(model: Model) -> Model:

@@ -23,7 +23,11 @@ from cvae_jax.cli.files import paths
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
 
-READING = ("decompress", "info", "verify", "concat", "model")  # commands that take no JAX
+CHECKPOINT = "checkpoint: a workdir, a step in it, a released one or its name"
+# What --ckpt means to a command that makes files, and to those that read them.
+MAKES = f"{CHECKPOINT} (default: mnist)"
+READS = f"{CHECKPOINT}, or a model file (default: the file's own, or the released one that made it)"
+READING = ("decompress", "info", "verify", "concat", "model")  # commands that need no JAX
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,13 +35,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("-V", "--version", action="version", version=f"cvae_jax {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str, *, ckpt: bool = True) -> argparse.ArgumentParser:
+    def command(name: str, text: str, *, ckpt: str | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if ckpt:
-            sub.add_argument(
-                "--ckpt",
-                help="checkpoint or model file (default: the archive's own, else released mnist)",
-            )
+            sub.add_argument("--ckpt", help=ckpt)
         sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
         sub.add_argument("-v", "--verbose", action="store_true", help="report more")
         return sub
@@ -55,12 +56,13 @@ def parser() -> argparse.ArgumentParser:
             help="times the memory and work that reading a file may cost; for files that you trust",
         )
 
-    sub = command("compress", "compress images")
+    sub = command("compress", "compress images", ckpt=MAKES)
     sub.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="image files, folders of them, globs, .npy/.npz or IDX files, or - for standard input",
+        help="image files of one frame each, folders of them, globs, .npy/.npz or IDX files, or "
+        "- for standard input",
     )
     output(
         sub,
@@ -99,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         help="put the decoder into the archive, so that it decodes alone",
     )
 
-    sub = command("decompress", "decompress an archive or a single image")
+    sub = command("decompress", "decompress an archive or a single image", ckpt=READS)
     sub.add_argument("input", metavar="FILE", help="or - for standard input")
     output(
         sub,
@@ -115,18 +117,17 @@ def parser() -> argparse.ArgumentParser:
     )
     reads(sub)
 
-    sub = command("info", "say what a file holds and what its bytes are spent on")
+    sub = command("info", "say what a file holds and what its bytes are spent on", ckpt=READS)
     sub.add_argument("input", metavar="FILE")
     reads(sub)
 
-    sub = command("verify", "decode everything and compare every check")
+    sub = command("verify", "decode everything and compare every check", ckpt=READS)
     sub.add_argument("inputs", nargs="+", metavar="FILE")
     reads(sub)
 
     sub = command(
         "concat",
         "join archives of the same model without coding again; a model that one carries is kept",
-        ckpt=False,
     )
     sub.add_argument("inputs", nargs="+", metavar="FILE")
     reads(sub)
@@ -134,8 +135,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(
         "calibrate",
-        "make what files take of a checkpoint: coding tables, integer decoder",
-        ckpt=False,
+        "make what files need of a checkpoint: coding tables, integer decoder",
     )
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument("--dataset", help="training images (default: what it was trained on)")
@@ -147,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
         help="replace tables; files made with the old ones can then no longer be read",
     )
 
-    sub = command("model", "write a model file: all that reading takes of a checkpoint", ckpt=False)
+    sub = command("model", "write a model file: all that reading needs of a checkpoint")
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     output(sub, "file to write; --ckpt takes it for decompressing", required=True)
 
@@ -184,14 +184,14 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
             # Several images are decoded at once: threads in each product would be in the way.
             os.environ.setdefault("OMP_NUM_THREADS", "1")
     else:
-        with errors.needs("codec", f"cvae {args.command}"):
+        with errors.needs(_extra(args), f"cvae {args.command}"):
             from cvae_jax import backend
         backend.use_compilation_cache()
     if "program" in args:
         _take_interrupts()
         return args.program(args)
     started = time.monotonic()
-    # Imported after the arguments, and no other command's: reading takes no JAX.
+    # Imported after the arguments, and no other command's: reading needs no JAX.
     command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
     _take_interrupts()
     report = getattr(command, args.command)(args)
@@ -204,6 +204,13 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
     lines = "\n".join(errors.one_line(line) for text in report.lines for line in text.split("\n"))
     print(json.dumps(report.values, indent=2) if args.json else lines, file=to)
     return report.status
+
+
+def _extra(args: argparse.Namespace) -> str:
+    """The extra of this package that installs what a command takes."""
+    if args.command == "evaluate" and args.rate_distortion:
+        return "bench"
+    return {"compress": "codec", "import-keras": "keras"}.get(args.command, "train")
 
 
 def _writes_to_stdout(args: argparse.Namespace) -> bool:

@@ -214,10 +214,6 @@ class Book:
         # symbol reaches beyond the curve, which leaves the escape its one.
         return below * (TOTAL - 1 - self.count[rows]) // curve[-1] + index
 
-    def sums(self, row: int) -> np.ndarray:
-        """All sums of a row, int64 ``[count + 2]``."""
-        return self.cumulative(np.array(row), np.arange(self.count[row] + 2))
-
     def locate(self, row: int, slot: int) -> tuple[int, int, int]:
         """The index in a row with ``start <= slot < stop``, and these two sums; by bisection."""
         mean, width = int(self._means[row]), int(self._widths[row])

@@ -73,16 +73,31 @@ class Architecture(NamedTuple):
         return total
 
     def memory(self) -> int:
-        """Bytes per image, at most, between two layers: what goes into one, what every tap makes
-        of it, and what comes out."""
-        most, inputs, sizes = 0, self.latent_dim, self.sizes
-        for k, outputs in enumerate(self.channels):
-            pixels = 1 if k == 0 else math.prod(sizes[k - 1])
-            taps = math.prod(sizes[0]) if k == 0 else KERNEL**2
-            out = math.prod(sizes[k])
-            most = max(most, 4 * (pixels * (inputs + taps * outputs) + out * outputs))
-            inputs = outputs
-        return most
+        """Bytes that decoding takes for each image in a microbatch, at most, besides the image:
+        what ``by_numpy`` holds, which is more than compiled code does."""
+        sizes, channels = self.sizes, self.channels
+        dense = self.latent_dim + math.prod(sizes[0]) * channels[0]
+        largest = [max(map(math.prod, arrays)) for arrays in zip(*self.scratch(), strict=True)]
+        # The outputs of one layer are the inputs of the next.
+        numbers = dense + sum(largest) + largest[-1]
+        # Of each output, an index (8 bytes) and the level that it finds (1).
+        return 4 * numbers + 9 * math.prod(self.image_shape)
+
+    def scratch(self) -> list[tuple[tuple[int, ...], ...]]:
+        """Shapes of what each transposed convolution makes of an image, all float32.
+
+        What each tap makes of the inputs, ``[3, 3, channels, h, w]``; the sums, ``[stride, stride,
+        channels, h + 2 // stride, w + 2 // stride]``; what it passes on, ``[channels, H, W]``.
+        """
+        sizes, channels = self.sizes, self.channels
+        shapes: list[tuple[tuple[int, ...], ...]] = []
+        for k, (h, w) in enumerate(sizes[:-1]):
+            stride = STRIDE if k < len(sizes) - 2 else 1
+            c, spare = channels[k + 1], (KERNEL - 1) // stride
+            taps = (KERNEL, KERNEL, c, h, w)
+            sums = (stride, stride, c, h + spare, w + spare)
+            shapes.append((taps, sums, (c, *sizes[k + 1])))
+        return shapes
 
 
 class Layer(NamedTuple):
@@ -139,6 +154,8 @@ class IntegerDecoder:
         channels, sizes = self.architecture.channels, self.architecture.sizes
         inputs, taps = len(self.inputs), (KERNEL, KERNEL)
         pixels = math.prod(sizes[0])
+        if len(self.layers) != len(channels):
+            raise FormatError("an integer decoder with too few or too many layers")
         for k, layer in enumerate(self.layers):
             outputs = pixels * channels[0] if k == 0 else channels[k]
             shape = (inputs, outputs) if k == 0 else (*taps, channels[k - 1], outputs)
@@ -152,8 +169,6 @@ class IntegerDecoder:
                     f"an integer decoder whose layer {k} could reach {largest}, beyond 2**24: "
                     "its sums would not be exact"
                 )
-        if len(self.layers) != len(channels):
-            raise FormatError("an integer decoder with too few or too many layers")
         rises = np.diff(self.thresholds.astype(np.int64))
         if self.thresholds.shape != (LEVELS,) or rises.min() < 0 or rises.sum() > MAX_SPAN:
             raise FormatError("an integer decoder whose thresholds do not rise, or rise too far")

@@ -68,7 +68,7 @@ class FileModel:
         return lambda symbols, step: levels(self.decoder.inputs_of(symbols, step))
 
     def file_decoder(self, levels: Levels, *, trusted: bool) -> FileDecoder:
-        """What reading files takes; trusted: the model did not come with the file."""
+        """What reading files needs; trusted: the model did not come with the file."""
         architecture = self.decoder.architecture
         cost = Cost(architecture.multiply_adds(), architecture.memory())
         return FileDecoder(self.header, self.tables, levels, None if trusted else cost)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cvae_jax.bitstream import Identity
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import CheckpointError, explained
+from cvae_jax.errors import CheckpointError, ModelMismatchError, explained, naming
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.exact.model import FileModel
 from cvae_jax.runs import manifest, saved
@@ -85,9 +85,10 @@ def file_model(found: Checkpoint) -> FileModel | None:
     """
     if not {TABLES, DECODER} <= found.files.keys():
         return None
-    return FileModel(
-        Tables.from_bytes(found.read(TABLES)), IntegerDecoder.from_bytes(found.read(DECODER))
-    )
+    with naming(found.path):
+        return FileModel(
+            Tables.from_bytes(found.read(TABLES)), IntegerDecoder.from_bytes(found.read(DECODER))
+        )
 
 
 def maker(made: Callable[[Identity], bool]) -> Path | None:
@@ -102,6 +103,16 @@ def maker(made: Callable[[Identity], bool]) -> Path | None:
             if made(Identity(model, tables)):
                 return path
     return None
+
+
+def known_maker(made: Callable[[Identity], bool]) -> Path:
+    """As ``maker``; raises ModelMismatchError if there is none."""
+    found = maker(made)
+    if found is None:
+        raise ModelMismatchError(
+            "no released model made it; name the checkpoint that did with --ckpt"
+        )
+    return found
 
 
 def released() -> dict[str, Path]:

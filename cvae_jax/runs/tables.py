@@ -78,7 +78,7 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
     latents = [quantize(some, tables, at).astype(np.int64) * at for at in steps]
     decoder = quantize_decoder(params, model, tables.unit, np.concatenate(latents))
     made = FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
-    errors = _errors(model, params, made, images, held_out)
+    errors = _errors(model, params, made, images, held_out, np.asarray(measured.z_mean))
     checkpoint.attach(
         path,
         {TABLES: tables.to_bytes(), DECODER: decoder.to_bytes(), ERRORS: errors.to_bytes()},
@@ -116,16 +116,26 @@ def _errors(
     stored: FileModel,
     images: np.ndarray,
     held_out: np.ndarray | None,
+    means: np.ndarray | None = None,
 ) -> UsualErrors:
+    """means: of the latents of the images, ``[N, D]``, where they are known."""
+    encode = Batched(lambda images: modules.encode(params, images, model))
+    joining = MOST
+    others = np.empty((0, *model.image_shape), np.uint8)
     if held_out is not None:
-        held_out = as_images(held_out, model.image_shape)
-        images = np.concatenate([held_out, images[: max(0, FEWEST - len(held_out))]])
-    images = images[:MOST]
-    if not len(images):
+        others = as_images(held_out, model.image_shape)[:MOST]
+        joining = max(0, FEWEST - len(others))
+    images = images[:joining]
+    if not len(others) + len(images):
         raise DataError("no images to measure the model's usual errors on")
-    z_mean = Batched(lambda images: modules.encode(params, images, model))
+    z_mean = encode(images) if means is None else means[:joining]
     levels = stored.levels_by(by_jax.decoder)
-    return usual.measure(levels, images, z_mean(images), stored.tables)
+    return usual.measure(
+        levels,
+        np.concatenate([others, images]),
+        np.concatenate([encode(others), z_mean]),
+        stored.tables,
+    )
 
 
 def _restored(path: StrPath) -> tuple[ModelConfig, Params]:

@@ -14,7 +14,7 @@ from conftest import RELEASED, ROOT
 
 from cvae_jax import codec, data
 from cvae_jax.bitstream import records
-from cvae_jax.cli import models, reports
+from cvae_jax.cli import reports
 from cvae_jax.cli.commands.info import other_formats
 from cvae_jax.coding import target
 from cvae_jax.errors import CheckpointError
@@ -28,16 +28,7 @@ DIGITS = ROOT / "examples" / "digits"
 @pytest.fixture
 def foreign(monkeypatch):
     """No model at hand is that of a file."""
-
-    load = models.load
-
-    def named(ckpt, allowed):
-        if ckpt is None:
-            raise CheckpointError("no model at hand; name one with --ckpt")
-        return load(ckpt, allowed)
-
-    monkeypatch.setattr(models, "maker", lambda made: None)
-    monkeypatch.setattr(models, "load", named)
+    monkeypatch.setattr("cvae_jax.runs.find.RELEASED", ())
 
 
 def test_a_target_of_bytes_is_met_by_the_very_file(cvae, tmp_path):
@@ -51,7 +42,11 @@ def test_a_target_of_bytes_is_met_by_the_very_file(cvae, tmp_path):
     assert labelled["bytes_per_image"] <= 40
     refuses(cvae, 2, "without names", argv=["compress", DIGITS, "-o", "x", "--target-bytes", 26])
     argv = ["compress", DIGITS, "-o", "x", "--target-bytes", 30, "--embed-model"]
-    refuses(cvae, 2, "embed model", argv=argv)
+    refuses(cvae, 2, "without names and the embedded model", argv=argv)
+    line = cvae("compress", DIGITS, "-o", "x", "--target-bytes", 5)[2]
+    assert line.endswith(" without names\n")
+    line = cvae("compress", DIGITS, "-o", "x", "--target-bytes", 5, "--no-names")[2]
+    assert "without" not in line
     assert not (tmp_path / "x").exists()
 
 

@@ -46,6 +46,23 @@ def test_calibration_adds_tables_and_usual_errors(bare):
     assert c.unusual([1.0, 0.0], 597).tolist() == [0]
 
 
+def test_every_image_is_encoded_once(bare, monkeypatch):
+    seen = []
+
+    class Counted(tables.Batched):
+        def __call__(self, rows):
+            seen.append(len(rows))
+            return super().__call__(rows)
+
+    monkeypatch.setattr(tables, "Batched", Counted)
+    for held_out in (None, IMAGES[:10]):
+        seen.clear()
+        tables.make(bare, IMAGES[10:], held_out)
+        assert sum(seen) == (50 if held_out is None else 60)
+        found = tables.read_errors(bare)
+        assert tables.measure_errors(bare, IMAGES[10:], held_out) == found
+
+
 def test_held_out_images_are_what_is_measured(bare, monkeypatch):
     monkeypatch.setattr(tables, "FEWEST", 20)
     monkeypatch.setattr(tables, "MOST", 30)

@@ -1,4 +1,4 @@
-"""``cvae calibrate``: what files take, made for a checkpoint that has none."""
+"""``cvae calibrate``: what files need, made for a checkpoint that has none."""
 
 from __future__ import annotations
 

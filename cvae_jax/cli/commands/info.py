@@ -12,23 +12,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvae_jax import bitstream, data
-from cvae_jax.bitstream import Budget
+from cvae_jax.bitstream import Budget, Identity
+from cvae_jax.bitstream.records import SECTION_ROOM
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
 from cvae_jax.data.image_files import sheet
 from cvae_jax.errors import CheckpointError, ModelMismatchError
 from cvae_jax.exact.model import FileModel
-from cvae_jax.runs.find import find
+from cvae_jax.runs.find import find, maker
 from cvae_jax.runs.manifest import CONFIG
 from cvae_jax.runs.record import Record
 
+MODEL_FILE = "model file"
 SAMPLE = 1000  # images that other formats are tried on
 WEBP_SIDE = 16383  # pixels, the most that it holds
 
 
 def info(args: Namespace) -> Report:
-    described = account(models.read(args.input), args.ckpt, Budget(args.max_cost))
+    with models.naming(args.input):
+        described = account(models.read(args.input), args.ckpt, Budget(args.max_cost))
     return Report(
         {"file": args.input, **described.to_dict()}, [f"{args.input}: {described.text()}"]
     )
@@ -40,10 +43,10 @@ class BreakEven(NamedTuple):
 
 
 class Account(NamedTuple):
-    kind: str  # "archive" or "single image"
+    kind: str  # "archive", "single image" or "model file"
     images: int
     bytes: int
-    bytes_per_image: float
+    bytes_per_image: float | None  # None: there are no images
     steps: list[int]  # of the quantiser
     qualities: list[float]
     image_shape: list[int] | None  # None: only the model knows it
@@ -53,7 +56,7 @@ class Account(NamedTuple):
     labels: bool
     bytes_by_use: dict[str, int]  # adds up to bytes
     # What takes the model; without it None, and the reason in ``missing``.
-    model_bytes: int | None  # of the decoder: embedded, or as it would be
+    model_bytes: int | None  # of the section with the decoder: embedded, or as it would be
     break_even: dict[str, BreakEven] | None
     missing: str | None
 
@@ -67,18 +70,23 @@ class Account(NamedTuple):
     def text(self) -> str:
         """For people, without the file's name."""
         count = self.images
-        each = max(count, 1)
         shape = "x".join(map(str, self.image_shape or ()))
+        if self.kind == MODEL_FILE:
+            first = f"{self.kind}, for images of {shape}"
+        else:
+            qualities = ", ".join(f"{q:g}" for q in self.qualities) or "-"
+            first = f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
+            first += f"quality {qualities}"
         lines = [
-            f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
-            f"quality {', '.join(f'{q:g}' for q in self.qualities) or '-'}",
+            first,
             f"model {self.model}",
             *([f"tables {self.tables}"] if self.tables else []),
-            f"{'':10}{'bytes':>12}{'per image':>12}",
+            f"{'':10}{'bytes':>12}" + (f"{'per image':>12}" if count else ""),
         ]
         for use, size in [*self.bytes_by_use.items(), ("total", self.bytes)]:
             if size:
-                lines.append(f"{use:10}{size:>12}{size / each:>12.3f}")
+                each = f"{size / count:>12.3f}" if count else ""
+                lines.append(f"{use:10}{size:>12}{each}")
         if self.break_even:
             kept = (
                 "embedded" if self.bytes_by_use.get("model") else "as --embed-model would store it"
@@ -118,9 +126,9 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         if ckpt:
             raise
         missing = str(error)
-    spent, sheets = opened.ledger(), _measured_sheet(ckpt, steps, opened)
+    spent, sheets = opened.ledger(), _measured_sheet(opened.header.identity, steps)
     return Account(
-        kind="archive",
+        kind=MODEL_FILE if opened.is_model_file else "archive",
         **_sizes(content, len(opened), steps),
         image_shape=list(opened.header.image_shape),
         model=opened.header.identity.model.hex(),
@@ -165,7 +173,7 @@ def _sizes(content: bytes, count: int, steps: set[int]) -> dict[str, Any]:
     return {
         "images": count,
         "bytes": len(content),
-        "bytes_per_image": len(content) / max(count, 1),
+        "bytes_per_image": len(content) / count if count else None,
         "steps": sorted(steps),
         "qualities": sorted(round(quantize.quality(step), 1) for step in steps),
     }
@@ -182,7 +190,7 @@ def _compared(
     """What takes the model: its size, and from how many images on it pays."""
     if model is None or images is None:
         return {"model_bytes": spent.get("model") or None, "break_even": None}
-    size = spent.get("model") or len(model.pack())
+    size = spent.get("model") or len(model.pack()) + SECTION_ROOM
     # Each further image costs its share of this; the rest is there once.
     grows = sum(spent.get(use, 0) for use in ("streams", "checks", "names", "labels"))
     fixed = size + len(content) - grows - spent.get("model", 0)
@@ -196,17 +204,18 @@ def _compared(
     }
 
 
-def _measured_sheet(
-    ckpt: str | None, steps: set[int], opened: bitstream.Reader
-) -> dict[str, float]:
-    """Bytes per image of the best other codec's sheet, as the study of a release measured it at
-    the default quality."""
-    if opened.has_model or steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
+def _measured_sheet(identity: Identity, steps: set[int]) -> dict[str, float]:
+    """Bytes per image of the best other codec's sheet, as the study of the released checkpoint of
+    this identity measured it at the default quality; empty for others."""
+    if steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
         return {}
+    released = maker(lambda other: other == identity)
     with contextlib.suppress(CheckpointError):
-        best = Record.from_dict(find(ckpt, files=(CONFIG,)).read_json(CONFIG)).best_sheet
-        if best:
-            return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
+        if released:
+            record = find(released, files=(CONFIG,)).read_json(CONFIG)
+            best = Record.from_dict(record).best_sheet
+            if best:
+                return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
     return {}
 
 

@@ -59,6 +59,11 @@ def numbered(numbers: Iterable[int]) -> list[str]:
     return [f"{number:06d}" for number in numbers]
 
 
+def named(names: Iterable[str | None], numbers: Iterable[int]) -> list[str]:
+    """The names of images, of which some may have none."""
+    return [name or own for name, own in zip(names, numbered(numbers), strict=True)]
+
+
 def extract(
     folder: Path,
     names: Sequence[str],
