@@ -2,6 +2,6 @@
 
 import sys
 
-from cvae_jax.cli.parser import run
+from cvae_jax.cli.start import run
 
 run(["evaluate", *sys.argv[1:]])

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from cvae_jax import backend, codec, data
+from cvae_jax.cli.commands.info import bytes_as
 from cvae_jax.coding import entropy, quantize
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.metrics import mse_of_levels
@@ -62,6 +63,7 @@ def main() -> None:
     report = {
         "images": len(images),
         "default": next(row for row in curve if row["quality"] == DEFAULT_QUALITY),
+        "png_bytes_per_image": bytes_as(".png", images),
         "curve": curve,
         "searched": searched,
         "stream_over_ideal": stream / (book.bits(symbols).sum() / 8),

@@ -1,9 +1,9 @@
 """Are pixels the same everywhere:  python -m benchmarks.exactness --data-dir DIR
 
-On MNIST's test images and both released checkpoints: the SHA-256 of the pixels at three qualities
-in processes of different settings; what integers add to the error; sizes of the decoder and of a
-self-contained archive; speeds beside the float decoder's, and of the command as a whole process.
-Writes results/exact.json.
+On MNIST's test images and both released checkpoints: whether the pixels at three qualities are the
+same in processes of different settings, by their SHA-256; what integers add to the error; sizes of
+the decoder and of a self-contained archive; speeds beside the float decoder's, and of the command
+as a whole process.  Writes results/exact.json.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -57,8 +58,8 @@ def main() -> None:
     parser.add_argument("--hash", nargs=4, help=argparse.SUPPRESS)  # in a process of a setting
     args = parser.parse_args()
     if args.hash:
-        checkpoint, symbols, size, numpy = args.hash
-        print(_hash(checkpoint, symbols, int(size), numpy == "1"))
+        checkpoint, symbols, size, with_numpy = args.hash
+        print(_hash(checkpoint, symbols, int(size), with_numpy == "1"))
         return
     images = data.load("mnist", "test", args.data_dir)[: args.images]
     report = {
@@ -90,6 +91,7 @@ def measure(name: str, images: np.ndarray) -> dict:
             np.savez(path, symbols=symbols, step=step)
             hashes[str(quality)] = {s: _hash_elsewhere(checkpoint, path, s) for s in SETTINGS}
         out["sha256"] = hashes
+        out["one_value"] = {quality: one_value(found) for quality, found in hashes.items()}
     symbols, step = c.encode_symbols(images)
     archive = c.pack(symbols, step, embed_model=True)
     out["tables_bytes"] = len(model.tables.to_bytes())
@@ -97,14 +99,20 @@ def measure(name: str, images: np.ndarray) -> dict:
     out["model_bytes"] = len(model.pack())
     out["archive_bytes_per_image"] = len(archive) / len(images)
     z = dequantize(symbols, c.tables, step)
-    by_numpy_ = model.levels_by(by_numpy.decoder)
+    numpy_levels = model.levels_by(by_numpy.decoder)
     some = symbols[:1024]
     out["images_per_second"] = {
         "exact": len(images) / _seconds(functools.partial(c.decode_symbols, symbols, step)),
         "float": len(images) / _seconds(lambda: to_levels(c.decode(z))),
-        "numpy": len(some) / _seconds(lambda: by_numpy_(some, step)),
+        "numpy": len(some) / _seconds(lambda: numpy_levels(some, step)),
     }
     return out
+
+
+def one_value(hashes: dict[str, str]) -> bool:
+    """Whether the hashes of all settings, ``all/first few``, are of the same pixels."""
+    whole, first = zip(*(found.split("/") for found in hashes.values()), strict=True)
+    return len(set(first)) == 1 and len({w for w in whole if w != "-"}) == 1
 
 
 def command_seconds() -> dict[str, float]:
@@ -122,21 +130,21 @@ def command_seconds() -> dict[str, float]:
 
 
 def _hash_elsewhere(checkpoint: Path, symbols: Path, setting: str) -> str:
-    environment, size, numpy = SETTINGS[setting]
+    environment, size, with_numpy = SETTINGS[setting]
     command = [sys.executable, "-m", "benchmarks.exactness", "--hash", str(checkpoint)]
-    command += [str(symbols), str(size), str(int(numpy))]
+    command += [str(symbols), str(size), str(int(with_numpy))]
     done = subprocess.run(
         command, env={**os.environ, **environment}, cwd=ROOT, check=True, capture_output=True
     )
     return done.stdout.decode().split()[-1]
 
 
-def _hash(checkpoint: str, path: str, size: int, numpy: bool) -> str:
+def _hash(checkpoint: str, path: str, size: int, with_numpy: bool) -> str:
     """SHA-256 of all pixels, and of the first FEW images', which is all there is without jit."""
     stored = np.load(path)
     symbols, step = stored["symbols"], int(stored["step"])
     c = codec.load(checkpoint)
-    levels = c.file_model.levels_by(by_numpy.decoder) if numpy else c.decode_symbols
+    levels = c.file_model.levels_by(by_numpy.decoder) if with_numpy else c.decode_symbols
     few = bool(os.environ.get("JAX_DISABLE_JIT"))
     symbols = symbols[:FEW] if few else symbols
     sha, prefix = hashlib.sha256(), io.BytesIO()
@@ -144,7 +152,7 @@ def _hash(checkpoint: str, path: str, size: int, numpy: bool) -> str:
         part = levels(symbols[start : start + (size or len(symbols))], step).tobytes()
         sha.update(part)
         prefix.write(part)
-    first = hashlib.sha256(prefix.getvalue()[: FEW * 784]).hexdigest()
+    first = hashlib.sha256(prefix.getvalue()[: FEW * math.prod(c.image_shape)]).hexdigest()
     return f"{'-' if few else sha.hexdigest()}/{first}"
 
 

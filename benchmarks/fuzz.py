@@ -161,7 +161,8 @@ def _read(data: bytes, sample: Sample, images: Images) -> str:
 
 def _recover(data: bytes, sample: Sample, images: Images) -> None:
     found = bitstream.salvage(data)
-    bitstream.recover(data, _decoder(found.header, found.model, sample, images.reading()))
+    model = next(iter(found.models), None)
+    bitstream.recover(data, _decoder(found.header, model, sample, images.reading()))
 
 
 def _decoder(header: Header, model: bytes | None, sample: Sample, images: Images) -> FileDecoder:

@@ -1,3 +1,3 @@
-from cvae_jax.cli.parser import run
+from cvae_jax.cli.start import run
 
 run()

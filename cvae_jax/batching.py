@@ -20,14 +20,16 @@ from cvae_jax import backend
 MICROBATCHES_PER_BLOCK = 32
 
 
-def microbatched(f: Callable) -> Callable:
+def microbatched(f: Callable, most: int | None = None) -> Callable:
     """``f``, applied to ``backend.microbatch_size()`` rows of its arguments at a time.
 
-    All arguments have the same leading size, at most that many or a multiple of it.
+    All arguments have the same leading size, at most that many or a multiple of it; most: rows at
+    a time whatever the device, a power of two.
     """
 
     def g(*batched):
         size, micro = len(batched[0]), backend.microbatch_size()
+        micro = min(micro, most or micro)
         if size <= micro:
             return f(*batched)
         pieces = tuple(a.reshape(size // micro, micro, *a.shape[1:]) for a in batched)

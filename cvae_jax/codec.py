@@ -50,8 +50,8 @@ from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
 from cvae_jax.refinement import encoder, grid
 from cvae_jax.refinement.encoder import Base, Refined
-from cvae_jax.runs import checkpoint, tables
-from cvae_jax.runs.find import find
+from cvae_jax.runs import checkpoint
+from cvae_jax.runs.find import file_model, find, usual_errors
 from cvae_jax.runs.record import Record
 
 __all__ = ["Codec", "decode", "encode", "from_embedded", "load", "posterior"]
@@ -302,9 +302,7 @@ class Codec(Autoencoder):
           VersionError: of a newer format.
           ModelMismatchError: compressed with another model.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise DataError(f"expected the bytes of a file, not {type(data).__name__}")
-        data = bytes(data)
+        data = bitstream.as_bytes(data)
         if bitstream.is_archive(data):
             return Archive(io.BytesIO(data), self.file_decoder).read(progress=progress)
         return bitstream.single.decode(data, self.file_decoder).levels[None]
@@ -318,7 +316,8 @@ class Codec(Autoencoder):
         """
         file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
         try:
-            return Archive(file, self.file_decoder)
+            with errors.naming(path):
+                return Archive(file, self.file_decoder)
         except BaseException:
             file.close()
             raise
@@ -397,11 +396,11 @@ class Codec(Autoencoder):
 
     @property
     def file_decoder(self) -> FileDecoder:
-        """What reading an archive takes of this codec; one that came with a file is not trusted."""
+        """What reading an archive needs of this codec; one that came with a file is not trusted."""
         return self.file_model.file_decoder(self.decode_symbols, trusted=self.record is not None)
 
     def model_file(self) -> bytes:
-        """An archive of no images that carries its model: all that reading files takes."""
+        """An archive of no images that carries its model: all that reading files needs."""
         return self.pack_refined([], embed_model=True)
 
 
@@ -417,15 +416,14 @@ def load(path: str | Path | None = None) -> Codec:
       FormatError: an archive without a model, or damaged coding tables.
     """
     if path is not None and Path(path).is_file():
-        with builtins.open(path, "rb") as file:
+        with errors.naming(path), builtins.open(path, "rb") as file:
             archive = bitstream.Reader(file)
             return from_embedded(archive.model(), archive.header.identity)
     found = find(path)
     record = Record.from_dict(checkpoint.read_config(found))
     model = record.config.model
     params = checkpoint.restore(found, {"params": abstract_params(model)})["params"]
-    files, usual_errors = tables.read(found), tables.read_errors(found)
-    return _ready(model, params, record, files, usual_errors)
+    return _ready(model, params, record, file_model(found), usual_errors(found))
 
 
 def from_embedded(blob: bytes | None, identity: Identity) -> Codec:

@@ -106,6 +106,9 @@ class TrainConfig:
         "arithmetic of the network; parameters and losses stay float32",
         ("float32", "bfloat16"),
     )
+    context_steps: int = _setting(
+        0, "steps of training the context model, which lossless files need, at the end; 0: none"
+    )
     seed: int = _setting(0, "the one source of all randomness")
 
     def __post_init__(self):
@@ -120,6 +123,8 @@ class TrainConfig:
                 raise ConfigError(
                     f"{name} must be at least {low} and below {high}, not {getattr(self, name)}"
                 )
+        if self.context_steps < 0:
+            raise ConfigError(f"context_steps must be 0 or more, not {self.context_steps}")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must be from 0 to 4294967295, not {self.seed}")
         for field in dataclasses.fields(self):
@@ -168,9 +173,11 @@ PRESETS: dict[str, Config] = {
     # The recipe of the Keras project that this one re-implements.
     "original": Config(),
     # A better loss than `original` in a fraction of the time.
-    "default": Config().replace(epochs=15, average_decay=0.998, **_COSINE),
+    "default": Config().replace(epochs=15, average_decay=0.998, context_steps=1000, **_COSINE),
     # For scikit-learn's digits: 1,500 images make 23 steps an epoch, so many epochs.
-    "digits": Config().replace(epochs=80, batch_size=64, average_decay=0.99, **_COSINE),
+    "digits": Config().replace(
+        epochs=80, batch_size=64, average_decay=0.99, context_steps=1000, **_COSINE
+    ),
     # What made checkpoints/mnist-hq: squared error, many latents, and a light KL term, so that
     # the posterior, and with it the quantiser's unit, is fine.
     "hq": Config().replace(
@@ -182,7 +189,8 @@ PRESETS: dict[str, Config] = {
         learning_rate=3e-3,
         schedule="cosine",
         average_decay=0.999,
+        context_steps=8000,
     ),
     # What made checkpoints/mnist.
-    "release": Config().replace(epochs=60, average_decay=0.999, **_COSINE),
+    "release": Config().replace(epochs=60, average_decay=0.999, context_steps=16_000, **_COSINE),
 }

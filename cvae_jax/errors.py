@@ -19,6 +19,7 @@ class CvaeError(Exception):
     """Base of all errors that a user can cause."""
 
     exit_code = 1
+    file: str | None = None  # the one at fault, where the message starts with its name
 
 
 class ConfigError(CvaeError):
@@ -39,6 +40,10 @@ class FormatError(CvaeError):
     """A compressed file that is damaged, or not one of ours."""
 
     exit_code = 3
+
+
+class CostError(FormatError):
+    """A compressed file that takes more memory or work than is allowed."""
 
 
 class VersionError(FormatError):
@@ -69,6 +74,19 @@ def explained(action: str) -> Iterator[None]:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise CheckpointError(f"cannot {action}: {error.strerror or error}{where}") from error
+
+
+@contextlib.contextmanager
+def naming(file: str | os.PathLike[str]) -> Iterator[None]:
+    """Puts a file's name before errors of what it holds, unless they name a file already."""
+    try:
+        yield
+    except (DataError, FormatError, ModelMismatchError) as error:
+        if error.file is not None:
+            raise
+        named = type(error)(f"{os.fspath(file)}: {error}")
+        named.file = os.fspath(file)
+        raise named from error
 
 
 class Failure(NamedTuple):
@@ -107,7 +125,7 @@ def needs(extra: str, what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise InstallError(
-            f"{what} needs the package {error.name}: pip install 'cvae_jax[{extra}]'"
+            f"{what} needs the package {error.name}: pip install '.[{extra}]' in the clone"
         ) from error
 
 

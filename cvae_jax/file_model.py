@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from cvae_jax.bitstream import budget
+from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import Header, Identity
 from cvae_jax.coding.tables import Tables
@@ -69,7 +72,7 @@ class FileModel:
         return lambda symbols, step: levels(self.decoder.inputs_of(symbols, step))
 
     def file_decoder(self, levels: Levels, *, trusted: bool) -> FileDecoder:
-        """What reading files takes; trusted: the model did not come with the file."""
+        """What reading files needs; trusted: the model did not come with the file."""
         architecture = self.decoder.architecture
         cost = Cost(architecture.multiply_adds(), architecture.memory())
         context = None
@@ -90,14 +93,19 @@ class FileModel:
         return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
     @classmethod
-    def unpack(cls, data: bytes | None, identity: Identity | None = None) -> FileModel:
+    def unpack(
+        cls,
+        data: bytes | None,
+        identity: Identity | None = None,
+        allowed: Budget = budget.DEFAULT,
+    ) -> FileModel:
         """The inverse of ``pack``.
 
         data: None of an archive that carries no model; identity: that it must have.
 
         Raises:
-          FormatError: there is none, these bytes are no model, one that could overflow, or
-            another one.
+          FormatError: there is none, these bytes are no model, one that could overflow, one that
+            is larger than is allowed, or another one.
         """
         if data is None:
             raise FormatError("this archive carries no model; name the checkpoint that made it")
@@ -112,8 +120,12 @@ class FileModel:
             parts.append(data[at - length : at])
         if at != len(data):
             raise FormatError("the embedded model is longer or shorter than its parts")
-        context = ContextModel.from_bytes(parts[2]) if len(parts) == 3 else None
-        model = cls(Tables.from_bytes(parts[0]), IntegerDecoder.from_bytes(parts[1]), context)
-        if identity is not None and model.identity != identity:
+        model, tables = (hashlib.sha256(part).digest()[:16] for part in (parts[1], parts[0]))
+        if identity not in (None, Identity(model, tables)):
             raise FormatError("the embedded model is not the one that the header names")
-        return model
+        spend = Meter(budget.NUMBERS, allowed, len(data)).spend
+        return cls(
+            Tables.from_bytes(parts[0], spend),
+            IntegerDecoder.from_bytes(parts[1], spend),
+            ContextModel.from_bytes(parts[2], spend) if len(parts) == 3 else None,
+        )

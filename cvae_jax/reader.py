@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from cvae_jax import bitstream
-from cvae_jax.bitstream import Archive, FileDecoder
-from cvae_jax.errors import CheckpointError
+from cvae_jax.bitstream import Archive, Budget, FileDecoder, budget
+from cvae_jax.errors import CheckpointError, FormatError, naming
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.file_model import FileModel
-from cvae_jax.runs.find import CONTEXT, DECODER, TABLES, file_model, find, maker
+from cvae_jax.runs.find import CONTEXT, DECODER, TABLES, file_model, find, known_maker
 
 __all__ = ["Model", "decompress", "embedded", "load", "of_archive", "of_single", "open"]
 
@@ -53,7 +53,7 @@ class Model:
         return quickest.Quickest(self.files.decoder, self.compiled)
 
 
-def load(name: str | Path | None = None) -> Model:
+def load(name: str | Path | None = None, allowed: Budget = budget.DEFAULT) -> Model:
     """The model of a checkpoint: a workdir, a step in it, a released one or its name (None: the
     default), or an archive that carries its own.
 
@@ -64,8 +64,8 @@ def load(name: str | Path | None = None) -> Model:
       FormatError: an archive has no model, or it or the checkpoint is damaged.
     """
     if name is not None and Path(name).is_file():
-        with builtins.open(name, "rb") as file:
-            return embedded(bitstream.Reader(file))
+        with naming(name), builtins.open(name, "rb") as file:
+            return embedded(bitstream.Reader(file, allowed), allowed)
     found = find(name, files=(TABLES, DECODER, CONTEXT))
     files = file_model(found)
     if files is None:
@@ -76,14 +76,24 @@ def load(name: str | Path | None = None) -> Model:
     return Model(files)
 
 
-def embedded(archive: bitstream.Reader | bitstream.Salvage) -> Model:
-    """The model that an archive carries.
+def embedded(
+    archive: bitstream.Reader | bitstream.Salvage, allowed: Budget = budget.DEFAULT
+) -> Model:
+    """The model that an archive carries; of several in a damaged one, that which its header names.
 
     Raises:
       FormatError: it carries none, or a damaged one.
     """
-    blob = archive.model() if isinstance(archive, bitstream.Reader) else archive.model
-    return Model(FileModel.unpack(blob, archive.header.identity), foreign=True)
+    identity = archive.header.identity
+    if isinstance(archive, bitstream.Reader):
+        return Model(FileModel.unpack(archive.model(), identity, allowed), foreign=True)
+    fault = FormatError("the embedded model is damaged; name the checkpoint that made the archive")
+    for blob in archive.models:
+        try:
+            return Model(FileModel.unpack(blob, identity, allowed), foreign=True)
+        except FormatError as error:
+            fault = error
+    raise fault
 
 
 def of_archive(archive: bitstream.Reader, name: str | Path | None = None) -> Model:
@@ -92,16 +102,17 @@ def of_archive(archive: bitstream.Reader, name: str | Path | None = None) -> Mod
 
     Raises:
       CheckpointError, FormatError: as for ``load`` and ``embedded``.
+      ModelMismatchError: no released one did.
     """
     if name is None and archive.has_model:
-        return embedded(archive)
-    return load(name or maker(lambda identity: identity == archive.header.identity))
+        return embedded(archive, archive.allowed)
+    return load(name or known_maker(lambda identity: identity == archive.header.identity))
 
 
 def of_single(data: bytes, name: str | Path | None = None) -> Model:
     """The model that is to decode a single image's file; as ``of_archive``."""
     short, _ = bitstream.single.head(data)
-    return load(name or maker(lambda identity: identity.short == short))
+    return load(name or known_maker(lambda identity: identity.short == short))
 
 
 def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
@@ -119,7 +130,8 @@ def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
     """
     file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
     try:
-        return _archive(bitstream.Reader(file), file, model)
+        with naming(path):
+            return _archive(bitstream.Reader(file), file, model)
     except BaseException:
         file.close()
         raise
@@ -128,8 +140,9 @@ def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
 def decompress(data: bytes, model: Model | str | Path | None = None) -> np.ndarray:
     """The images of an archive or of a single image's file, uint8 ``[N, H, W, C]``.
 
-    model, and what is raised: as for ``open``.
+    model, and what is raised: as for ``open``; and DataError for what is no bytes.
     """
+    data = bitstream.as_bytes(data)
     if bitstream.is_archive(data):
         file = io.BytesIO(data)
         archive = bitstream.Reader(file)

@@ -1,6 +1,7 @@
 """Where the tests find data that is not part of the repository, and what several of them use."""
 
 import io
+import math
 import os
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from cvae_jax import errors
 from cvae_jax.cli import parser
 from cvae_jax.coding.frequencies import TOTAL
-from cvae_jax.coding.tables import REACH, Tables
+from cvae_jax.coding.tables import REACH, Book, Tables
 from cvae_jax.errors import CvaeError
+from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist"
@@ -51,6 +53,29 @@ def synthetic_tables(components: int, latent_dim: int, seed: int = 0) -> Tables:
     )
     tables.validate()
     return tables
+
+
+def row_sums(book: Book, row: int) -> np.ndarray:
+    """All cumulative sums of a row, int64 ``[count + 2]``."""
+    return book.cumulative(np.array(row), np.arange(book.count[row] + 2))
+
+
+def decoder_of_zeros(
+    architecture: Architecture, used: int = 0, units_check: int = 0
+) -> IntegerDecoder:
+    """An integer decoder of this architecture that uses so many of its latents."""
+    pixels, channels = math.prod(architecture.sizes[0]), architecture.channels
+    layers = []
+    for k, n in enumerate(channels):
+        outputs = n * pixels if k == 0 else n
+        shape = (used, outputs) if k == 0 else (3, 3, channels[k - 1], outputs)
+        last = k == len(channels) - 1
+        zeros = np.zeros(shape, np.int32), np.zeros(outputs, np.int64), np.zeros(n, np.uint8)
+        layers.append(Layer(*zeros, 0 if last else 8))
+    return IntegerDecoder(
+        *(architecture, np.arange(used, dtype=np.uint32), np.ones(used, np.uint16), 3),
+        *(tuple(layers), np.arange(255, dtype=np.int32), units_check),
+    )
 
 
 def typical_symbols(tables: Tables, step: int, n: int, seed: int = 0) -> np.ndarray:

@@ -4,7 +4,9 @@ A virtual environment of its own, without pip, whose packages are links to those
 installed here; the package itself as its wheel would hold it.
 """
 
+import configparser
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -13,7 +15,9 @@ from pathlib import Path
 
 from conftest import ROOT
 
-READING = ("numpy", "constriction", "google-crc32c", "pillow", "tqdm")
+_REQUIRED = configparser.ConfigParser(inline_comment_prefixes="#")
+_REQUIRED.read(ROOT / "setup.cfg")
+READING = re.findall(r"^[\w-]+", _REQUIRED["options"]["install_requires"], re.MULTILINE)
 FORBIDDEN = ("jax", "jaxlib", "flax", "optax", "orbax", "matplotlib", "safetensors", "scipy",
              "tensorflow_datasets")  # fmt: skip
 

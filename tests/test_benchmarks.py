@@ -1,9 +1,12 @@
 """The benchmark counts right, divides right, and survives a contestant that fails."""
 
+import json
+
 import numpy as np
 import pytest
+from conftest import ROOT
 
-from benchmarks import contestants, fuzz, throughput
+from benchmarks import contestants, exactness, fuzz, throughput
 from benchmarks.memory import Peak
 from cvae_jax.config import ModelConfig
 
@@ -59,6 +62,20 @@ def test_contestants_do_what_they_are_timed_for(make):
     encode, decode = (make()(task, 2) for task in ("encode", "decode"))
     assert np.shape(encode()) == (2, 16)
     assert np.shape(decode()) == (2, 28, 28, 1)
+
+
+def test_pixels_were_the_same_in_all_settings():
+    """As they were measured last; the verdict of each quality is that of its hashes."""
+    report = json.loads((ROOT / "results" / "exact.json").read_text())
+    assert sorted(report["checkpoints"]) == sorted(exactness.NAMES)
+    for found in report["checkpoints"].values():
+        assert found["one_value"] == {str(quality): True for quality in exactness.QUALITIES}
+        for hashes in found["sha256"].values():
+            assert set(hashes) == set(exactness.SETTINGS)
+            assert exactness.one_value(hashes)
+            others = ("0" * 64, hashes["NumPy"].split("/")[1]), ("-", "0" * 64)
+            for whole, first in others:
+                assert not exactness.one_value({**hashes, "x64": f"{whole}/{first}"})
 
 
 def test_thousands_of_hostile_files_are_refused_cheaply(tmp_path):

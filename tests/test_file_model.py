@@ -12,10 +12,9 @@ from cvae_jax.errors import FormatError
 from cvae_jax.exact import by_jax, by_numpy
 from cvae_jax.exact.integers import EXACT
 from cvae_jax.file_model import FileModel
-from cvae_jax.runs import tables
-from cvae_jax.runs.find import find
+from cvae_jax.runs.find import file_model, find
 
-MODEL = tables.read(find(RELEASED))
+MODEL = file_model(find(RELEASED))
 
 
 def packed(coding=None, decoder=None):

@@ -125,6 +125,6 @@ for argv in (
     )
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line]
-    assert all(line.startswith("error: ") and "pip install 'cvae_jax[" in line for line in lines)
-    extras = [line.split("cvae_jax[")[1].rstrip("]'") for line in lines]
+    assert all(line.startswith("error: ") and "pip install '.[" in line for line in lines)
+    extras = [line.split("'.[")[1].split("]'")[0] for line in lines]
     assert extras == ["train"] * 5 + ["keras", "bench"]

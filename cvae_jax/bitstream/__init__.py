@@ -1,7 +1,7 @@
 """The file format: archives of many images, and single images, as ``docs/FORMAT.md`` specifies.
 
-Knows no model, only what it is to do (``FileDecoder``): it moves symbols, names, labels and
-digests.
+Knows no model, only what reading needs of one (``FileDecoder``): it moves symbols, names, labels,
+digests and checks of pixels, and limits what reading a file may cost.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
 from cvae_jax.bitstream.header import Header, Identity
 from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.bitstream.salvage import Salvage, salvage
-from cvae_jax.bitstream.verify import verify, verify_archive
-from cvae_jax.errors import FormatError
+from cvae_jax.bitstream.verify import verify_archive
+from cvae_jax.errors import DataError, FormatError
 
 __all__ = [
     "CHUNK_IMAGES",
@@ -33,13 +33,24 @@ __all__ = [
     "Refinement",
     "Salvage",
     "Writer",
+    "as_bytes",
     "is_archive",
     "recover",
     "salvage",
     "single",
-    "verify",
     "verify_archive",
 ]
+
+
+def as_bytes(data: object) -> bytes:
+    """The bytes of a file, from whatever holds them.
+
+    Raises:
+      DataError: they are no bytes, but text, say.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise DataError(f"expected the bytes of a file, not {type(data).__name__}")
+    return bytes(data)
 
 
 def is_archive(data: bytes) -> bool:

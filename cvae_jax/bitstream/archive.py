@@ -80,7 +80,8 @@ class Archive:
         The pixels of chunks that are read whole, in their order, are compared with their check;
         those of refined chunks always are.
 
-        preview: of refined images, the base where there is one, in a fraction of the time.
+        preview: of refined images, the base, in a fraction of the time; of chunks in which an image
+        that is asked for has none, the images themselves.
 
         Raises:
           FormatError: they are damaged, or more than the budget allows.
@@ -198,7 +199,7 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     """
     found = salvage(data)
     decoder.require(found.header)
-    size = len(data) - len(found.model or b"")
+    size = len(data) - sum(map(len, found.models))
     count = sum(chunk.count for chunk in found.chunks)
     decoder.require_affordable(count, allowed, size)
     images = np.empty((count, *decoder.header.image_shape), np.uint8)

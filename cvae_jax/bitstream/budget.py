@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import CostError
 
 
 class Limit(NamedTuple):
@@ -32,7 +32,8 @@ TEXT = Limit("bytes of names or labels", 1 << 24, 16)
 DISTRIBUTIONS = Limit("distributions of pixels", 1 << 23, 1 << 10)
 # Only of a model that came with the file; any other is trusted.
 MULTIPLY_ADDS = Limit("multiply-adds of its model", 1 << 37, 1 << 23)
-ACTIVATIONS = Limit("bytes of memory for its model", 1 << 28, 0)
+ACTIVATIONS = Limit("bytes of memory to compute its model", 1 << 28, 0)
+NUMBERS = Limit("numbers of its model", 1 << 23, 0)  # each some 24 bytes; mnist-hq has 400,000
 
 MICROBATCH = 32  # images that a model holds in memory at once, at most
 
@@ -44,12 +45,12 @@ class Budget:
     scale: float = 1.0
 
     def require(self, limit: Limit, wanted: int, size: int) -> None:
-        """Raises FormatError unless a file of ``size`` bytes may cost so much."""
+        """Raises CostError unless a file of ``size`` bytes may cost so much."""
         allowed = int(min((limit.always + limit.per_byte * size) * self.scale, 1 << 63))
         if wanted > allowed:
-            raise FormatError(
-                f"{size} bytes that take {wanted} {limit.what}, and {allowed} is the limit: read "
-                "fewer images at once, or raise the limit if you trust the file"
+            raise CostError(
+                f"reading {size} bytes would take {wanted} {limit.what}, and {allowed} is the "
+                "limit: read fewer images at once, or raise the limit if you trust the file"
             )
 
 
@@ -65,6 +66,6 @@ class Meter:
         self._spent = 0
 
     def spend(self, cost: int) -> None:
-        """Raises FormatError if that is more than may be spent in all."""
+        """Raises CostError if that is more than may be spent in all."""
         self._spent += cost
         self._allowed.require(self._limit, self._spent, self._size)

@@ -12,14 +12,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cvae_jax.bitstream import budget, records
+from cvae_jax.bitstream import budget, records, single
 from cvae_jax.bitstream.budget import Budget, Limit, Meter
 from cvae_jax.bitstream.header import HEADER_SIZE, Header, pack_header, unpack_header
 from cvae_jax.bitstream.names import check_names
 from cvae_jax.bitstream.records import CRC_SIZE, Chunk, Refinement
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import DataError, FormatError
+from cvae_jax.errors import DataError, FormatError, ModelMismatchError
 
 CHUNK_IMAGES = 4096  # where an archive is written here
 KEPT = 1 << 26  # bytes of chunks that a reader keeps
@@ -27,8 +27,6 @@ _NAME_ROOM = 64  # bytes that a name takes in memory beside its characters
 
 _COUNT = struct.Struct("<Q")
 _ENTRY = struct.Struct("<QII")
-_FOOTER = struct.Struct("<QI4s")
-_FOOTER_MAGIC = b"CVAZ"
 
 Labels = Sequence[int] | np.ndarray  # one for each image, 0 to 2**32 - 1
 
@@ -135,7 +133,11 @@ class Writer:
           DataError: it has names that cannot be unpacked.
           FormatError: it is damaged.
         """
-        archive.header.identity.require(self._header.identity, "the other archive's")
+        for name, other, ours in archive.header.identity.differences(self._header.identity):
+            raise ModelMismatchError(
+                "archives of different models cannot be joined: "
+                f"this one is of {name} {other}, the first of {ours}"
+            )
         self._take_names([name for names in archive.names_of_chunks for name in names or ()])
         for k in range(len(archive.entries)):
             self._chunk(dataclasses.replace(archive.chunk(k), first=self._images))
@@ -156,8 +158,7 @@ class Writer:
         offset = self._at
         entries = b"".join(_ENTRY.pack(e.offset, e.length, e.count) for e in self._entries)
         self._section(records.INDEX, self._packed + _COUNT.pack(self._images) + entries)
-        packed = _COUNT.pack(offset)
-        self._write(packed + records.pack_crc(packed) + _FOOTER_MAGIC)
+        self._write(records.pack_footer(offset))
 
     def _chunk(self, chunk: Chunk) -> None:
         offset = self._at
@@ -189,7 +190,10 @@ class Reader:
         """
         self._file, self.allowed = file, allowed
         self.size = file.seek(0, io.SEEK_END)
-        self.header, self.has_model = unpack_header(self._read(0, HEADER_SIZE))
+        head = self._read(0, min(HEADER_SIZE, self.size))
+        if head.startswith((single.MAGIC, single.REFINED_MAGIC)):
+            raise FormatError("it holds a single image, which decompress reads, and no archive")
+        self.header, self.has_model = unpack_header(head)
         self.model_size = (
             records.section_length(self._read(HEADER_SIZE, 8)) if self.has_model else 0
         )
@@ -206,6 +210,11 @@ class Reader:
     def paid(self) -> int:
         """Bytes of the file that its budget counts: all but the model."""
         return self.size - self.model_size
+
+    @property
+    def is_model_file(self) -> bool:
+        """Whether it carries a model and no images."""
+        return self.has_model and not len(self)
 
     def meter(self, limit: Limit) -> Meter:
         return Meter(limit, self.allowed, self.paid)
@@ -301,11 +310,12 @@ class Reader:
             if chunk.refinement is not None:
                 spent["refinements"] += len(chunk.refinement.stream)
                 refined += 1
-        sections = len(self.entries) + self.has_model + 1
+        sections = len(self.entries) + 1
         # Of the header twice (the index repeats it), of each section, of each chunk's symbols and
-        # pixels, of refined images, of the footer.
+        # pixels, of refined images, of the footer.  The model's section counts whole: it is what
+        # embedding adds.
         spent["checks"] = CRC_SIZE * (2 + sections + 2 * len(self.entries) + refined + 1)
-        spent["model"] = max(self.model_size - CRC_SIZE, 0)
+        spent["model"] = self.model_size
         spent["index"] = self.size - self.index_offset - 3 * CRC_SIZE
         spent["header"] = self.size - sum(spent.values())
         return spent
@@ -323,11 +333,9 @@ class Reader:
         return records.unpack_section(self._read(offset, length), tag)
 
     def _index(self) -> tuple[int, list[Entry]]:
-        footer = self._read(max(self.size - _FOOTER.size, 0), _FOOTER.size)
-        offset, crc, magic = _FOOTER.unpack(footer)
-        if magic != _FOOTER_MAGIC or records.crc32c(footer[: _COUNT.size]) != crc:
-            raise FormatError("truncated or damaged: its last bytes are not an archive's end")
-        length = self.size - _FOOTER.size - offset
+        footer = self._read(max(self.size - records.FOOTER_SIZE, 0), records.FOOTER_SIZE)
+        offset = records.unpack_footer(footer)
+        length = self.size - records.FOOTER_SIZE - offset
         body = self._section(offset, length, records.INDEX)
         fixed = HEADER_SIZE + _COUNT.size
         if len(body) < fixed or (len(body) - fixed) % _ENTRY.size:

@@ -1,4 +1,4 @@
-"""What reading a file takes of a model."""
+"""What reading a file needs of a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Cost(NamedTuple):
     """Of decoding one image."""
 
     multiply_adds: int
-    memory: int  # bytes, at most, between two layers
+    memory: int  # bytes, at most, besides the image itself
 
 
 Spend = Callable[[int], None]  # raises FormatError where so many distributions are too many
@@ -36,7 +36,7 @@ class Context(NamedTuple):
 
 
 class FileDecoder(NamedTuple):
-    """What reading a file takes of a model."""
+    """What reading a file needs of a model."""
 
     header: Header  # which every archive of the model has
     tables: Tables

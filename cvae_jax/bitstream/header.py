@@ -21,23 +21,26 @@ HEADER_SIZE = _HEADER.size
 class Identity(NamedTuple):
     """Whose symbols these are: both digests must be the model's."""
 
-    model: bytes  # 16 bytes, of the decoder's parameters
-    tables: bytes  # 16 bytes, of the coding tables
+    model: bytes  # 16 bytes, the start of the SHA-256 of decoder.bin
+    tables: bytes  # 16 bytes, of tables.bin likewise
 
     @property
     def short(self) -> bytes:
         """3 bytes that stand for both in a single image's file."""
         return hashlib.sha256(self.model + self.tables).digest()[:3]
 
-    def require(self, other: Identity, whose: str = "the checkpoint's") -> None:
+    def differences(self, other: Identity) -> list[tuple[str, str, str]]:
+        """What differs: its name, and both digests in hexadecimal."""
+        both = zip(self._fields, self, other, strict=True)
+        return [(name, ours.hex(), theirs.hex()) for name, ours, theirs in both if ours != theirs]
+
+    def require(self, other: Identity) -> None:
         """Raises ModelMismatchError unless ``other`` is the same."""
-        for name in ("model", "tables"):
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if ours != theirs:
-                raise ModelMismatchError(
-                    f"compressed with {name} {ours.hex()}, but {whose} are {theirs.hex()}; "
-                    "give the checkpoint that compressed it"
-                )
+        for name, ours, theirs in self.differences(other):
+            raise ModelMismatchError(
+                f"compressed with another model: its digest of the {name} is {ours}, but the "
+                f"checkpoint's is {theirs}; give the checkpoint that compressed it"
+            )
 
 
 class Header(NamedTuple):

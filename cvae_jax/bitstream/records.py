@@ -26,10 +26,14 @@ MAX_NAME = 1024  # bytes of UTF-8
 MAX_ERROR = 63  # grey levels of a refined image's pixel
 MODEL, CHUNK, INDEX = b"MODL", b"CHNK", b"INDX"  # tags of sections
 
+FOOTER_SIZE = 16
+
 _SECTION = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
 _CHUNK = struct.Struct("<QIHBIIII")
 _REFINEMENT = struct.Struct("<B16sIII")
+_FOOTER = struct.Struct("<QI4s")
+_FOOTER_MAGIC = b"CVAZ"
 _HAS_NAMES, _HAS_LABELS, _IS_REFINED = 1, 2, 4
 RAW, ALONE, BASED = 0, 1, 2  # how an image of a refined chunk is coded; only the last has symbols
 
@@ -133,11 +137,26 @@ class Chunk:
 
     @property
     def where(self) -> str:
-        """How messages call it."""
+        """For messages."""
         return f"chunk of images {self.first} to {self.first + self.count - 1}"
 
 
-# Sections
+# Sections, and what follows the last one
+
+
+def pack_footer(offset: int) -> bytes:
+    """The end of an archive; offset: of its index."""
+    packed = struct.pack("<Q", offset)
+    return packed + pack_crc(packed) + _FOOTER_MAGIC
+
+
+def unpack_footer(data: bytes) -> int:
+    """The inverse of ``pack_footer``.  Raises FormatError if these bytes are none."""
+    if len(data) == FOOTER_SIZE:
+        offset, crc, magic = _FOOTER.unpack(data)
+        if magic == _FOOTER_MAGIC and crc32c(data[:8]) == crc:
+            return int(offset)
+    raise FormatError("truncated or damaged: its last bytes are not an archive's end")
 
 
 def pack_section(tag: bytes, body: bytes) -> bytes:

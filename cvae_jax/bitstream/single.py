@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax.bitstream import budget, records
-from cvae_jax.bitstream.budget import Meter
+from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.header import VERSION, Identity, check_version
 from cvae_jax.bitstream.records import CRC_SIZE, Refinement
@@ -74,6 +74,18 @@ def head(data: bytes) -> tuple[bytes, int]:
     return short, step
 
 
+def ledger(data: bytes) -> dict[str, int]:
+    """Bytes of a file by what they are for; they add up to its size.  Raises as ``head``."""
+    head(data)
+    spent = {"header": _HEADER.size, "checks": CRC_SIZE}
+    if data[:2] == REFINED_MAGIC:
+        spent["header"] += _REFINED.size
+        *_, size = _REFINED.unpack_from(data, _HEADER.size)
+        rest = len(data) - sum(spent.values())
+        return {**spent, "streams": min(size, rest), "refinements": max(rest - size, 0)}
+    return {**spent, "streams": len(data) - ROOM}
+
+
 class Image(NamedTuple):
     """What a single image's file holds."""
 
@@ -83,13 +95,16 @@ class Image(NamedTuple):
     refinement: Refinement | None = None
 
 
-def decode(data: bytes, decoder: FileDecoder, *, preview: bool = False) -> Image:
+def decode(
+    data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT, *, preview: bool = False
+) -> Image:
     """The inverse of ``encode`` and ``encode_refined``.
 
     preview: of a refined image, its base, if it has one; its check is then not compared.
 
     Raises:
-      FormatError: damaged, or decoded to other pixels than when it was compressed.
+      FormatError: damaged, more than the budget allows, or decoded to other pixels than when it
+        was compressed.
       VersionError: of a newer format.
       ModelMismatchError: of another model.
     """
@@ -99,9 +114,10 @@ def decode(data: bytes, decoder: FileDecoder, *, preview: bool = False) -> Image
             f"compressed with model {short.hex()}, but the checkpoint's is {own.hex()}; "
             "give the checkpoint that compressed it"
         )
+    decoder.require_affordable(1, allowed, len(data))
     content, check = data[:-CRC_SIZE], data[-CRC_SIZE:]
     if data[:2] == REFINED_MAGIC:
-        return _decode_refined(content, check, step, decoder, preview)
+        return _decode_refined(content, check, step, decoder, allowed, preview)
     symbols = entropy.decode_one(content[_HEADER.size :], decoder.tables.book(step))
     levels = decoder.decode_symbols(symbols[None], step)[0]
     _compare(check, content, symbols, levels)
@@ -109,7 +125,12 @@ def decode(data: bytes, decoder: FileDecoder, *, preview: bool = False) -> Image
 
 
 def _decode_refined(
-    content: bytes, check: bytes, step: int, decoder: FileDecoder, preview: bool
+    content: bytes,
+    check: bytes,
+    step: int,
+    decoder: FileDecoder,
+    allowed: Budget,
+    preview: bool,
 ) -> Image:
     short, max_error, mode, size = _REFINED.unpack_from(content, _HEADER.size)
     start = _HEADER.size + _REFINED.size
@@ -132,7 +153,7 @@ def _decode_refined(
     refinement = Refinement(max_error, decoder.context.digest, 0, modes, stream)
     if preview and is_based:
         return Image(symbols, step, levels[0], refinement)
-    meter = Meter(budget.DISTRIBUTIONS, budget.DEFAULT, len(content))
+    meter = Meter(budget.DISTRIBUTIONS, allowed, len(content))
     (images,) = decoder.context.refine([(refinement, levels)], meter.spend)
     _compare(check, content, symbols, levels, images)
     return Image(symbols, step, images[0], refinement)

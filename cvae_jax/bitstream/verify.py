@@ -1,40 +1,27 @@
-"""Reading a whole file back and comparing every check: of bytes, symbols and pixels."""
+"""Reading a whole archive back and comparing every check: of bytes, symbols and pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import numpy as np
 
-from cvae_jax.bitstream import budget, single
-from cvae_jax.bitstream.budget import UNLIMITED
+from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.container import Reader
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.names import check_names
 from cvae_jax.bitstream.records import Chunk
 
 
-def verify(file: BinaryIO, decoder: FileDecoder) -> int:
-    """Reads a whole file: structure, checks, names, labels, symbols, pixels; returns its images'
-    number.
+def verify_archive(reader: Reader, decoder: FileDecoder) -> int:
+    """Reads a whole archive, within its budget: structure, checks, names, labels, symbols, pixels.
 
-    file: of an archive or a single image, seekable, its position left anywhere.
+    Returns the number of its images.
 
     Raises:
       FormatError: it is damaged, or decodes to other pixels than when it was compressed.
       ModelMismatchError: it is another model's.
     """
-    file.seek(0)
-    if file.read(len(single.MAGIC)) in (single.MAGIC, single.REFINED_MAGIC):
-        file.seek(0)
-        single.decode(file.read(), decoder)
-        return 1
-    return verify_archive(Reader(file, UNLIMITED), decoder)
-
-
-def verify_archive(reader: Reader, decoder: FileDecoder) -> int:
-    """``verify`` of an open archive, within its budget."""
     decoder.require(reader.header)
     reader.model()
     check_names([name for names in reader.names_of_chunks for name in names or ()])

@@ -9,19 +9,19 @@ import io
 import sys
 from pathlib import Path
 
-from cvae_jax import bitstream, reader
+from cvae_jax import bitstream, errors, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.errors import FormatError
 from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.reader import Model
-from cvae_jax.runs.find import maker
+from cvae_jax.runs.find import known_maker, maker
 
 
 @functools.lru_cache(maxsize=1)  # of many files, most are of one model
-def load(ckpt: str | Path | None) -> Model:
-    """The model of ``--ckpt``; without it, of the released checkpoint."""
-    return _kept(reader.load(ckpt))
+def load(ckpt: str | Path, allowed: Budget) -> Model:
+    """The model of ``--ckpt``, or of a released checkpoint."""
+    return _kept(reader.load(ckpt, allowed))
 
 
 def open_archive(content: bytes, allowed: Budget) -> bitstream.Reader:
@@ -34,11 +34,16 @@ def read(name: str) -> bytes:
     return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
 
 
-def of_single(content: bytes, ckpt: str | None) -> Model:
+def naming(name: str) -> contextlib.AbstractContextManager[None]:
+    """``errors.naming`` of a command's input, which may be standard input."""
+    return contextlib.nullcontext() if name == "-" else errors.naming(name)
+
+
+def of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
     """The model that is to decode a single image's file: of ``--ckpt``, or the released one that
-    made it; raises CheckpointError if there is none."""
+    made it; raises ModelMismatchError if there is none."""
     short, _ = bitstream.single.head(content)
-    return load(ckpt or maker(lambda identity: identity.short == short))
+    return load(ckpt or known_maker(lambda identity: identity.short == short), allowed)
 
 
 def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
@@ -47,26 +52,36 @@ def of_archive(archive: bitstream.Reader, ckpt: str | None) -> Model:
 
     Raises:
       FormatError: the embedded model is damaged.
-      CheckpointError: there is no other.
+      ModelMismatchError: no released one did.
     """
     if archive.has_model and not ckpt:
-        return _kept(reader.embedded(archive))
-    return _maker(archive.header, ckpt)
+        return _kept(reader.embedded(archive, archive.allowed))
+    return _maker(archive.header, ckpt, archive.allowed)
 
 
-def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> Model:
-    """As ``of_archive``, for an archive of which a part may be lost."""
-    if not ckpt:
-        with contextlib.suppress(FormatError):  # damage is reported where the file is read
-            return of_archive(open_archive(content, allowed), None)
-        with contextlib.suppress(FormatError):
-            found = bitstream.salvage(content)
-            return _kept(reader.embedded(found)) if found.model else _maker(found.header, None)
-    return load(ckpt)
+def of_damaged(content: bytes, ckpt: str | None, allowed: Budget) -> tuple[Model, list[str]]:
+    """As ``of_archive``, for an archive of which a part may be lost; and the faults of its model.
+
+    Raises:
+      FormatError: no model is left that could decode it, or nothing else is.
+      ModelMismatchError: it never carried one, and no released one made it.
+    """
+    if ckpt:
+        return load(ckpt, allowed), []
+    found = bitstream.salvage(content)
+    if not found.has_model and not found.models:
+        return _maker(found.header, None, allowed), []
+    try:
+        return _kept(reader.embedded(found, allowed)), []
+    except FormatError as error:
+        released = maker(lambda identity: identity == found.header.identity)
+        if released is None:
+            raise
+        return load(released, allowed), [str(error)]
 
 
-def _maker(header: bitstream.Header, ckpt: str | None) -> Model:
-    return load(ckpt or maker(lambda identity: identity == header.identity))
+def _maker(header: bitstream.Header, ckpt: str | None, allowed: Budget) -> Model:
+    return load(ckpt or known_maker(lambda identity: identity == header.identity), allowed)
 
 
 def _kept(model: Model) -> Model:

@@ -23,7 +23,11 @@ from cvae_jax.cli.files import paths
 from cvae_jax.cli.flags import Parser, finite, positive
 from cvae_jax.errors import ConfigError
 
-READING = ("decompress", "info", "verify", "concat", "model")  # commands that take no JAX
+CHECKPOINT = "checkpoint: a workdir, a step in it, a released one or its name"
+# What --ckpt means to a command that makes files, and to those that read them.
+MAKES = f"{CHECKPOINT} (default: mnist)"
+READS = f"{CHECKPOINT}, or a model file (default: the file's own, or the released one that made it)"
+READING = ("decompress", "info", "verify", "concat", "model")  # commands that need no JAX
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,13 +35,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("-V", "--version", action="version", version=f"cvae_jax {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str, *, ckpt: bool = True) -> argparse.ArgumentParser:
+    def command(name: str, text: str, *, ckpt: str | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if ckpt:
-            sub.add_argument(
-                "--ckpt",
-                help="checkpoint or model file (default: the archive's own, else released mnist)",
-            )
+            sub.add_argument("--ckpt", help=ckpt)
         sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
         sub.add_argument("-v", "--verbose", action="store_true", help="report more")
         return sub
@@ -55,21 +56,31 @@ def parser() -> argparse.ArgumentParser:
             help="times the memory and work that reading a file may cost; for files that you trust",
         )
 
-    sub = command("compress", "compress images")
+    sub = command("compress", "compress images", ckpt=MAKES)
     sub.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="image files, folders of them, globs, .npy/.npz or IDX files, or - for standard input",
+        help="image files of one frame each, folders of them, globs, .npy/.npz or IDX files, or "
+        "- for standard input",
     )
     output(
         sub,
         "file to write, - for standard output (default: beside the input, if it "
         "is one: its name with .cvae)",
     )
+    bound = sub.add_mutually_exclusive_group()
+    bound.add_argument("--lossless", action="store_true", help="every pixel as it was")
+    bound.add_argument(
+        "--max-error", type=int, metavar="E", help="every pixel within E grey levels, 0 to 63"
+    )
     how = sub.add_mutually_exclusive_group()
     how.add_argument(
-        "-q", "--quality", type=finite, help="0 to 100 (default: 50): bytes and fidelity"
+        "-q",
+        "--quality",
+        type=finite,
+        help="0 to 100 (default: 50, or what makes the smallest file with --lossless or "
+        "--max-error): bytes and fidelity",
     )
     how.add_argument(
         "--target-bytes", type=positive, metavar="B", help="at most so many bytes per image"
@@ -99,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
         help="put the decoder into the archive, so that it decodes alone",
     )
 
-    sub = command("decompress", "decompress an archive or a single image")
+    sub = command("decompress", "decompress an archive or a single image", ckpt=READS)
     sub.add_argument("input", metavar="FILE", help="or - for standard input")
     output(
         sub,
@@ -109,24 +120,28 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--labels", metavar="FILE", help="write the labels to this .npy file")
     sub.add_argument(
+        "--preview",
+        action="store_true",
+        help="of a lossless or bounded file, what its base alone decodes to, which is quicker",
+    )
+    sub.add_argument(
         "--keep-going",
         action="store_true",
         help="recover the intact chunks of a damaged archive, and say which images are lost",
     )
     reads(sub)
 
-    sub = command("info", "say what a file holds and what its bytes are spent on")
+    sub = command("info", "say what a file holds and what its bytes are spent on", ckpt=READS)
     sub.add_argument("input", metavar="FILE")
     reads(sub)
 
-    sub = command("verify", "decode everything and compare every check")
+    sub = command("verify", "decode everything and compare every check", ckpt=READS)
     sub.add_argument("inputs", nargs="+", metavar="FILE")
     reads(sub)
 
     sub = command(
         "concat",
         "join archives of the same model without coding again; a model that one carries is kept",
-        ckpt=False,
     )
     sub.add_argument("inputs", nargs="+", metavar="FILE")
     reads(sub)
@@ -134,12 +149,18 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(
         "calibrate",
-        "make what files take of a checkpoint: coding tables, integer decoder",
-        ckpt=False,
+        "make what files need of a checkpoint: coding tables, integer decoder, context model",
     )
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument("--dataset", help="training images (default: what it was trained on)")
     sub.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
+    sub.add_argument(
+        "--context-steps",
+        type=int,
+        metavar="N",
+        help="train the context model, which lossless files need, for so many steps, replacing the "
+        "one that is there (default: the checkpoint's own setting, where all is made anew)",
+    )
     sub.add_argument(
         "-f",
         "--force",
@@ -147,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
         help="replace tables; files made with the old ones can then no longer be read",
     )
 
-    sub = command("model", "write a model file: all that reading takes of a checkpoint", ckpt=False)
+    sub = command("model", "write a model file: all that reading needs of a checkpoint")
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     output(sub, "file to write; --ckpt takes it for decompressing", required=True)
 
@@ -184,14 +205,16 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
             # Several images are decoded at once: threads in each product would be in the way.
             os.environ.setdefault("OMP_NUM_THREADS", "1")
     else:
-        with errors.needs("codec", f"cvae {args.command}"):
+        with errors.needs(_extra(args), f"cvae {args.command}"):
             from cvae_jax import backend
         backend.use_compilation_cache()
     if "program" in args:
+        _take_interrupts()
         return args.program(args)
     started = time.monotonic()
-    # Imported after the arguments, and no other command's: reading takes no JAX.
+    # Imported after the arguments, and no other command's: reading needs no JAX.
     command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
+    _take_interrupts()
     report = getattr(command, args.command)(args)
     if args.verbose:
         seconds = round(time.monotonic() - started, 2)
@@ -202,6 +225,13 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
     lines = "\n".join(errors.one_line(line) for text in report.lines for line in text.split("\n"))
     print(json.dumps(report.values, indent=2) if args.json else lines, file=to)
     return report.status
+
+
+def _extra(args: argparse.Namespace) -> str:
+    """The extra of this package that installs what a command takes."""
+    if args.command == "evaluate" and args.rate_distortion:
+        return "bench"
+    return {"compress": "codec", "import-keras": "keras"}.get(args.command, "train")
 
 
 def _writes_to_stdout(args: argparse.Namespace) -> bool:
@@ -231,10 +261,16 @@ def _check_text(args: argparse.Namespace) -> None:
                     raise ConfigError(f"the name {text!r} is not UTF-8; rename it") from error
 
 
+def _take_interrupts() -> None:
+    """Makes an interrupt a KeyboardInterrupt, which ``start`` has put off."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _stop(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)  # so that temporaries are removed on the way out
 
 
 def run(argv: list[str] | None = None) -> None:
-    """The console script."""
+    """Runs the command and leaves with its exit status (``start`` is the console script)."""
     sys.exit(errors.run(lambda: main(argv)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 
 import constriction
 import numpy as np
@@ -19,7 +20,13 @@ from cvae_jax.errors import FormatError
 _HEADER = struct.Struct("<iHBI")  # lowest value, entries of the histogram, plain bits, words
 MAX_ENTRIES = 1 << 15
 MAX_PLAIN = 16
-ALWAYS, PER_BYTE = 1 << 19, 64  # how many integers data may hold
+ALWAYS, PER_BYTE = 1 << 19, 8  # how many integers data may hold; of ours, a byte holds 1 to 2
+
+Spend = Callable[[int], None]
+
+
+def unlimited(integers: int) -> None:
+    """The default: what is trusted may hold as many as its bytes allow."""
 
 
 def pack(values: np.ndarray) -> bytes:
@@ -55,7 +62,9 @@ def _packed(flat: np.ndarray, low: int, plain: int) -> bytes:
 
 
 def unpack(data: bytes, at: int, count: int) -> tuple[np.ndarray, int]:
-    """``count`` integers that begin at byte ``at``: int64 ``[count]``, and where they end.
+    """``count`` integers that begin at byte ``at``, ``[count]``, and where they end.
+
+    They are int32 if the bytes can hold no larger ones, else int64.
 
     Raises:
       FormatError: these bytes do not hold that many packed integers.
@@ -74,14 +83,19 @@ def unpack(data: bytes, at: int, count: int) -> tuple[np.ndarray, int]:
         coder = constriction.stream.stack.AnsCoder(stream)
     except ValueError as error:
         raise FormatError("packed integers: a stream that ends in zeros") from error
-    values = np.zeros(count, np.int64)
+    # There may be millions, so that one copy is made and changed in place.  -2**31 is left out: of
+    # an int32, its size is none.
+    narrow = low > -(1 << 31) and low + (entries << plain) <= 1 << 31
+    values: np.ndarray = np.zeros(count, np.int32 if narrow else np.int64)
     if entries > 1:
         values += coder.decode(categorical(_frequencies(codes)), count)
     if plain:
-        values = (values << plain) + coder.decode(_uniform(plain), count)
+        values <<= plain
+        values += coder.decode(_uniform(plain), count)
     if not coder.is_empty():
         raise FormatError("packed integers: a stream with something left over")
-    return values + low, end
+    values += low
+    return values, end
 
 
 class Packed:
@@ -91,16 +105,19 @@ class Packed:
     the data, so that a few bytes cannot claim any amount of memory.
     """
 
-    def __init__(self, data: bytes, at: int):
-        self._data, self._at = data, at
+    def __init__(self, data: bytes, at: int, spend: Spend = unlimited):
+        """spend: told the number of each array's integers before there is memory for them; raises
+        FormatError if they are too many."""
+        self._data, self._at, self._spend = data, at, spend
         self._left = ALWAYS + PER_BYTE * len(data)
 
     def take(self, *shape: int) -> np.ndarray:
-        """The next array, int64; raises FormatError if it is damaged or too large."""
+        """The next array, int32 or int64; raises FormatError if it is damaged or too large."""
         count = math.prod(shape)
         self._left -= count
         if self._left < 0:
             raise FormatError(f"packed integers: {count} of them in {len(self._data)} bytes")
+        self._spend(count)
         values, self._at = unpack(self._data, self._at, count)
         return values.reshape(shape)
 

@@ -82,8 +82,10 @@ class Tables:
         return header + unit + b"".join(packing.pack(array) for array in numbers)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Tables:
+    def from_bytes(cls, data: bytes, spend: packing.Spend = packing.unlimited) -> Tables:
         """The inverse of ``to_bytes``, checked before anything is built from it.
+
+        spend: as for ``packing.Packed``.
 
         Raises:
           FormatError: these bytes are not coding tables, or not usable ones.
@@ -102,7 +104,7 @@ class Tables:
             raise FormatError(
                 f"coding tables: {len(data)} bytes for {k} components of {d} dimensions"
             )
-        packed = packing.Packed(data, start)
+        packed = packing.Packed(data, start, spend)
         weights, means = packed.take(k), packed.take(k, d)
         palette, index, curve = packed.take(colours), packed.take(k, d), packed.take(2 * REACH)
         packed.end()
@@ -115,15 +117,15 @@ class Tables:
         ):
             if numbers.min() < low or numbers.max() > high:
                 raise FormatError(f"coding tables: {name} is out of range")
-        if curve.sum() > 1 << 30:
+        if curve.sum(dtype=np.int64) > 1 << 30:
             raise FormatError("coding tables: the curve's total is too large")
         tables = cls(
             unit=np.frombuffer(data, "<f4", d, _HEADER.size),
             slope=slope,
             weights=weights.astype(np.uint32),
-            means=(means << shift).astype(np.int32),
+            means=(means << shift).astype(np.int32, copy=False),
             widths=palette[index].astype(np.uint32),
-            curve=np.concatenate([[0], np.cumsum(curve)]).astype(np.uint32),
+            curve=np.concatenate([[0], np.cumsum(curve, dtype=np.int64)]).astype(np.uint32),
         )
         tables.validate()
         vars(tables)["packed"] = data  # as they came: another encoder may pack them differently
@@ -138,7 +140,7 @@ class Tables:
             ("the slope is not positive and finite", not 0 < self.slope < np.inf),
             ("a component's weight is zero", (self.weights < 1).any()),
             (f"weights do not add up to {TOTAL}", int(self.weights.sum(dtype=np.int64)) != TOTAL),
-            ("a mean is out of range", (np.abs(self.means.astype(np.int64)) > _MOST).any()),
+            ("a mean is out of range", max(self.means.max(), -self.means.min()) > _MOST),
             ("a width is out of range", (self.widths < 1).any() or (self.widths > _MOST).any()),
             ("the curve is not increasing from 0", curve[0] != 0 or (np.diff(curve) < 1).any()),
             ("the curve's total is too large", curve[-1] > 1 << 30),
@@ -211,10 +213,6 @@ class Book:
         # One for each symbol, the rest in proportion: exact, so no error can accumulate.  The last
         # symbol reaches beyond the curve, which leaves the escape its one.
         return below * (TOTAL - 1 - self.count[rows]) // curve[-1] + index
-
-    def sums(self, row: int) -> np.ndarray:
-        """All sums of a row, int64 ``[count + 2]``."""
-        return self.cumulative(np.array(row), np.arange(self.count[row] + 2))
 
     def locate(self, row: int, slot: int) -> tuple[int, int, int]:
         """The index in a row with ``start <= slot < stop``, and these two sums; by bisection."""

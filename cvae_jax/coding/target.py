@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from cvae_jax.errors import ConfigError
 
+_WORDS = {"embed_model": "the embedded model"}
 PROBES = 7  # qualities tried at most: 2**7 > 101
 
 
@@ -20,8 +21,8 @@ class Size(Protocol):
 def quality_for_bytes(size: Size, target: float, extras: Mapping[str, Any]) -> int:
     """The highest quality whose file takes at most ``target`` bytes per image.
 
-    extras: what goes into the file besides symbols (names, labels, the model), by name; None
-    for what does not.
+    extras: what goes into the file besides symbols (names, labels, the model), by name; None or
+    False for what does not.
 
     Raises:
       ConfigError: even the file of quality 0 takes more, or the target is not a positive number.
@@ -30,7 +31,9 @@ def quality_for_bytes(size: Size, target: float, extras: Mapping[str, Any]) -> i
     found = _first(lambda quality: size(quality, **extras) > target) - 1
     if found >= 0:
         return found
-    given = [name.replace("_", " ") for name, value in extras.items() if value is not None]
+    # By identity, as labels are an array.
+    there = [name for name, value in extras.items() if value is not None and value is not False]
+    given = [_WORDS.get(name, name) for name in there]
     fault = f"the smallest file, of quality 0, takes {size(0, **extras):.2f} bytes per image"
     if given:
         fault += f", and {size(0):.2f} without {' and '.join(given)}"

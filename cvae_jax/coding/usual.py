@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from cvae_jax.coding.quantize import quantize, step
-from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError, VersionError
-from cvae_jax.metrics import mse_of_each
 
 QUALITIES = (0, 25, 50, 75, 100)  # at which errors are measured
 PERCENT = (50, 90, 99, 100)  # the quantiles that are stored; the last is the worst image
@@ -86,23 +82,3 @@ class UsualErrors:
         if not intact:
             raise FormatError("calibration.json is not what calibration wrote")
         return cls(fields["images"], steps, mse)
-
-
-def measure(
-    levels: Callable[[np.ndarray, int], np.ndarray],
-    images: np.ndarray,
-    z_mean: np.ndarray,
-    tables: Tables,
-) -> UsualErrors:
-    """The usual errors of a model on images like its training data, uint8 ``[N, H, W, C]``, N >= 1.
-
-    levels: from symbols ``[N, D]`` and the step to uint8 images; z_mean: the images' latents,
-    ``[N, D]``.
-    """
-    steps = tuple(map(step, QUALITIES))
-    mse = []
-    for at in steps:
-        decoded = levels(quantize(z_mean, tables, at), at)
-        quantiles = np.percentile(mse_of_each(decoded, images), PERCENT)
-        mse.append(tuple(float(f"{error:.6g}") for error in quantiles))
-    return UsualErrors(len(images), steps, tuple(mse))

@@ -58,7 +58,7 @@ def read_image(
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
 ) -> np.ndarray:
-    """Reads one image file, upright as its EXIF orientation says; of several frames the first.
+    """Reads one image file, upright as its EXIF orientation says.
 
     Args:
       path: a PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file.
@@ -69,7 +69,8 @@ def read_image(
       uint8 [H, W, C].
 
     Raises:
-      DataError: undecodable, damaged, of more than MAX_PIXELS, or with transparency.
+      DataError: undecodable, damaged, of more than MAX_PIXELS, with transparency, or of several
+        frames or pages (but of a camera's JPEG, whose others are previews, the first is read).
     """
     return _decode(path, str(path), image_size, channels)
 
@@ -174,6 +175,10 @@ def _decode(
                     raise DataError(
                         f"{name}: too large an image ({opened.height}x{opened.width}; at most "
                         f"{MAX_PIXELS} pixels)"
+                    )
+                if getattr(opened, "is_animated", False) and opened.format != "MPO":
+                    raise DataError(
+                        f"{name}: several frames or pages; save each as a file of its own"
                     )
                 image = _plain_mode(ImageOps.exif_transpose(opened), name)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

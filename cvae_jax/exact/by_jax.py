@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from cvae_jax.batching import microbatched, stream
+from cvae_jax.bitstream import budget
 from cvae_jax.conv import fold
 from cvae_jax.exact.by_numpy import level_table
 from cvae_jax.exact.integers import KERNEL, STRIDE, IntegerDecoder, Layer
@@ -17,7 +18,9 @@ from cvae_jax.exact.integers import KERNEL, STRIDE, IntegerDecoder, Layer
 
 def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
     """``levels(inputs)``: int32 ``[N, L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
-    compiled = jax.jit(microbatched(lambda inputs: levels(integers, inputs)))
+    # No more at once than a file's budget counts, also where the device would take thousands.
+    in_turn = microbatched(lambda inputs: levels(integers, inputs), most=budget.MICROBATCH)
+    compiled = jax.jit(in_turn)
     return lambda inputs: stream(compiled, inputs)
 
 

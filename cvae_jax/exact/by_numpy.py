@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -20,19 +21,22 @@ from cvae_jax.exact.integers import KERNEL, STRIDE, Architecture, IntegerDecoder
 MICROBATCH = 8  # images whose temporaries stay in the cache
 
 
-class _Sums(NamedTuple):
-    """A layer whose sums come out shifted: every number times a power of two, which is exact."""
+class _ScaledLayer(NamedTuple):
+    """A layer whose sums need no shift: all its numbers come times a power of two, exactly."""
 
     weights: np.ndarray  # float32 [outputs, inputs]; of a convolution [taps * channels, inputs]
     bias: np.ndarray  # float32 [outputs or channels]
 
 
-class _Room(NamedTuple):
-    """Memory for what a transposed convolution makes: to ask for it anew would take as long."""
+class _Scratch(NamedTuple):
+    """Memory that a transposed convolution works in, kept because asking for it anew is slow.
+
+    The shapes are ``Architecture.scratch``, for n images.
+    """
 
     taps: np.ndarray  # [3, 3, channels, h, w, n], what each tap of the kernel makes of the inputs
-    # [stride, stride, channels, h + 2 // stride, w + 2 // stride, n]: the sums, those apart whose
-    # rows and columns have another remainder by the stride: of one, neighbours are added at once.
+    # [stride, stride, channels, h + 2 // stride, w + 2 // stride, n]: one plane per phase (row and
+    # column modulo the stride), so that each tap adds a contiguous block.
     sums: np.ndarray
     out: np.ndarray  # [channels, H, W, n]
 
@@ -46,27 +50,34 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
     lowest, highest = int(integers.thresholds[0]) - 1, int(integers.thresholds[-1])
     table = level_table(integers)
 
-    def some(inputs: np.ndarray, rooms: list[_Room]) -> np.ndarray:
+    def decode_microbatch(inputs: np.ndarray, scratch: list[_Scratch]) -> np.ndarray:
         sums = first.weights @ inputs.T
         sums += first.bias[:, None]
-        x = np.floor(np.clip(sums, 0, tops[0])).reshape(-1, *sizes[0], len(inputs))
-        for layer, top, room in zip(middle, tops[1:], rooms, strict=False):
-            x = _transposed(x, layer, STRIDE, (0, top), room)
-        outputs = _transposed(x, last, 1, (lowest, highest), rooms[-1])
-        return table[outputs.astype(np.intp) - lowest].transpose(3, 1, 2, 0)
+        np.floor(np.clip(sums, 0, tops[0], out=sums), out=sums)
+        x = sums.reshape(-1, *sizes[0], len(inputs))
+        for layer, top, arrays in zip(middle, tops[1:], scratch, strict=False):
+            x = _transposed(x, layer, STRIDE, (0, top), arrays)
+        outputs = _transposed(x, last, 1, (lowest, highest), scratch[-1])
+        outputs -= lowest
+        return table[outputs.astype(np.intp)].transpose(3, 1, 2, 0)
 
     def levels(inputs: np.ndarray) -> np.ndarray:
         out = np.empty((len(inputs), *architecture.image_shape), np.uint8)
 
+        ended = threading.Event()
+
         def fill(starts: range) -> None:
-            made: dict[int, list[_Room]] = {}
+            scratch: list[_Scratch] = []
             for start in starts:
+                if ended.is_set():
+                    return
                 rows = slice(start, start + MICROBATCH)
-                some_inputs = inputs[rows].astype(np.float32)
-                n = len(some_inputs)
-                if n not in made:
-                    made[n] = list(_rooms(architecture, n))
-                out[rows] = some(some_inputs, made[n])
+                microbatch = inputs[rows].astype(np.float32)
+                n = len(microbatch)
+                if not scratch or scratch[0].out.shape[-1] != n:
+                    scratch.clear()  # memory for one microbatch at once
+                    scratch.extend(_scratch_for(architecture, n))
+                out[rows] = decode_microbatch(microbatch, scratch)
 
         starts = range(0, len(inputs), MICROBATCH)
         threads = min(_cores(), len(starts), budget.MICROBATCH // MICROBATCH)
@@ -74,8 +85,11 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
             fill(starts)
             return out
         with ThreadPoolExecutor(threads) as pool:
-            # Raises what a thread has raised.
-            list(pool.map(fill, [starts[k::threads] for k in range(threads)]))
+            try:  # raises what a thread has raised
+                list(pool.map(fill, [starts[k::threads] for k in range(threads)]))
+            except BaseException:  # an interrupt: the pool waits for its threads
+                ended.set()
+                raise
         return out
 
     return levels
@@ -87,7 +101,7 @@ def level_table(integers: IntegerDecoder) -> np.ndarray:
     return np.searchsorted(integers.thresholds, outputs, side="right").astype(np.uint8)
 
 
-def _layers(integers: IntegerDecoder) -> Iterator[_Sums]:
+def _layers(integers: IntegerDecoder) -> Iterator[_ScaledLayer]:
     for layer in integers.layers:
         factor = np.float32(2) ** -layer.shift.astype(np.float32)
         # [..., inputs, outputs of all pixels or taps, channels], as the weights come.
@@ -101,37 +115,30 @@ def _layers(integers: IntegerDecoder) -> Iterator[_Sums]:
         by_channel = (2, 1, 0) if layer.weights.ndim == 2 else (1, 2, 0)
         scaled = np.ascontiguousarray(scaled.transpose(by_channel))
         scaled = scaled.reshape(math.prod(scaled.shape[:2]), len(weights))
-        yield _Sums(scaled, np.ascontiguousarray(bias.T).ravel())
+        yield _ScaledLayer(scaled, np.ascontiguousarray(bias.T).ravel())
 
 
-def _rooms(architecture: Architecture, n: int) -> Iterator[_Room]:
-    """Of each transposed convolution, for n images; what goes from one to the next alternates."""
-    sizes, channels = architecture.sizes, architecture.channels
-    shapes: list[tuple[tuple[int, ...], ...]] = []
-    for k, (h, w) in enumerate(sizes[:-1]):
-        stride = STRIDE if k < len(sizes) - 2 else 1
-        c, spare = channels[k + 1], (KERNEL - 1) // stride
-        taps = (KERNEL, KERNEL, c, h, w, n)
-        sums = (stride, stride, c, h + spare, w + spare, n)
-        shapes.append((taps, sums, (c, *sizes[k + 1], n)))
+def _scratch_for(architecture: Architecture, n: int) -> Iterator[_Scratch]:
+    """Of each transposed convolution, for n images; two output buffers, used alternately."""
+    shapes = [[(*shape, n) for shape in of_layer] for of_layer in architecture.scratch()]
     largest = [max(map(math.prod, part)) for part in zip(*shapes, strict=True)]
     taps_of, sums_of, out, other = (np.empty(m, np.float32) for m in (*largest, largest[-1]))
     for of_layer in shapes:
         memory = zip((taps_of, sums_of, out), of_layer, strict=True)
-        yield _Room(*(whole[: math.prod(shape)].reshape(shape) for whole, shape in memory))
+        yield _Scratch(*(whole[: math.prod(shape)].reshape(shape) for whole, shape in memory))
         out, other = other, out
 
 
 def _transposed(
-    x: np.ndarray, layer: _Sums, stride: int, limits: tuple[int, int], room: _Room
+    x: np.ndarray, layer: _ScaledLayer, stride: int, limits: tuple[int, int], scratch: _Scratch
 ) -> np.ndarray:
-    """What a transposed convolution passes on, cut to its limits, in ``room.out``.
+    """What a transposed convolution passes on, cut to its limits, in ``scratch.out``.
 
     ``[inputs, h, w, n] -> [channels, H, W, n]``.  Tap i of input row y lands on row
     ``stride * y + i - low_y``, where ``low_y`` is what SAME puts before the first; columns alike.
     """
     inputs, h, w, _ = x.shape
-    taps, sums, out = room
+    taps, sums, out = scratch
     np.matmul(layer.weights, x.reshape(inputs, -1), out=taps.reshape(len(layer.weights), -1))
     sums[:] = layer.bias[:, None, None, None]
     for i in range(KERNEL):

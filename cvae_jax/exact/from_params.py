@@ -8,6 +8,9 @@ al. 2019, section 4.2); and each sum is shifted by what keeps the activations in
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from cvae_jax.config import ModelConfig
@@ -52,6 +55,8 @@ def quantize_decoder(
       ConfigError: a model with sums that could not be exact.
     """
     architecture = Architecture(model.image_shape, model.latent_dim, model.filters)
+    with _as_config_error():
+        architecture.check()
     scale = unit.astype(np.float64)
     variance = (latents * scale).var(0)
     inputs = np.flatnonzero(variance >= min(UNUSED, variance.max()))  # one at least
@@ -112,12 +117,18 @@ def quantize_decoder(
         thresholds(),
         units_check(unit),
     )
-    try:
-        architecture.check()
+    with _as_config_error():
         decoder.validate()
+    return decoder
+
+
+@contextlib.contextmanager
+def _as_config_error() -> Iterator[None]:
+    """What is wrong here is the model's settings, and no file."""
+    try:
+        yield
     except FormatError as error:
         raise ConfigError(f"{error}; use fewer filters or latents") from error
-    return decoder
 
 
 def thresholds() -> np.ndarray:

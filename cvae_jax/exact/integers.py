@@ -74,16 +74,31 @@ class Architecture(NamedTuple):
         return total
 
     def memory(self) -> int:
-        """Bytes per image, at most, between two layers: what goes into one, what every tap makes
-        of it, and what comes out."""
-        most, inputs, sizes = 0, self.latent_dim, self.sizes
-        for k, outputs in enumerate(self.channels):
-            pixels = 1 if k == 0 else math.prod(sizes[k - 1])
-            taps = math.prod(sizes[0]) if k == 0 else KERNEL**2
-            out = math.prod(sizes[k])
-            most = max(most, 4 * (pixels * (inputs + taps * outputs) + out * outputs))
-            inputs = outputs
-        return most
+        """Bytes that decoding takes for each image in a microbatch, at most, besides the image:
+        what ``by_numpy`` holds, which is more than compiled code does."""
+        sizes, channels = self.sizes, self.channels
+        dense = self.latent_dim + math.prod(sizes[0]) * channels[0]
+        largest = [max(map(math.prod, arrays)) for arrays in zip(*self.scratch(), strict=True)]
+        # The outputs of one layer are the inputs of the next.
+        numbers = dense + sum(largest) + largest[-1]
+        # Of each output, an index (8 bytes) and the level that it finds (1).
+        return 4 * numbers + 9 * math.prod(self.image_shape)
+
+    def scratch(self) -> list[tuple[tuple[int, ...], ...]]:
+        """Shapes of what each transposed convolution makes of an image, all float32.
+
+        What each tap makes of the inputs, ``[3, 3, channels, h, w]``; the sums, ``[stride, stride,
+        channels, h + 2 // stride, w + 2 // stride]``; what it passes on, ``[channels, H, W]``.
+        """
+        sizes, channels = self.sizes, self.channels
+        shapes: list[tuple[tuple[int, ...], ...]] = []
+        for k, (h, w) in enumerate(sizes[:-1]):
+            stride = STRIDE if k < len(sizes) - 2 else 1
+            c, spare = channels[k + 1], (KERNEL - 1) // stride
+            taps = (KERNEL, KERNEL, c, h, w)
+            sums = (stride, stride, c, h + spare, w + spare)
+            shapes.append((taps, sums, (c, *sizes[k + 1])))
+        return shapes
 
 
 class Layer(NamedTuple):
@@ -140,6 +155,8 @@ class IntegerDecoder:
         channels, sizes = self.architecture.channels, self.architecture.sizes
         inputs, taps = len(self.inputs), (KERNEL, KERNEL)
         pixels = math.prod(sizes[0])
+        if len(self.layers) != len(channels):
+            raise FormatError("an integer decoder with too few or too many layers")
         for k, layer in enumerate(self.layers):
             outputs = pixels * channels[0] if k == 0 else channels[k]
             shape = (inputs, outputs) if k == 0 else (*taps, channels[k - 1], outputs)
@@ -153,8 +170,6 @@ class IntegerDecoder:
                     f"an integer decoder whose layer {k} could reach {largest}, beyond 2**24: "
                     "its sums would not be exact"
                 )
-        if len(self.layers) != len(channels):
-            raise FormatError("an integer decoder with too few or too many layers")
         rises = np.diff(self.thresholds.astype(np.int64))
         if self.thresholds.shape != (LEVELS,) or rises.min() < 0 or rises.sum() > MAX_SPAN:
             raise FormatError("an integer decoder whose thresholds do not rise, or rise too far")
@@ -163,12 +178,12 @@ class IntegerDecoder:
         """A bound on the size of any sum, and any part of one, in layer ``k``: of its weights'
         sizes times the largest inputs, and the bias."""
         layer = self.layers[k]
-        sizes = np.abs(layer.weights.astype(np.int64))
+        sizes = np.abs(layer.weights)
         # Of a convolution all nine taps at once: no output pixel has more.
         sums = (
-            sizes.sum((0, 1, 2)) * self.layers[k - 1].top
+            sizes.sum((0, 1, 2), dtype=np.int64) * self.layers[k - 1].top
             if k
-            else self.limits.astype(np.int64) @ sizes
+            else np.einsum("l,lo->o", self.limits.astype(np.int64), sizes)
         )
         return int((sums + np.abs(layer.bias.astype(np.int64))).max())
 
@@ -199,8 +214,10 @@ class IntegerDecoder:
         return head + body
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> IntegerDecoder:
+    def from_bytes(cls, data: bytes, spend: packing.Spend = packing.unlimited) -> IntegerDecoder:
         """The inverse of ``to_bytes``, proved exact.
+
+        spend: as for ``packing.Packed``.
 
         Raises:
           FormatError: these bytes are no integer decoder, or one that could overflow.
@@ -214,17 +231,17 @@ class IntegerDecoder:
             raise FormatError("not an integer decoder, or one of a newer version")
         if not 1 <= stages <= MAX_STAGES or used > d or input_shift > 16:
             raise FormatError("an integer decoder of impossible dimensions")
-        packed = packing.Packed(data, _HEADER.size)
+        packed = packing.Packed(data, _HEADER.size, spend)
         take = packed.take
 
         filters = tuple(int(n) for n in take(stages))
         architecture = Architecture((h, w, c), d, filters)
         architecture.check()
         bits = take(stages + 2)
-        inputs = np.cumsum(take(used))
+        inputs = np.cumsum(take(used), dtype=np.int64)
         if used and not (inputs[0] >= 0 and (np.diff(inputs) > 0).all() and inputs[-1] < d):
             raise FormatError("an integer decoder that uses latents that there are not")
-        limits, thresholds = take(used), np.cumsum(take(LEVELS))
+        limits, thresholds = take(used), np.cumsum(take(LEVELS), dtype=np.int64)
         if bits.min() < 0 or bits.max() > 16 or bits[-1]:
             raise FormatError("an integer decoder of impossible numbers")
         if _largest(thresholds) >= EXACT or limits.min(initial=0) < 0 or _largest(limits) >> 16:
@@ -238,7 +255,9 @@ class IntegerDecoder:
             weights = take(*shape)
             if shift.min() < 0 or shift.max() > MAX_SHIFT or _largest(weights, grains) >= EXACT:
                 raise FormatError("an integer decoder of impossible numbers")
-            layer = Layer(weights.astype(np.int32), grains, shift.astype(np.uint8), int(bits[k]))
+            layer = Layer(
+                weights.astype(np.int32, copy=False), grains, shift.astype(np.uint8), int(bits[k])
+            )
             layers.append(layer._replace(bias=grains * layer.grain))
         packed.end()
         decoder = cls(
@@ -273,4 +292,4 @@ def low_padding(size: tuple[int, int], stride: int, into: tuple[int, int]) -> tu
 
 def _largest(*arrays: np.ndarray) -> int:
     """The largest size of any number in the arrays."""
-    return max(int(np.abs(array).max(initial=0)) for array in arrays)
+    return max(max(int(a.max(initial=0)), -int(a.min(initial=0))) for a in arrays)

@@ -22,7 +22,8 @@ Levels = Callable[[np.ndarray], np.ndarray]
 
 
 def compiled(integers: IntegerDecoder) -> Levels:
-    """``by_jax.decoder``, imported when it is called.  Raises ImportError without JAX."""
+    """``by_jax.decoder``, imported when it is called.  Raises whatever JAX does where it is missing
+    or cannot be used."""
     from cvae_jax.exact import by_jax
 
     return by_jax.decoder(integers)
@@ -36,7 +37,7 @@ class Quickest:
         integers: IntegerDecoder,
         compiled: Callable[[IntegerDecoder], Levels] = compiled,
     ):
-        """compiled: makes the compiled decoder, or raises ImportError."""
+        """compiled: makes the compiled decoder, or raises what it likes."""
         self._integers, self._compiled = integers, compiled
         self._each = integers.architecture.multiply_adds()
         self._decoded = self._expected = 0
@@ -52,6 +53,10 @@ class Quickest:
         images = max(self._decoded, self._expected)
         if not self._decided and images * self._each > WORTH_COMPILING:
             self._decided = True
-            with contextlib.suppress(ImportError):  # there is none where files are only read
-                self._levels = self._compiled(self._integers)
+            # JAX may be missing, broken, or set to a device that is not there: reading goes on.
+            with contextlib.suppress(Exception):
+                made = self._compiled(self._integers)
+                levels = made(inputs)  # compiles
+                self._levels = made
+                return levels
         return self._levels(inputs)

@@ -123,8 +123,10 @@ class ContextModel:
         return head + b"".join(packing.pack(array) for array in numbers)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> ContextModel:
+    def from_bytes(cls, data: bytes, spend: packing.Spend = packing.unlimited) -> ContextModel:
         """The inverse of ``packed``, proved exact.
+
+        spend: as for ``packing.Packed``.
 
         Raises:
           FormatError: these bytes are no context model, or one that could overflow.
@@ -140,7 +142,7 @@ class ContextModel:
         sizes = (h, w, c, *hidden)
         if not all(1 <= n <= MAX_SIDE for n in sizes) or max(hidden) > MAX_HIDDEN:
             raise FormatError("a context model of impossible dimensions")
-        packed = packing.Packed(data, _HEADER.size)
+        packed = packing.Packed(data, _HEADER.size, spend)
         bits = packed.take(2)
         if bits.min() < 1 or bits.max() > 16:
             raise FormatError("a context model of impossible numbers")

@@ -161,15 +161,17 @@ def read_config(path: StrPath) -> dict[str, Any]:
     return opened(path).read_json(CONFIG)
 
 
-def attach(path: StrPath, name: str, data: bytes) -> None:
-    """Adds a file to a checkpoint, or replaces it; the manifest covers it like all the others.
+def attach(path: StrPath, contents: Mapping[str, bytes]) -> None:
+    """Adds files, by name, to a checkpoint, or replaces them; the manifest covers them too.
+
+    Readers find all of them or, while they are replaced and after a kill midway, none.
 
     Raises:
       CheckpointError: the checkpoint is damaged or cannot be written.
     """
     path = absolute(path)
-    with explained(f"write {path / name}"):
-        manifest.replace(path, name, data)
+    with explained(f"write {' and '.join(contents)} in {path}"):
+        manifest.replace(path, contents)
 
 
 def attached(path: StrPath, name: str) -> bytes | None:

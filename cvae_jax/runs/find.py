@@ -15,7 +15,8 @@ from pathlib import Path
 
 from cvae_jax.bitstream import Identity
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import CheckpointError, explained
+from cvae_jax.coding.usual import UsualErrors
+from cvae_jax.errors import CheckpointError, ModelMismatchError, explained, naming
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.file_model import FileModel
 from cvae_jax.refinement.integers import ContextModel
@@ -24,8 +25,9 @@ from cvae_jax.runs.manifest import Checkpoint, StrPath, absolute
 from cvae_jax.runs.saved import STEPS, Warn
 
 DEFAULT = "mnist"
-TABLES, DECODER = "tables.bin", "decoder.bin"  # what calibration adds to a checkpoint
-CONTEXT = "context.bin"  # what training the context model adds
+# What calibration adds to a checkpoint.
+TABLES, DECODER = "tables.bin", "decoder.bin"
+CONTEXT, ERRORS = "context.bin", "calibration.json"
 PACKAGE = Path(__file__).resolve().parents[1]
 RELEASED = (PACKAGE / "released", PACKAGE.parent / "checkpoints")
 
@@ -87,11 +89,21 @@ def file_model(found: Checkpoint) -> FileModel | None:
     """
     if not {TABLES, DECODER} <= found.files.keys():
         return None
-    return FileModel(
-        Tables.from_bytes(found.read(TABLES)),
-        IntegerDecoder.from_bytes(found.read(DECODER)),
-        ContextModel.from_bytes(found.read(CONTEXT)) if CONTEXT in found.files else None,
-    )
+    with naming(found.path):
+        return FileModel(
+            Tables.from_bytes(found.read(TABLES)),
+            IntegerDecoder.from_bytes(found.read(DECODER)),
+            ContextModel.from_bytes(found.read(CONTEXT)) if CONTEXT in found.files else None,
+        )
+
+
+def usual_errors(found: Checkpoint) -> UsualErrors | None:
+    """The usual errors of a checkpoint's model, or None if they have not been measured.
+
+    Raises:
+      CheckpointError, FormatError: they are damaged.
+    """
+    return UsualErrors.from_bytes(found.read(ERRORS)) if ERRORS in found.files else None
 
 
 def maker(made: Callable[[Identity], bool]) -> Path | None:
@@ -106,6 +118,16 @@ def maker(made: Callable[[Identity], bool]) -> Path | None:
             if made(Identity(model, tables)):
                 return path
     return None
+
+
+def known_maker(made: Callable[[Identity], bool]) -> Path:
+    """As ``maker``; raises ModelMismatchError if there is none."""
+    found = maker(made)
+    if found is None:
+        raise ModelMismatchError(
+            "no released model made it; name the checkpoint that did with --ckpt"
+        )
+    return found
 
 
 def released() -> dict[str, Path]:

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -166,21 +166,23 @@ def seal(folder: Path) -> None:
         sync(path)
 
 
-def replace(folder: Path, name: str, data: bytes) -> None:
-    """Puts a file into a sealed folder, replacing any of that name.
+def replace(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Puts files, by name, into a sealed folder, replacing any of these names.
 
-    A kill midway leaves an intact folder, with or without the file.
+    A kill midway leaves an intact folder, with all of the files or with none.
 
     Raises:
       CheckpointError: the manifest is damaged.
       OSError: the disk is full, or failing.
     """
-    files = dict(Checkpoint(folder).files)
-    if files.pop(name, None):
-        _write(folder, files)
-    with whole(folder / name, force=True) as file:
-        file.write(data)
-    _write(folder, {**files, name: _fingerprint(folder / name)})
+    files = Checkpoint(folder).files
+    others = {name: each for name, each in files.items() if name not in contents}
+    if len(others) < len(files):
+        _write(folder, others)
+    for name, data in contents.items():
+        with whole(folder / name, force=True) as file:
+            file.write(data)
+    _write(folder, {**others, **{name: _fingerprint(folder / name) for name in contents}})
 
 
 def _write(folder: Path, files: dict[str, Fingerprint]) -> None:

@@ -13,9 +13,10 @@ from cvae_jax.errors import CheckpointError
 from cvae_jax.file_model import FileModel
 from cvae_jax.modules import abstract_params
 from cvae_jax.pixels import to_unit
-from cvae_jax.runs import checkpoint, plots, tables
+from cvae_jax.refinement.integers import ContextModel
+from cvae_jax.runs import checkpoint, plots
 from cvae_jax.runs.checkpoint import StrPath
-from cvae_jax.runs.find import find
+from cvae_jax.runs.find import CONTEXT, DECODER, ERRORS, TABLES, file_model, find, usual_errors
 from cvae_jax.runs.record import Record
 
 CARD = """# {title}
@@ -45,6 +46,11 @@ The test split took no part in training or in any choice. `tables.bin` ({tables_
 images. `decoder.bin` ({decoder_size} kB, digest `{decoder:.16}...`) is the decoder of files, in
 integers: it gives the same pixels on every machine. `calibration.json` is how well files reproduce
 held-out images, so that `cvae` can warn of images unlike the training data.
+{context}"""
+
+CONTEXT_CARD = """
+`context.bin` ({size} kB, digest `{digest:.16}...`) is the context model, {work} weights in
+integers, which lossless and bounded files need: trained on the training images for {steps} steps.
 """
 
 
@@ -66,7 +72,7 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
     model, dataset = record.config.model, record.dataset
     if not dataset.images:
         raise CheckpointError(f"{workdir}: not of a run of cvae train")
-    files_of = tables.read(found)
+    files_of = file_model(found)
     if files_of is None:
         raise CheckpointError(
             f"{workdir} has no coding tables: its run was stopped before its end, so go on "
@@ -78,11 +84,13 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
     result = evaluation.evaluate(model, params, images)
     record = dataclasses.replace(record, test=evaluation.to_json(result.summary))
     files = {
-        tables.TABLES: files_of.tables.to_bytes(),
-        tables.DECODER: files_of.decoder.to_bytes(),
+        TABLES: files_of.tables.to_bytes(),
+        DECODER: files_of.decoder.to_bytes(),
     }
-    if usual_errors := tables.read_errors(found):
-        files[tables.ERRORS] = usual_errors.to_bytes()
+    if usual := usual_errors(found):
+        files[ERRORS] = usual.to_bytes()
+    if files_of.context is not None:
+        files[CONTEXT] = files_of.context.packed
     checkpoint.release(out, params, record.to_dict(), files)
     plots.save(
         plots.worst_and_best(
@@ -115,7 +123,19 @@ def card(out: Path, record: Record, files: FileModel, table: str) -> str:
         components=files.tables.components,
         decoder=files.decoder.digest.hex(),
         decoder_size=round(len(files.decoder.to_bytes()) / 1000),
+        context=_context_card(files.context, config.train.context_steps),
         table=table,
+    )
+
+
+def _context_card(context: ContextModel | None, steps: int) -> str:
+    if context is None:
+        return ""
+    return CONTEXT_CARD.format(
+        size=round(len(context.packed) / 1000),
+        digest=context.digest.hex(),
+        work=context.pixel_work,
+        steps=steps,
     )
 
 

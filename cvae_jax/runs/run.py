@@ -82,6 +82,8 @@ def train(
         best = find(workdir)
         params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
         tables.make(best, data.train, data.validation)
+        if config.train.context_steps:
+            tables.make_context(best, data.train, config.train.context_steps, config.train.seed)
         pictures.draw(params, history.rows)
     return best.path
 

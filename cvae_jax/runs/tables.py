@@ -1,7 +1,8 @@
-"""What calibration adds to a checkpoint.
+"""Makes what calibration adds to a checkpoint.
 
-``tables.bin`` and ``decoder.bin`` are what files are made and read with; ``calibration.json`` says
-how well the model usually reproduces images.
+``tables.bin`` and ``decoder.bin`` are what files are made and read with, ``context.bin`` is what
+lossless and bounded ones need too; ``calibration.json`` says how well the model usually reproduces
+images.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import numpy as np
 
 from cvae_jax import modules
 from cvae_jax.batching import Batched
-from cvae_jax.coding import usual
-from cvae_jax.coding.calibration import calibrate
+from cvae_jax.coding.calibration import calibrate, usual_errors
 from cvae_jax.coding.quantize import quantize, step
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
@@ -30,33 +30,13 @@ from cvae_jax.refinement.fit import fit
 from cvae_jax.refinement.integers import ContextModel
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.checkpoint import StrPath
-from cvae_jax.runs.find import CONTEXT, DECODER, TABLES, file_model
+from cvae_jax.runs.find import CONTEXT, DECODER, ERRORS, TABLES, file_model
 from cvae_jax.runs.record import Record
 
-ERRORS = "calibration.json"
 PARTIAL = "context.partial"  # beside these, while the context model is trained
 FEWEST, MOST = 1000, 10_000  # images to measure the usual errors on, if there are that many
 DECODER_IMAGES = 64  # that the integer decoder is fitted to, at each of DECODER_QUALITIES
 DECODER_QUALITIES = (0, 50, 100)
-
-
-def read(path: StrPath) -> FileModel | None:
-    """What files of a checkpoint are made and read with, or None if any of it is missing.
-
-    Raises:
-      CheckpointError, FormatError: it is damaged.
-    """
-    return file_model(checkpoint.opened(path))
-
-
-def read_errors(path: StrPath) -> UsualErrors | None:
-    """The usual errors of a checkpoint's model, or None if they have not been measured.
-
-    Raises:
-      CheckpointError, FormatError: they are damaged.
-    """
-    stored = checkpoint.attached(path, ERRORS)
-    return None if stored is None else UsualErrors.from_bytes(stored)
 
 
 def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) -> FileModel:
@@ -82,10 +62,11 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
     latents = [quantize(some, tables, at).astype(np.int64) * at for at in steps]
     decoder = quantize_decoder(params, model, tables.unit, np.concatenate(latents))
     made = FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
-    errors = _errors(model, params, made, images, held_out)
-    checkpoint.attach(path, TABLES, tables.to_bytes())
-    checkpoint.attach(path, DECODER, decoder.to_bytes())
-    checkpoint.attach(path, ERRORS, errors.to_bytes())
+    errors = _errors(model, params, made, images, held_out, np.asarray(measured.z_mean))
+    checkpoint.attach(
+        path,
+        {TABLES: tables.to_bytes(), DECODER: decoder.to_bytes(), ERRORS: errors.to_bytes()},
+    )
     return made
 
 
@@ -102,7 +83,7 @@ def make_context(path: StrPath, images: np.ndarray, steps: int, seed: int = 0) -
       TrainingError: the loss is not finite.
     """
     model, params = _restored(path)
-    stored = read(path)
+    stored = file_model(checkpoint.opened(path))
     if stored is None:
         raise CheckpointError(
             f"checkpoint {os.fspath(path)} has no coding tables; calibrate it first"
@@ -117,7 +98,7 @@ def make_context(path: StrPath, images: np.ndarray, steps: int, seed: int = 0) -
     images = as_images(images, model.image_shape)
     partial = checkpoint.absolute(path) / PARTIAL
     made = fit(images, base_of, stored.tables, steps, seed, partial)
-    checkpoint.attach(path, CONTEXT, made.packed)
+    checkpoint.attach(path, {CONTEXT: made.packed})
     partial.unlink(missing_ok=True)
     return made
 
@@ -136,13 +117,13 @@ def measure_errors(
       DataError: the images do not fit the model, or there are none.
     """
     model, params = _restored(path)
-    stored = read(path)
+    stored = file_model(checkpoint.opened(path))
     if stored is None:
         raise CheckpointError(
             f"checkpoint {os.fspath(path)} has no coding tables; calibrate it first"
         )
     errors = _errors(model, params, stored, as_images(images, model.image_shape), held_out)
-    checkpoint.attach(path, ERRORS, errors.to_bytes())
+    checkpoint.attach(path, {ERRORS: errors.to_bytes()})
     return errors
 
 
@@ -152,16 +133,26 @@ def _errors(
     stored: FileModel,
     images: np.ndarray,
     held_out: np.ndarray | None,
+    means: np.ndarray | None = None,
 ) -> UsualErrors:
+    """means: of the latents of the images, ``[N, D]``, where they are known."""
+    encode = Batched(lambda images: modules.encode(params, images, model))
+    joining = MOST
+    others = np.empty((0, *model.image_shape), np.uint8)
     if held_out is not None:
-        held_out = as_images(held_out, model.image_shape)
-        images = np.concatenate([held_out, images[: max(0, FEWEST - len(held_out))]])
-    images = images[:MOST]
-    if not len(images):
+        others = as_images(held_out, model.image_shape)[:MOST]
+        joining = max(0, FEWEST - len(others))
+    images = images[:joining]
+    if not len(others) + len(images):
         raise DataError("no images to measure the model's usual errors on")
-    z_mean = Batched(lambda images: modules.encode(params, images, model))
+    z_mean = encode(images) if means is None else means[:joining]
     levels = stored.levels_by(by_jax.decoder)
-    return usual.measure(levels, images, z_mean(images), stored.tables)
+    return usual_errors(
+        levels,
+        np.concatenate([others, images]),
+        np.concatenate([encode(others), z_mean]),
+        stored.tables,
+    )
 
 
 def _restored(path: StrPath) -> tuple[ModelConfig, Params]:

@@ -177,7 +177,7 @@ def test_a_flipped_bit_in_an_embedded_model_is_damage(tmp_path):
         with pytest.raises(FormatError):
             codec.load(path)
         found = bitstream.salvage(bytes(damaged))
-        assert (found.has_model, found.model) == (True, None)
+        assert (found.has_model, found.models) == (True, [])
 
 
 def test_what_cannot_be_compressed_is_refused():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import math
 import time
 import zlib
 
@@ -19,7 +18,14 @@ from archive_samples import (
     empty_chunk,
     part,
 )
-from conftest import RELEASED, ROOT, Counting, synthetic_tables, typical_symbols
+from conftest import (
+    RELEASED,
+    ROOT,
+    Counting,
+    decoder_of_zeros,
+    synthetic_tables,
+    typical_symbols,
+)
 
 from benchmarks.memory import Peak
 from cvae_jax import bitstream, codec
@@ -38,8 +44,8 @@ from cvae_jax.coding import packing, quantize
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import FormatError
 from cvae_jax.exact import by_numpy
-from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
-from cvae_jax.file_model import FileModel, units_check
+from cvae_jax.exact.integers import Architecture, IntegerDecoder, units_check
+from cvae_jax.file_model import FileModel
 
 SECONDS, MEGABYTES = 2.0, 64.0  # that refusing a small file may take
 
@@ -57,27 +63,10 @@ def cheaply():
     assert peak.megabytes() < MEGABYTES
 
 
-def decoder_of_zeros(architecture, tables):
-    """An integer decoder of this architecture that uses no latents."""
-    pixels, channels = math.prod(architecture.sizes[0]), architecture.channels
-    layers = []
-    for k, n in enumerate(channels):
-        outputs = n * pixels if k == 0 else n
-        shape = (0, outputs) if k == 0 else (3, 3, channels[k - 1], outputs)
-        last = k == len(channels) - 1
-        zeros = np.zeros(shape, np.int32), np.zeros(outputs, np.int64), np.zeros(n, np.uint8)
-        layers.append(Layer(*zeros, 0 if last else 8))
-    none, thresholds = np.zeros(0, np.uint32), np.arange(255, dtype=np.int32)
-    return IntegerDecoder(
-        *(architecture, none, none.astype(np.uint16), 3, tuple(layers), thresholds),
-        units_check(tables.unit),
-    )
-
-
 def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
     tables = synthetic_tables(1, 1)
     architecture = Architecture((8192, 8192, 1), 1, (1,) * 8)
-    model = FileModel(tables, decoder_of_zeros(architecture, tables))
+    model = FileModel(tables, decoder_of_zeros(architecture, units_check=units_check(tables.unit)))
     data = archive_of_chunks([empty_chunk(1, tables, pixels=1)], model.header, model.pack())
     assert len(data) < 8000
     reader = Reader(io.BytesIO(data))
@@ -88,13 +77,20 @@ def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
         bitstream.recover(data, own.file_decoder)
     with pytest.raises(FormatError, match="67108864 pixel values"):
         bitstream.verify_archive(reader, own.file_decoder)
+    image = bitstream.single.encode(
+        np.zeros(1, np.int32), STEP, tables, model.identity, np.zeros((1, 1, 1), np.uint8)
+    )
+    with pytest.raises(FormatError, match="67108864 pixel values"):
+        own.decompress(image)
 
 
 @pytest.mark.parametrize("filters", [(1,) * 8, (16,) * 8])
 def test_a_model_of_no_inputs_and_as_many_stages_as_there_can_be(filters):
     """Stages on a single pixel, which a compiler once took minutes for."""
     tables = synthetic_tables(1, 1)
-    decoder = decoder_of_zeros(Architecture((1, 1, 1), 1, filters), tables)
+    decoder = decoder_of_zeros(
+        Architecture((1, 1, 1), 1, filters), units_check=units_check(tables.unit)
+    )
     model = FileModel(tables, decoder)
     data = archive_of_chunks([empty_chunk(2000, tables, pixels=1)], model.header, model.pack())
     started = time.process_time()
@@ -124,13 +120,36 @@ def test_a_model_that_works_hard_for_an_image(cheaply, size, filters, words):
 
 def test_a_model_of_many_weights_in_no_bytes(cheaply):
     """All of them the same: a few bytes that would take gigabytes."""
-    decoder = decoder_of_zeros(Architecture((8, 8, 1), 1, (8, 8)), TABLES).to_bytes()
+    decoder = decoder_of_zeros(Architecture((8, 8, 1), 1, (8, 8))).to_bytes()
     filters = packing.pack(np.array([8, 8]))
     assert filters in decoder
     for many in ([8192, 8192], [1024, 1024]):
         large = decoder.replace(filters, packing.pack(np.array(many)))
         with pytest.raises(FormatError, match="packed integers"):
             IntegerDecoder.from_bytes(large)
+
+
+def test_a_model_of_many_numbers(monkeypatch):
+    """Its bytes pay for them, but not whoever reads the file; those of a checkpoint may be more."""
+    released = codec.load(RELEASED)
+    blob = released.file_model.pack()
+    most = 106_309 + 8_748  # of decoder and tables
+    monkeypatch.setattr(budget, "NUMBERS", budget.NUMBERS._replace(always=most))
+    assert FileModel.unpack(blob).identity == released.identity
+    monkeypatch.setattr(budget, "NUMBERS", budget.NUMBERS._replace(always=most - 1))
+    with pytest.raises(FormatError, match=f"take {most} numbers of its model"):
+        FileModel.unpack(blob)
+    assert FileModel.unpack(blob, allowed=Budget(2)).identity == released.identity
+    assert codec.load(RELEASED).file_model.identity == released.identity
+
+
+def test_a_byte_pays_for_a_few_numbers(cheaply):
+    rng = np.random.default_rng(0)
+    many = packing.pack(rng.integers(0, 1 << 16, 50_000)) + packing.pack(np.zeros(1))
+    numbers = packing.Packed(many, 0)
+    numbers.take(50_000)
+    with pytest.raises(FormatError, match="packed integers"):
+        numbers.take(packing.ALWAYS + 8 * len(many) - 50_000 + 1)
 
 
 def test_a_larger_budget_lifts_the_limits():

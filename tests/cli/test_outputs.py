@@ -138,6 +138,20 @@ def test_a_fifo_is_written_into(cvae, archive, tmp_path):
         assert stat.S_ISFIFO(os.stat("fifo").st_mode)
 
 
+def test_a_fifo_is_read(cvae, archive, tmp_path):
+    os.mkfifo("fifo")
+    for argv in (["verify", "fifo"], ["concat", "fifo", "a.cvae", "-o", "x.cvae"]):
+        content = archive.read_bytes()
+        writer = threading.Thread(
+            target=lambda content=content: (tmp_path / "fifo").write_bytes(content), daemon=True
+        )
+        writer.start()
+        status, _, err = cvae(*argv)
+        assert status == 0, err
+        writer.join(10)
+    refuses(cvae, 1, "missing.cvae: ", argv=["concat", "missing.cvae", "-o", "y.cvae"])
+
+
 def test_a_character_device_is_written_into(cvae, archive, tmp_path):
     device = tmp_path / "null"
     try:

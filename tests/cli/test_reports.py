@@ -14,7 +14,8 @@ from conftest import RELEASED, ROOT
 
 from cvae_jax import codec, data
 from cvae_jax.bitstream import records
-from cvae_jax.cli import models, reports
+from cvae_jax.cli import reports
+from cvae_jax.cli.commands.info import other_formats
 from cvae_jax.coding import target
 from cvae_jax.errors import CheckpointError
 from cvae_jax.runs.manifest import Checkpoint
@@ -27,16 +28,7 @@ DIGITS = ROOT / "examples" / "digits"
 @pytest.fixture
 def foreign(monkeypatch):
     """No model at hand is that of a file."""
-
-    load = models.load
-
-    def named(ckpt):
-        if ckpt is None:
-            raise CheckpointError("no model at hand; name one with --ckpt")
-        return load(ckpt)
-
-    monkeypatch.setattr(models, "maker", lambda made: None)
-    monkeypatch.setattr(models, "load", named)
+    monkeypatch.setattr("cvae_jax.runs.find.RELEASED", ())
 
 
 def test_a_target_of_bytes_is_met_by_the_very_file(cvae, tmp_path):
@@ -50,7 +42,11 @@ def test_a_target_of_bytes_is_met_by_the_very_file(cvae, tmp_path):
     assert labelled["bytes_per_image"] <= 40
     refuses(cvae, 2, "without names", argv=["compress", DIGITS, "-o", "x", "--target-bytes", 26])
     argv = ["compress", DIGITS, "-o", "x", "--target-bytes", 30, "--embed-model"]
-    refuses(cvae, 2, "embed model", argv=argv)
+    refuses(cvae, 2, "without names and the embedded model", argv=argv)
+    line = cvae("compress", DIGITS, "-o", "x", "--target-bytes", 5)[2]
+    assert line.endswith(" without names\n")
+    line = cvae("compress", DIGITS, "-o", "x", "--target-bytes", 5, "--no-names")[2]
+    assert "without" not in line
     assert not (tmp_path / "x").exists()
 
 
@@ -229,6 +225,14 @@ def test_info_compares_with_the_best_sheet_of_another_codec(cvae, folder):
         cvae("compress", folder, "-q", quality, "-o", "q.cvae", "-f")
         rows = json.loads(cvae("info", "q.cvae", "-j")[1])["break_even"]
         assert ("AVIF sheet, lossy (measured)" in rows) is compared
+
+
+def test_formats_that_cannot_hold_the_images_are_left_out():
+    """WebP has a limit of 16383 pixels each way, which a sheet of large images is over first."""
+    assert {"WebP", "WebP sheet"} <= other_formats(np.zeros((4, 8191, 1, 1), np.uint8)).keys()
+    found = other_formats(np.zeros((4, 8192, 1, 1), np.uint8))
+    assert {"PNG", "WebP", "xz"} == found.keys()
+    assert {"PNG", "xz"} == other_formats(np.zeros((1, 16384, 1, 1), np.uint8)).keys()
 
 
 def test_a_file_finds_the_released_checkpoint_that_made_it(cvae, folder):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,10 +11,24 @@ import numpy as np
 import pytest
 from command_samples import refuses
 from conftest import ROOT
+from PIL import Image
 
 from cvae_jax import data, errors
+from cvae_jax.cli.commands import info
 
 images, folder = command_samples.images, command_samples.folder
+
+
+INTERRUPTED = """
+import signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cvae_jax.cli.parser":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
 
 
 def npy(shape, dtype="<i8", content=b""):
@@ -54,6 +69,59 @@ def test_labels_that_cannot_be_stored_are_refused_before_anything_is_written(
     argv = ["compress", "images.npy", "--labels", "labels.npy", "-o", "x.cvae", "-f"]
     refuses(cvae, 1, "labels.npy: ", argv=argv)
     assert (tmp_path / "x.cvae").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("command", ["decompress", "info", "verify"])
+def test_a_single_image_costs_no_more_than_it_may(cvae, tmp_path, command):
+    """The limits hold for it as for an archive, and --max-cost is of both."""
+    image = tmp_path / "one.cvae"
+    image.write_bytes((ROOT / "tests/golden/v2_mnist_single.cvae").read_bytes())
+    status, out, err = cvae(command, image, "--max-cost", "1e-5")
+    assert status == 3
+    assert "is the limit" in out + err
+    assert cvae(command, image)[0] == 0
+
+
+def test_names_that_the_locale_cannot_write_are_one_line(cvae, tmp_path, images):
+    data_of = {"é.png": images[0], "a.png": images[1]}
+    for name, image in data_of.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(image[..., 0]).save(tmp_path / "in" / name)
+    assert cvae("compress", "in", "-o", "x.cvae")[0] == 0
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for more in ([], ["--keep-going"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "cvae_jax", "decompress", "x.cvae", "-o", "out", *more],
+            env={**os.environ, **ascii_only, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: no file can be called '\\xe9.png'")
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("module", ["cvae_jax", "cvae_jax.cli"])
+def test_an_interrupt_while_the_command_is_imported_is_no_traceback(tmp_path, module):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_an_interrupt_of_a_running_command_is_one_line(cvae, monkeypatch):
+    monkeypatch.setattr(info, "info", lambda args: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # as cli.start leaves it
+    try:
+        assert cvae("info", "x.cvae") == (130, "", "interrupted\n")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_labels_in_idx_files(cvae, tmp_path, images):

@@ -1,5 +1,7 @@
 """Arrays of integers as bytes: they come back, they are few, and damage is noticed or harmless."""
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,3 +55,15 @@ def test_damaged_bytes_give_integers_or_a_format_error():
         except FormatError:
             refused += 1
     assert refused > 250
+
+
+@pytest.mark.parametrize("low", [-(2**31), 1 - 2**31, -5, 2**31 - 300, 2**31 - 200])
+def test_integers_take_no_more_memory_than_they_need(low):
+    """int32 wherever the size of each fits one too, which that of -2**31 does not."""
+    values = np.arange(low, low + 200)
+    packed = packing.pack(values)
+    back, _ = packing.unpack(packed, 0, 200)
+    assert back.tolist() == values.tolist()
+    entries, plain = struct.unpack_from("<HB", packed, 4)
+    fits = low > -(2**31) and low + (entries << plain) <= 2**31
+    assert back.dtype == (np.int32 if fits else np.int64)

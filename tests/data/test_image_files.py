@@ -73,10 +73,24 @@ class TestImage:
         upright = data.read_image(tmp_path / "x.png")[..., 0]
         np.testing.assert_array_equal(upright, np.rot90(noise(4, 6), -1))
 
-    def test_the_first_frame(self, tmp_path):
+    @pytest.mark.parametrize("suffix", [".gif", ".tif", ".png", ".webp"])
+    def test_several_frames_are_no_image(self, tmp_path, suffix):
+        """Compressing the first alone would lose the others in silence."""
         frames = [Image.fromarray(np.full((4, 4), v, np.uint8)) for v in (10, 200)]
-        frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
-        assert (data.read_image(tmp_path / "x.gif") == 10).all()
+        path = tmp_path / f"x{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        assert failure(data.read_image, path) == (
+            f"{path}: several frames or pages; save each as a file of its own"
+        )
+        frames[0].save(path, save_all=True)
+        assert data.read_image(path).shape == (4, 4, 1)
+
+    def test_previews_in_a_cameras_file_are_passed_over(self, tmp_path):
+        photo, preview = (Image.fromarray(np.full((8, 8), v, np.uint8)) for v in (10, 200))
+        photo.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[preview])
+        with Image.open(tmp_path / "x.jpg") as opened:
+            assert opened.n_frames == 2
+        assert (data.read_image(tmp_path / "x.jpg") == 10).all()
 
     def test_transparency_and_32_bits(self, tmp_path):
         rgba = noise(4, 4, 4)

@@ -41,21 +41,19 @@ class Packed:
         cumulative = [s * (2**24 - m) // sums[m] + i for i, s in enumerate(sums)]
         x = 0
 
-        def refill():
-            nonlocal x
-            if x < 2**32 and words:
-                x = x << 32 | words.pop()
+        assert words[-1:] != [0]
+        while x < 2**32 and words:
+            x = x << 32 | words.pop()
 
         def index_of(c):
             nonlocal x
             slot = x % 2**24
             i = bisect.bisect_right(c, slot) - 1
             x = (x >> 24) * (c[i + 1] - c[i]) + slot - c[i]
-            refill()
+            if x < 2**32 and words:
+                x = x << 32 | words.pop()
             return i
 
-        refill()
-        refill()
         high = [index_of(cumulative) if m > 1 else 0 for _ in range(count)]
         uniform = [i << (24 - p) for i in range(2**p + 1)]
         plain = [index_of(uniform) if p else 0 for _ in range(count)]
@@ -103,8 +101,7 @@ def symbols_of(image, data):
         reach = -(-128 * width // 256)
         first = (mean - reach + step // 2) // step
         n = (mean + reach + step // 2) // step - first + 1
-        start = below(first * step - step // 2)
-        raw = [below((first + i) * step - step // 2) - start for i in range(n + 1)]
+        raw = [below((first + i) * step - step // 2) for i in range(n + 1)]
         raw.append(curve[256])
         return first, [r * (2**24 - n - 1) // curve[256] + i for i, r in enumerate(raw)]
 

@@ -167,7 +167,7 @@ class TestAttachedFiles:
     def test_they_join_the_checkpoint_and_its_manifest(self, saved):
         assert checkpoint.attached(saved, "tables.bin") is None
         for content in (b"first", b"second, longer"):
-            checkpoint.attach(saved, "tables.bin", content)
+            checkpoint.attach(saved, {"tables.bin": content})
             assert checkpoint.attached(saved, "tables.bin") == content
             assert find(saved).path == saved
         assert_identical(
@@ -178,10 +178,12 @@ class TestAttachedFiles:
         assert "tables.bin" in failure(checkpoint.attached, saved, "tables.bin")
 
     def test_a_kill_at_any_point_leaves_a_whole_checkpoint(self, saved, monkeypatch):
-        """With the new file, or with none: never with the manifest of another."""
-        checkpoint.attach(saved, "tables.bin", b"old")
+        """With all of the files or none: never with the manifest of another, never a mix."""
+        names = ["tables.bin", "decoder.bin", "calibration.json"]
+        old, new = (dict.fromkeys(names, content) for content in (b"old", b"new"))
+        checkpoint.attach(saved, old)
         done, real = [], manifest.whole
-        for survived in range(3):
+        for survived in range(5):
 
             def write(path, survived=survived, **options):
                 if len(done) == survived:
@@ -192,8 +194,9 @@ class TestAttachedFiles:
             done.clear()
             monkeypatch.setattr(manifest, "whole", write)
             with pytest.raises(KeyboardInterrupt):
-                checkpoint.attach(saved, "tables.bin", b"new")
+                checkpoint.attach(saved, new)
             monkeypatch.setattr(manifest, "whole", real)
             assert find(saved).path == saved
-            assert checkpoint.attached(saved, "tables.bin") == (b"old" if survived == 0 else None)
-            checkpoint.attach(saved, "tables.bin", b"old")
+            expected = b"old" if survived == 0 else None
+            assert [checkpoint.attached(saved, name) for name in names] == [expected] * 3
+            checkpoint.attach(saved, old)

@@ -73,7 +73,7 @@ HOSTILE = {
 class TestHostile:
     @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
     def test_json_that_is_no_manifest_or_config(self, saved, content):
-        manifest.replace(saved, "config.json", content)
+        manifest.replace(saved, {"config.json": content})
         assert "config.json is not a JSON object" in failure(checkpoint.read_config, saved)
         (saved / manifest.NAME).write_bytes(content)
         assert f"{manifest.NAME} is not what was saved" in failure(find, saved)

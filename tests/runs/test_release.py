@@ -109,7 +109,7 @@ BIAS = "decoder/dense/bias"
     ],
 )
 def test_hostile_tensors(released, content, expected):
-    manifest.replace(released, TENSORS, content)
+    manifest.replace(released, {TENSORS: content})
     message = failure(restored, released)
     assert expected in message
     assert len(message) < 1000

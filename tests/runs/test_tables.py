@@ -12,6 +12,7 @@ from cvae_jax.config import Config
 from cvae_jax.errors import CheckpointError, DataError, FormatError
 from cvae_jax.modules import init_params
 from cvae_jax.runs import checkpoint, manifest, tables
+from cvae_jax.runs.find import ERRORS, usual_errors
 from cvae_jax.runs.record import Dataset, Record
 
 CONFIG = Config().replace(height=9, width=8, latent_dim=2, filters=(2,), dense_width=4)
@@ -30,8 +31,8 @@ def bare(tmp_path):
 def without_errors(path):
     """As checkpoints were before the usual errors were kept."""
     files = dict(manifest.Checkpoint(path).files)
-    del files[tables.ERRORS]
-    (path / tables.ERRORS).unlink()
+    del files[ERRORS]
+    (path / ERRORS).unlink()
     (path / manifest.NAME).write_text(json.dumps({"format": 1, "files": files}))
 
 
@@ -41,9 +42,26 @@ def test_calibration_adds_tables_and_usual_errors(bare):
     assert c.unusual(np.ones(3), 597).tolist() == []
     tables.make(bare, IMAGES[10:], IMAGES[:10])
     c = codec.load(bare)
-    assert c.usual_errors == tables.read_errors(bare)
+    assert c.usual_errors == usual_errors(manifest.Checkpoint(bare))
     assert c.usual_errors.images == 60  # the training images join so few
     assert c.unusual([1.0, 0.0], 597).tolist() == [0]
+
+
+def test_every_image_is_encoded_once(bare, monkeypatch):
+    seen = []
+
+    class Counted(tables.Batched):
+        def __call__(self, rows):
+            seen.append(len(rows))
+            return super().__call__(rows)
+
+    monkeypatch.setattr(tables, "Batched", Counted)
+    for held_out in (None, IMAGES[:10]):
+        seen.clear()
+        tables.make(bare, IMAGES[10:], held_out)
+        assert sum(seen) == (50 if held_out is None else 60)
+        found = usual_errors(manifest.Checkpoint(bare))
+        assert tables.measure_errors(bare, IMAGES[10:], held_out) == found
 
 
 def test_held_out_images_are_what_is_measured(bare, monkeypatch):
@@ -74,7 +92,7 @@ def test_measuring_leaves_tables_as_they_are_and_needs_them(bare):
 
 def test_damaged_usual_errors_are_noticed(bare):
     tables.make(bare, IMAGES)
-    checkpoint.attach(bare, tables.ERRORS, b"{}")
+    checkpoint.attach(bare, {ERRORS: b"{}"})
     with pytest.raises(FormatError, match=r"calibration\.json"):
         codec.load(bare)
 

@@ -1,4 +1,4 @@
-"""``cvae calibrate``: what files take, made for a checkpoint that has none."""
+"""``cvae calibrate``: what files need, made for a checkpoint that has none."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from cvae_jax.cli.reports import Report
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import ConfigError
 from cvae_jax.runs import checkpoint, tables
-from cvae_jax.runs.find import find
+from cvae_jax.runs.find import file_model, find, usual_errors
 from cvae_jax.runs.record import Record
 
 
 def calibrate(args: Namespace) -> Report:
     found = find(args.checkpoint)
     record = Record.from_dict(checkpoint.read_config(found))
-    names = (tables.TABLES, tables.DECODER, tables.ERRORS)
-    has_tables, has_decoder, has_errors = (
-        checkpoint.attached(found, name) is not None for name in names
-    )
-    if has_tables and has_decoder and has_errors and not args.force:
+    stored = None if args.force else file_model(found)
+    complete = stored is not None and usual_errors(found) is not None
+    if complete and args.context_steps is None:
         raise ConfigError(
             f"{args.checkpoint} has coding tables; -f replaces them, and what was compressed with "
             "them can then no longer be decompressed"
@@ -30,11 +28,13 @@ def calibrate(args: Namespace) -> Report:
     full = data.load(dataset, "train", args.data_dir, image_size=(h, w), channels=channels)
     split = TrainingData.split(dataset, full, full[:0], record.config.train.validation_fraction)
     images = split.train
-    stored = None if args.force else tables.read(found)
+    steps = args.context_steps
     if stored is None:
         stored = tables.make(found, images, split.validation)
-    else:  # a checkpoint from before the usual errors were kept
+        steps = record.config.train.context_steps if steps is None else steps
+    elif not complete:  # a checkpoint from before the usual errors were kept
         tables.measure_errors(found, images, split.validation)
+    context = tables.make_context(found, images, steps) if steps else stored.context
     made = stored.tables
     values = {
         "checkpoint": args.checkpoint,
@@ -42,6 +42,7 @@ def calibrate(args: Namespace) -> Report:
         "components": made.components,
         "tables": made.digest[:16].hex(),
         "decoder": stored.decoder.digest[:16].hex(),
+        "context": context.digest[:16].hex() if context else None,
     }
     return Report(
         values,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,7 +19,8 @@ from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
 from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize, search, target
-from cvae_jax.errors import DataError, FormatError
+from cvae_jax.errors import ConfigError, DataError, FormatError
+from cvae_jax.refinement import grid
 
 
 class Content(NamedTuple):
@@ -38,10 +39,21 @@ class Worst(NamedTuple):
     psnr: float  # dB
 
 
+class Made(NamedTuple):
+    """A file that is to be written."""
+
+    content: bytes
+    levels: np.ndarray  # uint8 [N, H, W, C], what it decodes to
+    check: Callable[[BinaryIO], None]  # raises DataError unless a file holds that content
+    quality: float | None  # of the base; None: there is none
+    step: int
+
+
 def compress(args: Namespace) -> Report:
     if args.quality is not None:
         quantize.step(args.quality)  # raises ConfigError, as the next line does
     search.check_effort(args.effort)
+    bound = _bound(args)
     output = outputs.for_compressed(args.inputs, args.output)
     sources = inputs.expand(args.inputs)
     read = [source.path for source in sources if source.path]
@@ -65,12 +77,11 @@ def compress(args: Namespace) -> Report:
     labels = read_labels(args.labels, len(images)) if args.labels else None
     extras = {"names": names, "labels": labels, "embed_model": args.embed_model}
 
-    given = images[0] if one else images
-    quality = _quality(args, c, given, extras)
-    with progress(len(images), "compress") as advance:
-        symbols, step = c.encode_symbols(images, quality, args.effort, advance)
-    levels = c.decode_symbols(symbols, step)
-    errors = metrics.mse_of_each(levels, images)
+    if bound is None:
+        made = _lossy(args, c, images, one, extras)
+    else:
+        made = _bounded(args, c, images, one, bound, extras)
+    errors = metrics.mse_of_each(made.levels, images)
     worst = _worst(errors, found.names)
     if args.min_psnr is not None and worst.psnr < args.min_psnr:
         below = int((metrics.psnr(errors) < args.min_psnr).sum())
@@ -78,44 +89,93 @@ def compress(args: Namespace) -> Report:
             f"{below} of {counted(len(images), 'image')} below {args.min_psnr:g} dB, the worst "
             f"{worst.name} with {db(worst.psnr)}; raise the quality, or choose another --ckpt"
         )
-    warnings = _unusual(c.unusual(errors, step), worst, len(images))
-
-    stored = Content(symbols[0] if one else symbols, step, names, labels)
-    content = c.pack(stored.symbols, step, levels=levels, **extras)
-    outputs.write(
-        output,
-        content,
-        force=args.force,
-        read_back=lambda file: check_written(file, stored, c),
-    )
+    warnings = []
+    if bound is None:
+        warnings = _unusual(c.unusual(errors, made.step), worst, len(images))
+    outputs.write(output, made.content, force=args.force, read_back=made.check)
 
     png = bytes_as(".png", images)
-    each = len(content) / len(images)
+    each = len(made.content) / len(images)
     psnr = float(metrics.psnr(errors.mean()))
+    largest = _largest_error(made.levels, images)
     values = {
         "output": str(output),
         "images": len(images),
-        "bytes": len(content),
+        "bytes": len(made.content),
         "bytes_per_image": each,
         "ratio_to_raw": images[0].size / each,
         "ratio_to_png": png / each if png else None,
         "psnr": finite(psnr),
+        "max_error": largest,
         "worst": worst.name,
         "worst_psnr": finite(worst.psnr),
-        "quality": quality,
+        "quality": made.quality,
         "effort": args.effort,
     }
+    fidelity = f"PSNR {db(psnr)}"
+    if bound is not None:
+        fidelity = f"{fidelity}, no pixel off by more than {largest}" if largest else "lossless"
     lines = [
         f"{output}: {counted(len(images), 'image')}, "
-        f"{len(content)} bytes, {each:.2f} per image, PSNR {db(psnr)}",
+        f"{len(made.content)} bytes, {each:.2f} per image, {fidelity}",
         f"{_times(images[0].size / each)} than raw"
         + (f", {_times(png / each)} than PNG" if png else ""),
     ]
     if args.verbose:
         lines.append(f"worst: {worst.name}, PSNR {db(worst.psnr)}")
-        lines.append(f"quality {quality:g}, effort {args.effort}, step {step}")
+        if made.quality is None:
+            lines.append("no base")
+        else:
+            lines.append(f"quality {made.quality:g}, effort {args.effort}, step {made.step}")
         lines.append(f"model {c.identity.model.hex()}, tables {c.identity.tables.hex()}")
     return Report(values, lines, warnings=warnings)
+
+
+def _bound(args: Namespace) -> int | None:
+    """The largest error of a pixel that is asked for; None: any."""
+    bound = 0 if args.lossless else args.max_error
+    if bound is not None:
+        grid.check(bound)
+        if args.target_bytes is not None or args.target_psnr is not None:
+            raise ConfigError(
+                "--lossless and --max-error already say how good the images are to be; leave out "
+                "--target-bytes and --target-psnr"
+            )
+    return bound
+
+
+def _lossy(
+    args: Namespace, c: Codec, images: np.ndarray, one: bool, extras: dict[str, Any]
+) -> Made:
+    quality = _quality(args, c, images[0] if one else images, extras)
+    with progress(len(images), "compress") as advance:
+        symbols, step = c.encode_symbols(images, quality, args.effort, advance)
+    levels = c.decode_symbols(symbols, step)
+    stored = Content(symbols[0] if one else symbols, step, extras["names"], extras["labels"])
+    content = c.pack(stored.symbols, step, levels=levels, **extras)
+    return Made(content, levels, lambda file: check_written(file, stored, c), quality, step)
+
+
+def _bounded(
+    args: Namespace, c: Codec, images: np.ndarray, one: bool, bound: int, extras: dict[str, Any]
+) -> Made:
+    with progress(len(images), "compress") as advance:
+        chunks = list(c.refined(images, bound, args.quality, args.effort, advance))
+    levels = np.concatenate([chunk.images for chunk in chunks])
+    if (largest := _largest_error(levels, images)) > bound:
+        raise DataError(f"a pixel would be off by {largest}, not {bound} at most: report this")
+    content = c.pack_refined(chunks, alone=one, **extras)
+    based = any(len(chunk.base.symbols) for chunk in chunks)
+    context = c.file_model.context
+    quality = args.quality if args.quality is not None or not context else context.base_quality
+    step = chunks[0].base.step
+    return Made(
+        content, levels, lambda file: _same_bytes(file, content), quality if based else None, step
+    )
+
+
+def _largest_error(levels: np.ndarray, images: np.ndarray) -> int:
+    return int(np.abs(levels.astype(np.int16) - images).max())
 
 
 def _times(ratio: float) -> str:
@@ -188,10 +248,17 @@ def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:
         raise DataError("what was written reads back as something else; write it anew")
 
 
+def _same_bytes(file: BinaryIO, content: bytes) -> None:
+    """Raises DataError unless a file holds that content, which was checked image by image."""
+    file.seek(0)
+    if file.read() != content:
+        raise DataError("what was written reads back as something else; write it anew")
+
+
 def _holds(file: BinaryIO, stored: Content, c: Codec) -> bool:
     if stored.symbols.ndim == 1:
         file.seek(0)
-        image = bitstream.single.decode(file.read(), c.file_decoder)
+        image = bitstream.single.decode(file.read(), c.file_decoder, UNLIMITED)
         return image.step == stored.step and np.array_equal(image.symbols, stored.symbols)
     archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
     reader = archive.reader

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import UNLIMITED, Budget
 from cvae_jax.bitstream.names import check_distinct
+from cvae_jax.cli import models
 from cvae_jax.cli.files import outputs
 from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report
-from cvae_jax.errors import CvaeError, DataError, FormatError
+from cvae_jax.errors import DataError, FormatError, naming
 
 
 def concat(args: Namespace) -> Report:
-    output = outputs.for_compressed(args.inputs, args.output)
+    output = outputs.to_file(args.output)
     # All is read before anything is written, so that the output may be one of the inputs.
     outputs.check([output], [], force=args.force)
     joined = io.BytesIO()
-    with contextlib.ExitStack() as stack:
-        readers = []
-        for name in args.inputs:
-            opened = stack.enter_context(Path(name).open("rb"))
-            with _naming(name):
-                _check_kind(opened)
-                readers.append(bitstream.Reader(opened, Budget(args.max_cost)))
-        with_model = next((reader for reader in readers if reader.has_model), readers[0])
-        with _naming(args.inputs[readers.index(with_model)]):
-            model = with_model.model()
-        writer = bitstream.Writer(joined, readers[0].header, model)
-        for name, reader in zip(args.inputs, readers, strict=True):
-            with _naming(name):
-                writer.copy(reader)
-        _check_together(args.inputs, readers)
-        writer.finish()
-        count = sum(map(len, readers))
+    readers = []
+    for name in args.inputs:
+        read = models.read(name)
+        with naming(name):
+            _check_kind(read)
+            readers.append(models.open_archive(read, Budget(args.max_cost)))
+    with_model = next((reader for reader in readers if reader.has_model), readers[0])
+    with naming(args.inputs[readers.index(with_model)]):
+        model = with_model.model()
+    writer = bitstream.Writer(joined, readers[0].header, model)
+    for name, reader in zip(args.inputs, readers, strict=True):
+        with naming(name):
+            writer.copy(reader)
+    _check_alike(args.inputs, readers)
+    _check_together(args.inputs, readers)
+    writer.finish()
+    count = sum(map(len, readers))
     content = joined.getvalue()
     _check_joined(bitstream.Reader(io.BytesIO(content), UNLIMITED))
     outputs.write(output, content, force=args.force)
@@ -47,21 +45,26 @@ def concat(args: Namespace) -> Report:
     return Report(values, [f"{output}: {count} images, {len(content)} bytes"])
 
 
-@contextlib.contextmanager
-def _naming(file: str) -> Any:
-    try:
-        yield
-    except CvaeError as error:
-        raise type(error)(f"{file}: {error}") from error
-
-
-def _check_kind(file: BinaryIO) -> None:
-    start = file.read(len(bitstream.single.MAGIC))
-    file.seek(0)
-    if start == bitstream.single.MAGIC:
+def _check_kind(content: bytes) -> None:
+    if content.startswith((bitstream.single.MAGIC, bitstream.single.REFINED_MAGIC)):
         raise DataError(
             "a single image, and those cannot be joined; compress the images into an archive"
         )
+
+
+def _check_alike(inputs: Sequence[str], readers: Sequence[bitstream.Reader]) -> None:
+    """Refuses names, or labels, of some images only: as a whole the archive would have none."""
+    for what, advice in (("names", "with --no-names"), ("labels", "without --labels")):
+        first: dict[bool, str] = {}  # the first file in which images have them, and have not
+        for file, reader in zip(inputs, readers, strict=True):
+            for k in range(len(reader.entries)):
+                has = getattr(reader.chunk(k), f"packed_{what}") is not None
+                first.setdefault(has, file)
+        if len(first) == 2:
+            raise DataError(
+                f"{first[False]}: its images have no {what}, those of {first[True]} have; "
+                f"compress all with {what}, or all {advice}"
+            )
 
 
 def _check_together(inputs: Sequence[str], readers: Sequence[bitstream.Reader]) -> None:

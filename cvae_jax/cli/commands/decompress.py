@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, reader
+from cvae_jax import bitstream
 from cvae_jax.bitstream import Budget
 from cvae_jax.cli import models
 from cvae_jax.cli.files import checkpoints, outputs
 from cvae_jax.cli.files.outputs import Output, ToFile, ToFolder, ToStdout
 from cvae_jax.cli.files.paths import check_inside
-from cvae_jax.cli.files.unpacking import file_names, numbered
+from cvae_jax.cli.files.unpacking import check_encodable, file_names, named, numbered
 from cvae_jax.cli.reports import Report, counted, progress
-from cvae_jax.errors import ConfigError, DataError, FormatError
+from cvae_jax.errors import ConfigError, CostError, DataError, FormatError, VersionError
 from cvae_jax.files import whole
 
 
@@ -34,8 +34,11 @@ class Decoded(NamedTuple):
 def decompress(args: Namespace) -> Report:
     if args.labels and args.keep_going:
         raise ConfigError("--labels and --keep-going do not go together")
+    if args.preview and args.keep_going:
+        raise ConfigError("--preview and --keep-going do not go together")
     content = models.read(args.input)
-    is_archive = _is_archive(content, args.keep_going)
+    with models.naming(args.input):
+        is_archive = _is_archive(content, args.keep_going)
     output = outputs.for_images(args.input, args.output, is_archive=is_archive)
     labels_to = outputs.to_file(args.labels) if args.labels else None
     read = [] if args.input == "-" else [Path(args.input)]
@@ -44,7 +47,8 @@ def decompress(args: Namespace) -> Report:
     outputs.check(written, read, force=args.force)
 
     decode = _recovered if args.keep_going else _strict
-    found = (decode if is_archive else _single)(args, content, output)
+    with models.naming(args.input):
+        found = (decode if is_archive else _single)(args, content, output)
     _write(found, output, labels_to, force=args.force)
     count = len(found.images)
     lines = [f"{output}: {counted(count, 'image')}"]
@@ -83,42 +87,74 @@ def _is_archive(content: bytes, keep_going: bool) -> bool:
 
 def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
     if args.labels:
-        raise DataError(f"{args.input} holds a single image, and no labels")
-    model = models.of_single(content, args.ckpt)
+        raise DataError("it holds a single image, and no labels")
+    allowed = Budget(args.max_cost)
+    model = models.of_single(content, args.ckpt, allowed)
     outputs.check_fit(output, model.files.image_shape, 1)
-    return Decoded(reader.decompress(content, model), None, None)
+    image = bitstream.single.decode(content, model.decoder(1), allowed, preview=args.preview)
+    return Decoded(image.levels[None], None, None)
 
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
+    try:
+        return _intact(args, content, output)
+    except (VersionError, CostError):
+        raise
+    except FormatError as error:
+        if error.file is not None:  # of --ckpt
+            raise
+        raise FormatError(f"{error}; --keep-going recovers what is intact") from error
+
+
+def _intact(args: Namespace, content: bytes, output: Output) -> Decoded:
     opened = models.open_archive(content, Budget(args.max_cost))
+    _check_images(opened)
     decoder = models.of_archive(opened, args.ckpt).decoder(len(opened))
     archive = bitstream.Archive(io.BytesIO(content), decoder, opened)
     labels = archive.labels() if args.labels else None
     if args.labels and labels is None:
-        raise DataError(f"{args.input} holds no labels")
+        some = any(found is not None for found in opened.labels_of_chunks)
+        raise DataError(f"it holds {'labels of some images only' if some else 'no labels'}")
     outputs.check_fit(output, opened.header.image_shape, len(archive))
-    names = archive.names()
+    names = names_of(opened)
     if isinstance(output, ToFolder):
-        names = file_names(numbered(range(len(archive))) if names is None else names)
+        names = file_names(names or numbered(range(len(archive))))
+        check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
     with progress(len(archive), "decompress") as advance:
-        return Decoded(archive.read(progress=advance), names, labels)
+        return Decoded(archive.read(progress=advance, preview=args.preview), names, labels)
+
+
+def _check_images(archive: bitstream.Reader) -> None:
+    if archive.is_model_file:
+        raise DataError("a model file, and no images to decompress; --ckpt takes it")
+
+
+def names_of(archive: bitstream.Reader) -> list[str] | None:
+    """The names of an archive's images, numbers for those without; None if none has a name."""
+    found: list[str | None] = []
+    for names, entry in zip(archive.names_of_chunks, archive.entries, strict=True):
+        found += names or [None] * entry.count
+    return named(found, range(len(found))) if any(found) else None
 
 
 def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
     allowed = Budget(args.max_cost)
-    model = models.of_damaged(content, args.ckpt, allowed)
+    with contextlib.suppress(FormatError):  # damage is reported below
+        _check_images(models.open_archive(content, allowed))
+    model, faults = models.of_damaged(content, args.ckpt, allowed)
     found = bitstream.recover(content, model.decoder(), allowed)
     outputs.check_fit(output, model.files.image_shape, len(found.images))
-    faults = list(found.faults)
+    faults = list(dict.fromkeys([*faults, *found.faults]))
     numbers = numbered(found.numbers)
-    names = [name or number for name, number in zip(found.names, numbers, strict=True)]
+    names = named(found.names, found.numbers)
     if isinstance(output, ToFolder):
         try:
             names = file_names(names)
         except FormatError as error:
             faults.append(f"{error}; numbers instead of names")
             names = file_names(numbers)
+        check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
     return Decoded(found.images, names, None, found.lost, faults)
 

@@ -11,23 +11,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, data, reader
-from cvae_jax.bitstream import Budget
+from cvae_jax import bitstream, data
+from cvae_jax.bitstream import Budget, Identity
+from cvae_jax.bitstream.records import SECTION_ROOM
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
 from cvae_jax.data.image_files import sheet
 from cvae_jax.errors import CheckpointError, ModelMismatchError
 from cvae_jax.file_model import FileModel
-from cvae_jax.runs.find import find
+from cvae_jax.runs.find import find, maker
 from cvae_jax.runs.manifest import CONFIG
 from cvae_jax.runs.record import Record
 
+MODEL_FILE = "model file"
 SAMPLE = 1000  # images that other formats are tried on
+WEBP_SIDE = 16383  # pixels, the most that it holds
 
 
 def info(args: Namespace) -> Report:
-    described = account(models.read(args.input), args.ckpt, Budget(args.max_cost))
+    with models.naming(args.input):
+        described = account(models.read(args.input), args.ckpt, Budget(args.max_cost))
     return Report(
         {"file": args.input, **described.to_dict()}, [f"{args.input}: {described.text()}"]
     )
@@ -39,10 +43,10 @@ class BreakEven(NamedTuple):
 
 
 class Account(NamedTuple):
-    kind: str  # "archive" or "single image"
+    kind: str  # "archive", "single image" or "model file"
     images: int
     bytes: int
-    bytes_per_image: float
+    bytes_per_image: float | None  # None: there are no images
     steps: list[int]  # of the quantiser
     qualities: list[float]
     image_shape: list[int] | None  # None: only the model knows it
@@ -52,7 +56,7 @@ class Account(NamedTuple):
     labels: bool
     bytes_by_use: dict[str, int]  # adds up to bytes
     # What takes the model; without it None, and the reason in ``missing``.
-    model_bytes: int | None  # of the decoder: embedded, or as it would be
+    model_bytes: int | None  # of the section with the decoder: embedded, or as it would be
     break_even: dict[str, BreakEven] | None
     missing: str | None
 
@@ -66,18 +70,23 @@ class Account(NamedTuple):
     def text(self) -> str:
         """For people, without the file's name."""
         count = self.images
-        each = max(count, 1)
         shape = "x".join(map(str, self.image_shape or ()))
+        if self.kind == MODEL_FILE:
+            first = f"{self.kind}, for images of {shape}"
+        else:
+            qualities = ", ".join(f"{q:g}" for q in self.qualities) or "-"
+            first = f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
+            first += f"quality {qualities}"
         lines = [
-            f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
-            f"quality {', '.join(f'{q:g}' for q in self.qualities) or '-'}",
+            first,
             f"model {self.model}",
             *([f"tables {self.tables}"] if self.tables else []),
-            f"{'':10}{'bytes':>12}{'per image':>12}",
+            f"{'':10}{'bytes':>12}" + (f"{'per image':>12}" if count else ""),
         ]
         for use, size in [*self.bytes_by_use.items(), ("total", self.bytes)]:
             if size:
-                lines.append(f"{use:10}{size:>12}{size / each:>12.3f}")
+                each = f"{size / count:>12.3f}" if count else ""
+                lines.append(f"{use:10}{size:>12}{each}")
         if self.break_even:
             kept = (
                 "embedded" if self.bytes_by_use.get("model") else "as --embed-model would store it"
@@ -104,7 +113,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
       ModelMismatchError, CheckpointError: ``ckpt`` is another model, or none.
     """
     if not bitstream.is_archive(content):
-        return _of_single(content, ckpt)
+        return _of_single(content, ckpt, allowed)
     opened = models.open_archive(content, allowed)
     steps = {opened.chunk(k).step for k in range(len(opened.entries))}
     model, images, missing = None, None, None
@@ -117,9 +126,9 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         if ckpt:
             raise
         missing = str(error)
-    spent, sheets = opened.ledger(), _measured_sheet(ckpt, steps, opened)
+    spent, sheets = opened.ledger(), _measured_sheet(opened.header.identity, steps)
     return Account(
-        kind="archive",
+        kind=MODEL_FILE if opened.is_model_file else "archive",
         **_sizes(content, len(opened), steps),
         image_shape=list(opened.header.image_shape),
         model=opened.header.identity.model.hex(),
@@ -132,19 +141,18 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     )
 
 
-def _of_single(content: bytes, ckpt: str | None) -> Account:
+def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     short, step = bitstream.single.head(content)
     model, images, missing = None, None, None
     try:
-        found = models.of_single(content, ckpt)
+        found = models.of_single(content, ckpt, allowed)
         model = found.files
-        images = reader.decompress(content, found)
+        images = bitstream.single.decode(content, found.decoder(1), allowed).levels[None]
     except (CheckpointError, ModelMismatchError) as error:
         if ckpt:
             raise
         missing = str(error)
-    spent = {"header": bitstream.single.ROOM - 4, "checks": 4}
-    spent["streams"] = len(content) - bitstream.single.ROOM
+    spent = bitstream.single.ledger(content)
     known = model if images is not None else None
     return Account(
         kind="single image",
@@ -164,7 +172,7 @@ def _sizes(content: bytes, count: int, steps: set[int]) -> dict[str, Any]:
     return {
         "images": count,
         "bytes": len(content),
-        "bytes_per_image": len(content) / max(count, 1),
+        "bytes_per_image": len(content) / count if count else None,
         "steps": sorted(steps),
         "qualities": sorted(round(quantize.quality(step), 1) for step in steps),
     }
@@ -181,9 +189,10 @@ def _compared(
     """What takes the model: its size, and from how many images on it pays."""
     if model is None or images is None:
         return {"model_bytes": spent.get("model") or None, "break_even": None}
-    size = spent.get("model") or len(model.pack())
+    size = spent.get("model") or len(model.pack()) + SECTION_ROOM
     # Each further image costs its share of this; the rest is there once.
-    grows = sum(spent.get(use, 0) for use in ("streams", "checks", "names", "labels"))
+    growing = ("streams", "refinements", "checks", "names", "labels")
+    grows = sum(spent.get(use, 0) for use in growing)
     fixed = size + len(content) - grows - spent.get("model", 0)
     others = other_formats(images) if count else {}
     others |= sheets
@@ -195,17 +204,18 @@ def _compared(
     }
 
 
-def _measured_sheet(
-    ckpt: str | None, steps: set[int], opened: bitstream.Reader
-) -> dict[str, float]:
-    """Bytes per image of the best other codec's sheet, as the study of a release measured it at
-    the default quality."""
-    if opened.has_model or steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
+def _measured_sheet(identity: Identity, steps: set[int]) -> dict[str, float]:
+    """Bytes per image of the best other codec's sheet, as the study of the released checkpoint of
+    this identity measured it at the default quality; empty for others."""
+    if steps != {quantize.step(quantize.DEFAULT_QUALITY)}:
         return {}
+    released = maker(lambda other: other == identity)
     with contextlib.suppress(CheckpointError):
-        best = Record.from_dict(find(ckpt, files=(CONFIG,)).read_json(CONFIG)).best_sheet
-        if best:
-            return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
+        if released:
+            record = find(released, files=(CONFIG,)).read_json(CONFIG)
+            best = Record.from_dict(record).best_sheet
+            if best:
+                return {f"{best['codec']} sheet, lossy (measured)": float(best["bytes_per_image"])}
     return {}
 
 
@@ -215,7 +225,8 @@ def _break_even(fixed: float, each: float, other: float) -> BreakEven:
 
 def bytes_as(suffix: str, images: np.ndarray) -> float | None:
     """Mean bytes of an image as a file of its own, over the first SAMPLE; None if it cannot be."""
-    if images.shape[3] not in (1, 3):
+    too_large = suffix == ".webp" and max(images.shape[1:3]) > WEBP_SIDE
+    if too_large or images.shape[3] not in (1, 3):
         return None
     return float(np.mean([len(data.encode_image(image, suffix)) for image in images[:SAMPLE]]))
 
@@ -224,8 +235,8 @@ def other_formats(images: np.ndarray) -> dict[str, float]:
     """Bytes per image in lossless formats: files of their own, all as one picture, and all raw
     pixels in one stream."""
     sizes = {"PNG": bytes_as(".png", images), "WebP": bytes_as(".webp", images)}
-    if sizes["WebP"] is not None:
-        sizes["WebP sheet"] = len(data.encode_image(sheet(images), ".webp")) / len(images)
+    if together := bytes_as(".webp", sheet(images)[None]):
+        sizes["WebP sheet"] = together / len(images)
     raw = images.tobytes()
     # A dictionary no larger than what it is for: clearing 64 MB takes longer than all the rest.
     room = min(max(len(raw), 4096), 1 << 26)

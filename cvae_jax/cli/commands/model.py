@@ -11,7 +11,7 @@ from cvae_jax.cli.reports import Report
 
 
 def model(args: Namespace) -> Report:
-    output = outputs.for_compressed([args.checkpoint], args.output)
+    output = outputs.to_file(args.output)
     outputs.check([output], checkpoints.named(args.checkpoint), force=args.force)
     files = reader.load(args.checkpoint).files
     file = io.BytesIO()

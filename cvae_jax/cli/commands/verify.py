@@ -16,7 +16,8 @@ def verify(args: Namespace) -> Report:
     for name in args.inputs:
         result: dict[str, Any] = {"file": name}
         try:
-            count = _verified(models.read(name), args.ckpt, Budget(args.max_cost))
+            with models.naming(name):
+                count, what = _verified(models.read(name), args.ckpt, Budget(args.max_cost))
         except Exception as error:
             failure = errors.failure(error)
             if failure is None:
@@ -27,15 +28,17 @@ def verify(args: Namespace) -> Report:
             status = max(status, failure.exit_code)
         else:
             results.append({**result, "intact": True, "images": count})
-            lines.append(f"{name}: intact, {counted(count, 'image')}")
+            lines.append(f"{name}: intact, {what}")
     return Report({"files": results}, lines, status)
 
 
-def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> int:
-    """How many images a file holds whose every check matches."""
+def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> tuple[int, str]:
+    """How many images a file holds whose every check matches, and what it holds in words."""
     if not bitstream.is_archive(content):
-        bitstream.single.decode(content, models.of_single(content, ckpt).decoder(1))
-        return 1
+        model = models.of_single(content, ckpt, allowed)
+        bitstream.single.decode(content, model.decoder(1), allowed)
+        return 1, counted(1, "image")
     opened = models.open_archive(content, allowed)
     decoder = models.of_archive(opened, ckpt).decoder(len(opened))
-    return bitstream.verify_archive(opened, decoder)
+    count = bitstream.verify_archive(opened, decoder)
+    return count, "a model" if opened.is_model_file else counted(count, "image")

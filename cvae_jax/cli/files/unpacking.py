@@ -38,9 +38,30 @@ def _as_png(names: Sequence[str]) -> list[str]:
     return chosen
 
 
+def check_encodable(names: Sequence[str]) -> None:
+    """Refuses names that this process cannot give to files: its locale may know no such letters.
+
+    Raises:
+      ConfigError: naming the first.
+    """
+    for name in names:
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"no file can be called {name!a} in this locale ({error.encoding}); set "
+                "LC_ALL=C.UTF-8 or PYTHONUTF8=1, or write an .npy file"
+            ) from error
+
+
 def numbered(numbers: Iterable[int]) -> list[str]:
     """The names of images that have none."""
     return [f"{number:06d}" for number in numbers]
+
+
+def named(names: Iterable[str | None], numbers: Iterable[int]) -> list[str]:
+    """The names of images, of which some may have none."""
+    return [name or own for name, own in zip(names, numbered(numbers), strict=True)]
 
 
 def extract(
@@ -57,10 +78,12 @@ def extract(
 
     Raises:
       FormatError: a name is refused (see ``check_names``); nothing is written then.
-      ConfigError: the folder holds something and ``force`` is not set, or has a link in the way.
+      ConfigError: the folder holds something and ``force`` is not set, or has a link in the way,
+        or a name cannot be encoded.
       OSError: it cannot be written.
     """
     check_names(names, longest=_LONGEST)
+    check_encodable(names)
     check_folder(folder, force=force)
     _check_places(folder, names)
     with files.temporary(folder) as temporary:
