@@ -1,13 +1,18 @@
 """Small context models, images to code with them, and the integers they stand for."""
 
+import dataclasses
 import functools
+import io
 
 import jax
 import numpy as np
 
-from benchmarks.samples import tiny_context
+from benchmarks.samples import refined_part, tiny_context, tiny_model
 from cvae_jax import data
+from cvae_jax.bitstream import Writer, single
 from cvae_jax.bitstream.records import ALONE, BASED, RAW
+from cvae_jax.exact import by_numpy
+from cvae_jax.exact.integers import Architecture
 from cvae_jax.refinement import training
 from cvae_jax.refinement.from_params import quantize_context
 from cvae_jax.refinement.network import ContextNetwork
@@ -49,6 +54,47 @@ def digits(n):
     levels = data.load("digits", "train")[:n, 2:26:3, 2:26:3]
     near = levels.astype(int) + np.roll(levels, 1, 1) + np.roll(levels, 1, 2)
     return levels, (near // 3).astype(np.uint8)
+
+
+@functools.cache
+def file_model(shape=(12, 10, 1)):
+    """A whole model of random numbers."""
+    rng = np.random.default_rng(3)
+    made = tiny_model(rng, Architecture(shape, 3, (3, 2)))
+    return dataclasses.replace(made, context=tiny_context(rng, made.image_shape))
+
+
+def decoder_of(model, trusted=True):
+    return model.file_decoder(model.levels_by(by_numpy.decoder), trusted=trusted)
+
+
+@functools.cache
+def part(n, max_error=0, seed=0, modes=(BASED, ALONE, RAW), shape=(12, 10, 1)):
+    """A refined chunk in these modes, repeated."""
+    model, rng, step = file_model(shape), np.random.default_rng(seed), 600
+    symbols = rng.integers(-9, 10, (n, model.tables.latent_dim)).astype(np.int32)
+    levels = decoder_of(model).decode_symbols(symbols, step)
+    noise = rng.integers(-20, 21, levels.shape)
+    some = np.clip(levels + noise, 0, 255).astype(np.uint8)
+    which = np.resize(np.array(modes, np.uint8), n)
+    return refined_part(model, some, symbols, levels, step, which, max_error)
+
+
+def archive_of(parts, extras=None, embed=False, shape=(12, 10, 1)):
+    """An archive of refined chunks; extras: names and labels of each."""
+    model, file = file_model(shape), io.BytesIO()
+    writer = Writer(file, model.header, model.pack() if embed else None)
+    for chunk, more in zip(parts, extras or [{}] * len(parts), strict=True):
+        writer.add_refined(*chunk[:-1], **more)
+    writer.finish()
+    return file.getvalue()
+
+
+def single_of(chunk):
+    """The file of a chunk of one image."""
+    (image,) = chunk.images
+    identity = file_model(image.shape).identity
+    return single.encode_refined(*chunk[:3], identity, chunk.levels, chunk.refinement, image)
 
 
 @functools.cache

@@ -230,7 +230,7 @@ HOSTILE = {
     "second weights": {"second": scaled(MODEL.second, "weights", 9000)},
     "output weights": {"output": scaled(MODEL.output, "weights", 9000)},
     "first bias": {"first": added_to(MODEL.first, "bias", EXACT - 5000)},
-    "output bias": {"output": added_to(MODEL.output, "bias", 8000 - EXACT)},
+    "output bias": {"output": added_to(MODEL.output, "bias", 15_000 - EXACT)},
     "places": {"places": tuple(p + (EXACT // 3) for p in MODEL.places)},
     "bits": {
         "second": MODEL.second._replace(bits=16),
