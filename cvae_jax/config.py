@@ -189,7 +189,7 @@ PRESETS: dict[str, Config] = {
         learning_rate=3e-3,
         schedule="cosine",
         average_decay=0.999,
-        context_steps=16_000,
+        context_steps=8000,
     ),
     # What made checkpoints/mnist.
     "release": Config().replace(epochs=60, average_decay=0.999, context_steps=16_000, **_COSINE),

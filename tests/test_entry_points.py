@@ -91,7 +91,7 @@ def test_errors_are_one_line(arguments, words, tmp_path):
 def test_without_a_dataset_and_without_mnist_the_digits_are_used(tmp_path):
     """No MNIST in an empty home, and a proxy that refuses: a line says so, and the run goes on."""
     done = python(
-        "train.py", "--workdir", tmp_path / "run", "--epochs", 1,
+        "train.py", "--workdir", tmp_path / "run", "--epochs", 1, "--context-steps", 5,
         "--latent_dim", 2, "--filters", 2, "--dense_width", 4,
         env={
             "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TFDS_DATA_DIR": str(tmp_path / "tfds"),
@@ -124,7 +124,7 @@ def test_a_released_checkpoint_evaluates_on_an_array(tmp_path):
 # The same commands in this process, where seconds of imports are paid for once.
 
 TINY = ["--preset", "original", "--latent-dim", 2, "--filters", 2, "--dense-width", 4]
-TINY += ["--epochs", 1, "--batch-size", 8, "--validation-fraction", 0.1]
+TINY += ["--epochs", 1, "--batch-size", 8, "--validation-fraction", 0.1, "--context-steps", 0]
 
 
 def refused(result, status, *words):

@@ -80,7 +80,8 @@ class Archive:
         The pixels of chunks that are read whole, in their order, are compared with their check;
         those of refined chunks always are.
 
-        preview: of refined images, the base where there is one, in a fraction of the time.
+        preview: of refined images, the base, in a fraction of the time; of chunks in which an image
+        that is asked for has none, the images themselves.
 
         Raises:
           FormatError: they are damaged, or more than the budget allows.

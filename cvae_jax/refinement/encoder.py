@@ -19,6 +19,7 @@ from cvae_jax.refinement.parallel import mapped
 # Pixel values in a chunk: few enough that one image is decoded in a moment, for which all of its
 # chunk has to be, and enough for a matrix product.
 CHUNK_VALUES = 400_000
+PREVIEW = 0.05  # share of an image's bytes that having a base, and so a preview, is worth
 
 
 class Base(NamedTuple):
@@ -98,9 +99,9 @@ def _chunk(
         if len(unusual):
             some = images[unusual]
             alone = _steps(some, np.zeros_like(some), False, model, max_error)
-            better = coder.bits(alone) < price[unusual]
+            better = coder.bits(alone) < price[unusual] * (1 - PREVIEW)
             modes[unusual[better]] = ALONE
-            price[unusual] = np.minimum(price[unusual], coder.bits(alone))
+            price[unusual[better]] = coder.bits(alone)[better]
             coded = _replaced(coded, unusual[better], alone, better)
     modes[price > raw] = RAW
     modelled = modes != RAW

@@ -28,7 +28,7 @@ from cvae_jax.refinement.integers import ContextModel
 from cvae_jax.refinement.network import ContextNetwork, Contexts
 
 SECONDS_BETWEEN_SAVES = 20
-BASE_QUALITIES = (0, 25, 50)  # each of a third of the images
+BASE_QUALITIES = (20, 35, 50)  # each of a third of the images
 MOST_VALUES = 50_000_000  # of the images that it learns from
 FITTED = 8192  # pixels that the integers are fitted to
 MEASURED, USUAL = 256, 0.9  # images whose sizes are measured, and the quantile that is usual

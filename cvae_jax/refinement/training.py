@@ -34,7 +34,7 @@ TELLING = 0.85
 
 # Of some images, a second time as files with a largest error have them: one in so many for each.
 MAX_ERRORS = (1, 2, 4, 8)
-IMAGES_PER_ERROR = 10
+IMAGES_PER_ERROR = 6
 
 
 class State(NamedTuple):

@@ -45,13 +45,13 @@ The test split took no part in training or in any choice. `tables.bin` ({tables_
 `{tables:.16}...`) is what files are coded with: {components} components, calibrated on the training
 images. `decoder.bin` ({decoder_size} kB, digest `{decoder:.16}...`) is the decoder of files, in
 integers: it gives the same pixels on every machine. `calibration.json` is how well files reproduce
-held-out images, so that `cvae` can warn of images unlike the training data.{context}
-"""
+held-out images, so that `cvae` can warn of images unlike the training data.
+{context}"""
 
 CONTEXT_CARD = """
-
 `context.bin` ({size} kB, digest `{digest:.16}...`) is the context model, {work} weights in
-integers, which lossless and bounded files need: trained for {steps} steps on the training images."""
+integers, which lossless and bounded files need: trained on the training images for {steps} steps.
+"""
 
 
 def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:

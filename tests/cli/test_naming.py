@@ -56,7 +56,7 @@ def test_the_file_at_fault_is_named_of_input_and_checkpoint(cvae, files, command
     assert "--keep-going" not in cvae(*argv)[2]
     refuses(cvae, 3, "error: model_cut.cvae: trunc", argv=argv)
     argv = [command, "good.cvae", "--ckpt", "mnist-hq"]
-    refuses(cvae, 5, "error: good.cvae: compressed with model", argv=argv)
+    refuses(cvae, 5, "error: good.cvae: compressed with another model", argv=argv)
     refuses(cvae, 1, "error: no checkpoint at", argv=[command, "good.cvae", "--ckpt", "no"])
 
 
