@@ -118,8 +118,8 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     opened = models.open_archive(content, allowed)
     chunks = [opened.chunk(k) for k in range(len(opened.entries))]
     steps = {chunk.step for chunk in chunks if chunk.based}
-    bounds = [chunk.refinement.max_error if chunk.refinement else None for chunk in chunks]
-    max_error = None if None in bounds else max(bounds, default=None)
+    bounds = [chunk.refinement.max_error for chunk in chunks if chunk.refinement]
+    is_bounded = 0 < len(bounds) == len(chunks)
     model, images, missing = None, None, None
     try:
         found = models.of_archive(opened, ckpt)
@@ -131,11 +131,11 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
             raise
         missing = str(error)
     spent = opened.ledger()
-    sheets = _measured_sheet(opened.header.identity, steps) if set(bounds) == {None} else {}
+    sheets = _measured_sheet(opened.header.identity, steps) if not bounds else {}
     return Account(
         kind=MODEL_FILE if opened.is_model_file else "archive",
         **_sizes(content, len(opened), steps),
-        max_error=max_error,
+        max_error=max(bounds) if is_bounded else None,
         image_shape=list(opened.header.image_shape),
         model=opened.header.identity.model.hex(),
         tables=opened.header.identity.tables.hex(),
