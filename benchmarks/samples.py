@@ -8,13 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.bitstream import Header, Identity, Writer, single
+from cvae_jax.bitstream import Header, Identity, Refinement, Writer, single
+from cvae_jax.bitstream.records import BASED, RAW, crc32c, pixel_bytes
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.coding.mixture import fit_tables
 from cvae_jax.coding.tables import Tables
 from cvae_jax.exact.from_params import thresholds
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
 from cvae_jax.file_model import FileModel, units_check
+from cvae_jax.refinement import coder, integers, neighbours
+from cvae_jax.refinement.canvas import near
+from cvae_jax.refinement.integers import LEVELS, ContextModel
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "mnist"
 TINY = Architecture((12, 10, 1), 3, (3, 2))
@@ -60,11 +64,12 @@ def _typical(rng: np.random.Generator, tables: Tables, step: int) -> np.ndarray:
     return symbols
 
 
-def tiny_model(rng: np.random.Generator) -> FileModel:
+def tiny_model(rng: np.random.Generator, architecture: Architecture = TINY) -> FileModel:
     """A small model of random numbers."""
-    sigma = np.full(TINY.latent_dim, 0.2)
-    tables = fit_tables(rng.normal(size=(300, TINY.latent_dim)).astype(np.float32), sigma)
-    (h, w), channels, d = TINY.sizes[0], TINY.channels, TINY.latent_dim
+    d = architecture.latent_dim
+    sigma = np.full(d, 0.2)
+    tables = fit_tables(rng.normal(size=(300, d)).astype(np.float32), sigma)
+    (h, w), channels = architecture.sizes[0], architecture.channels
     layers = []
     for k, n in enumerate(channels):
         shape = (d, n * h * w) if k == 0 else (3, 3, channels[k - 1], n)
@@ -73,10 +78,75 @@ def tiny_model(rng: np.random.Generator) -> FileModel:
         shift = np.full(n, 6, np.uint8)
         layers.append(Layer(weights, bias, shift, 0 if k == len(channels) - 1 else 8))
     decoder = IntegerDecoder(
-        *(TINY, np.arange(d, dtype=np.uint32), np.full(d, 500, np.uint16), 3, tuple(layers)),
+        *(
+            architecture,
+            np.arange(d, dtype=np.uint32),
+            np.full(d, 500, np.uint16),
+            3,
+            tuple(layers),
+        ),
         *(thresholds(), units_check(tables.unit)),
     )
     return FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
+
+
+def tiny_context(
+    rng: np.random.Generator, shape: tuple[int, int, int], hidden: tuple[int, int] = (8, 6)
+) -> ContextModel:
+    """A small context model of random numbers, which expects images to be smooth."""
+    widths = (neighbours.inputs(shape[2]), *hidden, 1 + 2 * LEVELS)
+    layers = []
+    for inputs, outputs, bits in zip(widths[:-1], widths[1:], (8, 8, 0), strict=True):
+        weights = rng.integers(-9, 10, (outputs, inputs)).astype(np.int32)
+        bias = rng.integers(-2000, 2000, outputs).astype(np.int32)
+        layers.append(integers.Layer(weights, bias, np.full(outputs, 5, np.uint8), bits))
+    first, second, output = layers
+    d = np.arange(LEVELS)
+    output.bias[1 + LEVELS :] -= 100 * np.minimum(d, LEVELS - d)
+    row, column, channel = (
+        rng.integers(-999, 1000, (n, hidden[0])).astype(np.int32) for n in shape
+    )
+    model = ContextModel(
+        shape, first, (row, column, channel), second, output, base_quality=50, usual=0.5
+    )
+    return ContextModel.from_bytes(model.packed)
+
+
+class RefinedPart(NamedTuple):
+    """A chunk of refined images: what ``Writer.add_refined`` takes, and what it decodes to."""
+
+    symbols: np.ndarray  # int32 [based, D]
+    step: int
+    tables: Tables
+    levels: np.ndarray  # uint8 [based, H, W, C]
+    refinement: Refinement
+    images: np.ndarray  # uint8 [n, H, W, C]
+
+
+def refined_part(
+    model: FileModel,
+    images: np.ndarray,
+    symbols: np.ndarray,
+    levels: np.ndarray,
+    step: int,
+    modes: np.ndarray,
+    max_error: int,
+) -> RefinedPart:
+    """Images coded in given modes; symbols, levels: of all of them."""
+    assert model.context is not None
+    modelled, based = modes != RAW, modes == BASED
+    base = np.where(based[:, None, None, None], levels, 0)[modelled]
+    steps = list(coder.steps(model.context, images[modelled], base, based[modelled], max_error))
+    made = near(images, max_error)
+    made[~modelled] = coder.evenly(images[~modelled], max_error)
+    refinement = Refinement(
+        max_error,
+        model.context.digest[:16],
+        crc32c(pixel_bytes(made)),
+        modes,
+        coder.encode(steps, images[~modelled], max_error),
+    )
+    return RefinedPart(symbols[based], step, model.tables, levels[based], refinement, made)
 
 
 def _archive(header, model, symbols, step, tables, extras) -> bytes:

@@ -22,6 +22,10 @@ from cvae_jax.refinement.grid import Grid
 from cvae_jax.refinement.integers import ContextModel, Frequencies, frequencies, interval
 from cvae_jax.refinement.parallel import mapped
 
+# What a place in the images takes, whatever their number, and a level that is not the expected one:
+# in distributions, of a model of UNIT multiply-adds.
+PLACE, MISSED, UNIT = 100, 6, 1 << 16
+BLOCK = 1024  # distributions of all levels in memory at once
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
@@ -60,13 +64,10 @@ class _Views:
         columns = np.concatenate([telling, [n, n + 1]])
         where = len(telling) + self._based.astype(np.intp)
         where[telling] = np.arange(len(telling))
-        hidden = self._frequencies.hidden(
-            values[:, columns],
-            np.concatenate([expected[telling], np.zeros(2, np.uint8)]),
-            np.concatenate([self._based[telling], [False, True]]),
-            place,
-        )
-        return _View(self._frequencies, hidden, where, expected, self._max_error)
+        some = np.concatenate([expected[telling], np.zeros(2, np.uint8)])
+        based = np.concatenate([self._based[telling], [False, True]])
+        hidden = self._frequencies.hidden(values[:, columns], some, based, place)
+        return _View(self._frequencies, hidden, some, where, expected, self._max_error)
 
 
 class _View:
@@ -76,26 +77,38 @@ class _View:
         self,
         frequencies: Frequencies,
         hidden: np.ndarray,
+        of_column: np.ndarray,
         where: np.ndarray,
         expected: np.ndarray,
         max_error: int,
     ):
-        """hidden: float32 ``[h, columns]``; where: int ``[n]``, each image's column."""
+        """hidden: float32 ``[h, columns]``; of_column: the level that each expects; where: int
+        ``[n]``, each image's column."""
         self._frequencies, self._hidden, self._where = frequencies, hidden, where
         self._expected, self.grid = expected, Grid(expected, max_error)
-        self.work = hidden.shape[1]
-        self.hit = frequencies.hit(hidden)[where]
-        self._weights: np.ndarray | None = None
+        self.columns = len(of_column)
+        hit = frequencies.hit(hidden)
+        self._weights: np.ndarray | None = None  # of the cells of each column
         if max_error:
-            weights = frequencies.others(hidden[:, where], expected)
-            self.hit, self._weights = frequencies.cells_of(self.hit, weights, self.grid)
+            self._weights = np.empty((self.columns, self.grid.cells))
+            for block in _blocks(np.arange(self.columns)):
+                of_block = of_column[block]
+                weights = frequencies.others(hidden[:, block], of_block)
+                hit[block], self._weights[block] = frequencies.cells_of(
+                    hit[block], weights, Grid(of_block, max_error)
+                )
+        self.hit = hit[where]
 
     def others(self, images: np.ndarray) -> np.ndarray:
         """Weights of all cells, of images whose pixel is not in the expected one."""
+        columns = self._where[images]
         if self._weights is not None:
-            return self._weights[images]
-        hidden = self._hidden[:, self._where[images]]
-        return self._frequencies.others(hidden, self._expected[images])
+            return self._weights[columns]
+        return self._frequencies.others(self._hidden[:, columns], self._expected[images])
+
+
+def _blocks(which: np.ndarray) -> list[np.ndarray]:
+    return [which[k : k + BLOCK] for k in range(0, len(which), BLOCK)]
 
 
 def steps(
@@ -148,12 +161,12 @@ def decode(
     base: np.ndarray,
     max_error: int,
     model: ContextModel,
-    spend: Callable[[int], None] = lambda work: None,
+    spend: Callable[[int], None] = lambda cost: None,
 ) -> np.ndarray:
     """The inverse of ``encode``: uint8 ``[N, H, W, C]``.
 
-    modes: uint8 ``[N]``; base: uint8 ``[b, H, W, C]`` of the BASED images; spend: told, before it
-    is done, how many distributions are to be computed next.
+    modes: uint8 ``[N]``; base: uint8 ``[b, H, W, C]`` of the BASED images; spend: told
+    what it costs, in distributions, from time to time.
 
     Raises:
       FormatError: the stream is not one that this model can produce.
@@ -174,14 +187,16 @@ def decode(
     raw = np.empty((len(modes) - len(modelled), channels, h, w), np.uint8)
     uniform = _uniform(max_error)
     even = _even_grid(len(raw), max_error)
+    size = -(-model.pixel_work // UNIT)
     for place, view in views:
-        spend(view.work)
+        spend(PLACE + view.columns * (size + MISSED * (max_error > 0)))
         cells = view.grid.of_expected.copy()
         if len(modelled):
             weights = np.stack([view.hit, TOTAL - view.hit], axis=1) - 1
             which = np.flatnonzero(coder.decode(_FAMILY, weights))
-            if len(which):
-                cells[which] = coder.decode(_FAMILY, frequencies(view.others(which)) - 1)
+            spend(MISSED * len(which))
+            for block in _blocks(which):
+                cells[block] = coder.decode(_FAMILY, frequencies(view.others(block)) - 1)
         views.canvas.set(place, view.grid.level(cells))
         if len(raw):
             raw[:, place.channel, place.row, place.column] = even.level(

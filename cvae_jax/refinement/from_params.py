@@ -8,7 +8,7 @@ import numpy as np
 
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.from_params import rounded_weights
-from cvae_jax.exact.integers import MAX_SHIFT
+from cvae_jax.exact.integers import EXACT, MAX_SHIFT
 from cvae_jax.modules import Params
 from cvae_jax.refinement.integers import ContextModel, Layer
 from cvae_jax.refinement.neighbours import FULL
@@ -61,7 +61,7 @@ def _quantized(
         real = real @ kernel + bias
         if name == "first":
             places = [
-                np.rint(np.asarray(params[place], np.float64) / step).astype(np.int32)
+                _whole(np.asarray(params[place], np.float64) / step)
                 for place in ("row", "column", "channel")
             ]
             at = (sample.row, sample.column, sample.channel)
@@ -98,7 +98,12 @@ def _layer(weights: np.ndarray, bias: np.ndarray, shift: np.ndarray, bits: int) 
     half = np.floor(2.0 ** (shift - 1))  # to the nearest, not down
     return Layer(
         weights.T.astype(np.int32),
-        np.rint(bias + half).astype(np.int32),
+        _whole(bias + half),
         shift.astype(np.uint8),
         bits,
     )
+
+
+def _whole(numbers: np.ndarray) -> np.ndarray:
+    """int32; what is too large stays so."""
+    return np.rint(np.clip(numbers, -EXACT, EXACT)).astype(np.int32)

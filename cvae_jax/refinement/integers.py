@@ -90,25 +90,22 @@ class ContextModel:
         h, second = len(self.first.bias), len(self.second.bias)
         shapes = ((h, inputs), (second, h), (1 + 2 * LEVELS, second))
         layers = (self.first, self.second, self.output)
-        placed = sum(np.abs(place.astype(np.int64)).max(0) for place in self.places)
-        most, added = FULL, placed
-        for layer, shape in zip(layers, shapes, strict=True):
-            outputs = shape[0]
-            if layer.weights.shape != shape or not layer.bias.shape == layer.shift.shape == (
-                outputs,
-            ):
-                raise FormatError("a context model whose weights are not of its architecture")
+        fits = all(
+            layer.weights.shape == shape and layer.bias.shape == layer.shift.shape == shape[:1]
+            for layer, shape in zip(layers, shapes, strict=True)
+        )
+        places = zip(self.places, self.image_shape, strict=True)
+        if not fits or any(place.shape != (size, h) for place, size in places):
+            raise FormatError("a context model whose weights are not of its architecture")
+        most, added = FULL, sum(np.abs(place.astype(np.int64)).max(0) for place in self.places)
+        for layer in layers:
             sums = np.abs(layer.weights.astype(np.int64)).sum(1) * most
-            largest = int((sums + np.abs(layer.bias.astype(np.int64)) + added).max())
-            if largest >= EXACT:
-                raise FormatError(
-                    f"a context model with sums that could reach {largest}, beyond 2**24: "
-                    "they would not be exact"
-                )
+            sums += np.abs(layer.bias.astype(np.int64)) + added
+            _check_exact(int(sums.max()))
             most, added = layer.top, 0
-        for place, size in zip(self.places, self.image_shape, strict=True):
-            if place.shape != (size, h):
-                raise FormatError("a context model whose places are not those of its images")
+        # A level's logit is two of the last sums, shifted.
+        logits = (sums[1:] >> self.output.shift[1:]).reshape(2, LEVELS) + 1
+        _check_exact(int(logits.max(1).sum()))
 
     # Bytes
 
@@ -166,6 +163,14 @@ class ContextModel:
         model.validate()
         vars(model)["packed"] = data  # as it came: packing it anew takes long
         return model
+
+
+def _check_exact(largest: int) -> None:
+    if largest >= EXACT:
+        raise FormatError(
+            f"a context model with sums that could reach {largest}, beyond 2**24: they would not "
+            "be exact"
+        )
 
 
 def _small(numbers: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def pixels(images: np.ndarray, base: np.ndarray) -> Pixels:
       DataError: more pixels than can be numbered, or none.
     """
     again = len(images) * len(MAX_ERRORS) // IMAGES_PER_ERROR
-    if not 0 < images.size // len(images) * (len(images) + again) < 1 << 31:
+    if not 0 < images[:1].size * (len(images) + again) < 1 << 31:
         raise DataError(f"{len(images)} images to train the context model on; expected some, and "
                         f"less than 2 ** 31 pixels")  # fmt: skip
     some = np.arange(again)

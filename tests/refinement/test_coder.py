@@ -1,0 +1,170 @@
+"""Images come back from their stream: identical, or within the largest error, whatever they are."""
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import synthetic_tables
+from context_samples import KINDS, images, mixed, random_model, trained
+
+from cvae_jax.bitstream.records import ALONE, BASED, MAX_ERROR, RAW
+from cvae_jax.errors import ConfigError, FormatError
+from cvae_jax.refinement import coder, encoder, grid
+from cvae_jax.refinement.canvas import near
+from cvae_jax.refinement.encoder import Base
+
+SHAPES = [(12, 10, 1), (9, 7, 3), (5, 3, 2), (1, 1, 1)]
+ERRORS = [0, 1, 4, MAX_ERROR]
+
+
+def coded(model, some, base, modes, max_error):
+    """The steps and the stream of images."""
+    modelled, based = modes != RAW, modes == BASED
+    seen = np.where(based[:, None, None, None], base, 0)[modelled]
+    steps = list(coder.steps(model, some[modelled], seen, based[modelled], max_error))
+    return steps, coder.encode(steps, some[~modelled], max_error)
+
+
+def decoded(model, stream, base, modes, max_error):
+    return coder.decode(stream, modes, base[modes == BASED], max_error, model)
+
+
+def round_trip(model, some, base, modes, max_error):
+    _, stream = coded(model, some, base, modes, max_error)
+    return decoded(model, stream, base, modes, max_error)
+
+
+@pytest.mark.parametrize("max_error", ERRORS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_all_modes_in_one_chunk_come_back(shape, max_error):
+    some, base, modes = mixed(shape)
+    out = round_trip(random_model(shape), some, base, modes, max_error)
+    assert np.abs(out.astype(int) - some).max() <= max_error
+    raw = modes == RAW
+    np.testing.assert_array_equal(out[~raw], near(some, max_error)[~raw])
+    np.testing.assert_array_equal(out[raw], coder.evenly(some[raw], max_error))
+    if max_error == 0:
+        np.testing.assert_array_equal(out, some)
+
+
+@pytest.mark.parametrize("mode", [RAW, ALONE, BASED])
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_chunks_of_few_images_of_one_mode(n, mode):
+    shape = (9, 7, 3)
+    some, modes = images("smooth", n, shape), np.full(n, mode, np.uint8)
+    for max_error in (0, 4):
+        out = round_trip(random_model(shape), some, some, modes, max_error)
+        assert out.shape == (n, *shape)
+        assert np.abs(out.astype(int) - some).max(initial=0) <= max_error
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_images_are_too_odd_for_a_model_that_has_learnt_others(kind):
+    model = trained()[-1]
+    some = images(kind, 3, model.image_shape)
+    for mode in (ALONE, BASED):
+        modes = np.full(3, mode, np.uint8)
+        np.testing.assert_array_equal(round_trip(model, some, 255 - some, modes, 0), some)
+
+
+def test_the_stream_is_as_long_as_its_bits():
+    model = trained()[-1]
+    some, base, modes = mixed(model.image_shape)
+    modes[modes == RAW] = BASED
+    for max_error in (0, 4):
+        steps, stream = coded(model, some, base, modes, max_error)
+        assert abs(8 * len(stream) - coder.bits(steps).sum()) < 64
+
+
+@pytest.mark.parametrize("max_error", [0, 4])
+def test_what_an_image_costs_does_not_depend_on_the_others(max_error):
+    shape = (9, 7, 3)
+    model = random_model(shape)
+    some, base, modes = mixed(shape)
+    based = modes == BASED
+    base[~based] = 0
+    together = list(coder.steps(model, some, base, based, max_error))
+    for k in range(len(some)):
+        one = slice(k, k + 1)
+        alone = list(coder.steps(model, some[one], base[one], based[one], max_error))
+        for all_of, own in zip(together, alone, strict=True):
+            assert (all_of.missed[k], all_of.hit[k]) == (own.missed[0], own.hit[0])
+            at = all_of.missed[:k].sum()
+            if own.missed[0]:
+                assert (all_of.start[at], all_of.frequency[at]) == (own.start[0], own.frequency[0])
+
+
+@pytest.mark.parametrize("max_error", ERRORS)
+def test_cells_partition_the_levels(max_error):
+    levels = np.arange(256, dtype=np.uint8)
+    for expected in range(256):
+        cells = grid.Grid(np.full(256, expected, np.uint8), max_error)
+        cell = cells.cell(levels)
+        assert 0 <= cell.min() <= cell.max() < cells.cells
+        assert (np.diff(cell) >= 0).all()
+        assert np.abs(cells.level(cell).astype(int) - levels).max() <= max_error
+        assert cell[expected] == cells.of_expected[0]
+        assert cells.level(cell)[expected] == expected
+        sums = cells.sums(np.ones((256, 256)))
+        assert sums.sum(1).tolist() == [256] * 256
+        np.testing.assert_array_equal(sums[0], np.bincount(cell, minlength=cells.cells))
+
+
+def test_only_whole_errors_in_range_are_possible():
+    for good in (0, MAX_ERROR, np.int64(4)):
+        grid.check(good)
+    for bad in (-1, MAX_ERROR + 1, 0.5, "4", None):
+        with pytest.raises(ConfigError, match="whole number of grey levels from 0 to 63"):
+            grid.check(bad)
+
+
+@pytest.mark.parametrize("max_error", [0, 4])
+def test_other_streams_are_refused_or_other_images(max_error):
+    """Changed, cut, lengthened; and nothing that is no stream at all."""
+    model = random_model((9, 7, 3))
+    some, base, modes = mixed(model.image_shape)
+    _, stream = coded(model, some, base, modes, max_error)
+    rng = np.random.default_rng(0)
+    changed = [stream[:-1], stream[4:], stream[:-4], stream + bytes(4), b"", stream + stream]
+    for _ in range(20):
+        flipped = bytearray(stream)
+        flipped[rng.integers(len(stream))] ^= 1 << rng.integers(8)
+        changed.append(bytes(flipped))
+    refused = 0
+    for other in changed:
+        try:
+            out = decoded(model, other, base, modes, max_error)
+        except FormatError:
+            refused += 1
+            continue
+        assert not np.array_equal(out, some)
+    assert refused > 15
+
+
+def test_an_encoder_takes_what_is_smallest():
+    """Noise goes raw, what is unlike its base goes alone, and the rest with it."""
+    model = trained()[-1]
+    tables = synthetic_tables(components=2, latent_dim=3)
+    smooth, noise = (images(kind, 4, model.image_shape) for kind in ("black", "noise"))
+    some = np.concatenate([smooth, noise])
+    base = Base(np.zeros((8, 3), np.int32), 300, np.concatenate([smooth, noise[::-1]]))
+    chunks = list(encoder.refine(some, base, tables, model, 0))
+    (chunk,) = chunks
+    assert set(chunk.refinement.modes[4:]) == {RAW}
+    np.testing.assert_array_equal(chunk.images, some)
+    assert len(chunk.base.symbols) == (chunk.refinement.modes == BASED).sum()
+    raw_size = noise.size
+    assert len(chunk.refinement.stream) < raw_size * 1.02 + 8
+    (without,) = encoder.refine(some, None, tables, model, 0)
+    assert not (without.refinement.modes == BASED).any()
+    assert list(encoder.refine(some[:0], None, tables, model, 0)) == []
+
+
+def test_chunks_are_of_about_the_same_size():
+    for n, values in ((1, 784), (5000, 784), (10_000, 1), (3, 10**7)):
+        parts = encoder.slices(n, values)
+        assert (parts[0].start, parts[-1].stop) == (0, n)
+        assert all(a.stop == b.start for a, b in itertools.pairwise(parts))
+        sizes = [part.stop - part.start for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= max(encoder.CHUNK_VALUES // values, 1)
