@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import changes
+from benchmarks.changes import changed, extreme, pick, put
 from benchmarks.samples import IMAGES, TINY, Sample, levels
 from cvae_jax.bitstream import Chunk, records, single
-from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
 from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
 from cvae_jax.coding import entropy, packing
-from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import CvaeError
 from cvae_jax.file_model import FileModel
 
@@ -32,17 +32,20 @@ def mutant(rng: np.random.Generator, sample: Sample) -> bytes:
     data = sample.data
     kind = rng.random()
     if kind < 0.05:  # noise, behind a magic or not
-        start = [b"", single.MAGIC + b"\2", ARCHIVE_MAGIC + b"\2"][rng.integers(3)]
+        magics = (single.MAGIC, single.REFINED_MAGIC, ARCHIVE_MAGIC)
+        start = [b"", *(magic + b"\2" for magic in magics)][rng.integers(4)]
         return start + rng.bytes(int(rng.integers(200)))
     if kind < 0.15:  # damage as it happens
-        return _changed(rng, data)
+        return changed(rng, data)
+    if data[:2] == single.REFINED_MAGIC:
+        return changes.of_refined_image(rng, sample)
     if data[:2] == single.MAGIC:
         return _image(rng, sample)
     parts = _Parts.of(data)
     for _ in range(int(rng.integers(1, 3))):
         change = _CHANGES[rng.integers(len(_CHANGES))]
         if parts.chunks:  # a change before may have left none
-            parts = change(rng, parts, sample.tables)
+            parts = change(rng, parts, sample)
     return parts.assembled(stale_index=rng.random() < 0.15, rng=rng)
 
 
@@ -76,7 +79,7 @@ class _Parts(NamedTuple):
             images += count
         index = header + struct.pack("<Q", images) + entries
         if stale_index:
-            index = _changed(rng, self.index)
+            index = changed(rng, self.index)
         offset = struct.pack("<Q", len(out))
         out += records.pack_section(records.INDEX, index)
         return out + offset + records.pack_crc(offset) + b"CVAZ"
@@ -85,23 +88,23 @@ class _Parts(NamedTuple):
 # Changes of an archive
 
 
-def _any_bytes(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+def _any_bytes(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     which = int(rng.integers(len(parts.chunks) + 2))
     if which == 0:
-        return parts._replace(header=_changed(rng, parts.header)[: len(parts.header)])
+        return parts._replace(header=changed(rng, parts.header)[: len(parts.header)])
     if which == 1:
-        return parts._replace(model=parts.model and _changed(rng, parts.model))
-    return _with_chunk(parts, which - 2, _changed(rng, parts.chunks[which - 2]))
+        return parts._replace(model=parts.model and changed(rng, parts.model))
+    return _with_chunk(parts, which - 2, changed(rng, parts.chunks[which - 2]))
 
 
-def _header_field(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+def _header_field(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     at, form = [(9, "<B"), (10, "<H"), (12, "<H"), (14, "<H"), (16, "<I"), (20, "<I")][
         rng.integers(6)
     ]
-    return parts._replace(header=_put(parts.header, at, form, _extreme(rng, _EXTREMES)))
+    return parts._replace(header=put(parts.header, at, form, extreme(rng, _EXTREMES)))
 
 
-def _chunk_field(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+def _chunk_field(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     """A number in a chunk's header; the check of its symbols follows."""
     k = int(rng.integers(len(parts.chunks)))
     at, form = [(0, "<Q"), (8, "<I"), (12, "<H"), (14, "<B"), (23, "<I"), (27, "<I")][
@@ -110,19 +113,19 @@ def _chunk_field(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Pa
     values = _LARGE_EXTREMES if form == "<Q" else _EXTREMES
     if at == 8:
         values = (0, 1, IMAGES + 1, 64, 4096, 8191, 8192, 8193, 2**32 - 1)
-    body = _put(parts.chunks[k], at, form, _extreme(rng, values))
-    return _with_chunk(parts, k, _with_checks(body, tables, parts.header))
+    body = put(parts.chunks[k], at, form, extreme(rng, values))
+    return _with_chunk(parts, k, _with_checks(body, sample))
 
 
-def _stream(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+def _stream(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     k = int(rng.integers(len(parts.chunks)))
     body = parts.chunks[k]
     at = _stream_start(body)
-    stream = [b"", rng.bytes(4 * int(rng.integers(60))), _changed(rng, body[at:])][rng.integers(3)]
-    return _with_chunk(parts, k, _with_checks(body[:at] + stream, tables, parts.header))
+    stream = [b"", rng.bytes(4 * int(rng.integers(60))), changed(rng, body[at:])][rng.integers(3)]
+    return _with_chunk(parts, k, _with_checks(body[:at] + stream, sample))
 
 
-def _names_or_labels(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+def _names_or_labels(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     """What is in them, packed again."""
     k = int(rng.integers(len(parts.chunks)))
     body = parts.chunks[k]
@@ -134,8 +137,8 @@ def _names_or_labels(rng: np.random.Generator, parts: _Parts, tables: Tables) ->
     count = chunk.count
     odd = ["../up", "a/b", "a", "A", "nul", "e\u0301", "\u00e9", "\u202e", "\ud800", "n" * 1025]
     new_names = [
-        _changed(rng, names),
-        b"\0".join([_pick(rng, odd).encode(errors="surrogatepass")] * count),
+        changed(rng, names),
+        b"\0".join([pick(rng, odd).encode(errors="surrogatepass")] * count),
         b"\0".join([b"n"] * count),
         b"n" * 1024 * count,
         bytes(int(rng.integers(10**6))),
@@ -149,7 +152,7 @@ def _names_or_labels(rng: np.random.Generator, parts: _Parts, tables: Tables) ->
     return _with_chunk(parts, k, records.pack_chunk(chunk))
 
 
-def _order(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+def _order(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     """Chunks in another order, missing, or many times; numbered as they then stand, or not."""
     n = int(rng.integers(1, 6)) if rng.random() < 0.98 else int(rng.integers(100))
     chunks = [parts.chunks[i] for i in rng.integers(len(parts.chunks), size=n)]
@@ -162,11 +165,26 @@ def _order(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
     return parts._replace(chunks=chunks)
 
 
-def _flood(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+def _refinement(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
+    """What refines a chunk, with the checks that then belong; or a chunk of very many images."""
+    k = int(rng.integers(len(parts.chunks)))
+    try:
+        chunk = records.unpack_chunk(parts.chunks[k])
+    except CvaeError:
+        return parts
+    if chunk.refinement is None or sample.context is None:
+        return parts
+    if rng.random() < 0.2:
+        return parts._replace(chunks=[records.pack_chunk(changes.flood(rng, sample))])
+    return _with_chunk(parts, k, records.pack_chunk(changes.of_refinement(rng, chunk, sample)))
+
+
+def _flood(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     """Very many images in no bytes."""
-    count, copies = int(rng.integers(1, 8193)), int(_pick(rng, [1, 1, 1, 1, 1, 2, 2, 2, 5, 60]))
-    step = int(_pick(rng, [87, 600, 4096, 65535, 1, 17]))
+    count, copies = int(rng.integers(1, 8193)), int(pick(rng, [1, 1, 1, 1, 1, 2, 2, 2, 5, 60]))
+    step = int(pick(rng, [87, 600, 4096, 65535, 1, 17]))
     crc = pixels = 0
+    tables = sample.tables
     h, w, c = struct.unpack_from("<3H", parts.header, 10)
     if count * h * w * c < 1 << 24:
         pixels = records.crc32c(levels(count, (h, w, c), step).tobytes())
@@ -184,7 +202,7 @@ def _flood(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
     return parts._replace(chunks=bodies)
 
 
-def _embedded(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts:
+def _embedded(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     """The model that the archive carries: numbers of its decoder or its tables, packed again, and
     a header that names what came of it."""
     if parts.model is None:
@@ -193,41 +211,51 @@ def _embedded(rng: np.random.Generator, parts: _Parts, tables: Tables) -> _Parts
         model = FileModel.unpack(parts.model)
     except CvaeError:  # changed before
         return parts
-    kind = rng.integers(4)
+    kind = rng.integers(4 + 3 * (model.context is not None))
     coding, decoder = model.tables.to_bytes(), model.decoder.to_bytes()
     if kind == 0:  # any number of a header, or of an array's
-        decoder = _put(decoder, int(rng.integers(60)), "<H", _extreme(rng, _EXTREMES))
+        decoder = put(decoder, int(rng.integers(60)), "<H", extreme(rng, _EXTREMES))
     elif kind == 1:  # one layer's numbers
         k = int(rng.integers(len(model.decoder.layers)))
         layer = model.decoder.layers[k]
-        field = _pick(rng, ["weights", "bias", "shift", "bits"])
-        scale = int(_pick(rng, [0, -1, 3, 1 << 12, 1 << 20]))
-        changed = layer._replace(
+        field = pick(rng, ["weights", "bias", "shift", "bits"])
+        scale = int(pick(rng, [0, -1, 3, 1 << 12, 1 << 20]))
+        other = layer._replace(
             **{field: np.asarray(getattr(layer, field)).astype(np.int64) * scale}
         )
-        layers = (*model.decoder.layers[:k], changed, *model.decoder.layers[k + 1 :])
+        layers = (*model.decoder.layers[:k], other, *model.decoder.layers[k + 1 :])
         try:
             with np.errstate(divide="ignore"):  # of shifts that leave no grain
                 decoder = dataclasses.replace(model.decoder, layers=layers).to_bytes()
         except (ValueError, OverflowError):  # no bytes hold it
             return parts
     elif kind == 2:  # an architecture whose weights are not there, or cost much
-        shape = struct.pack("<3H", *(int(_pick(rng, [0, 1, 7, 500, 8192, 65535])) for _ in "hwc"))
+        shape = struct.pack("<3H", *(int(pick(rng, [0, 1, 7, 500, 8192, 65535])) for _ in "hwc"))
         decoder = decoder[:5] + shape + decoder[11:]
         if rng.random() < 0.5:
             filters = packing.pack(np.array(TINY.filters))
             many = rng.choice([1, 30, 8192, 1 << 20], len(TINY.filters))
             decoder = decoder.replace(filters, packing.pack(many))
         parts = parts._replace(header=parts.header[:10] + shape + parts.header[16:])
-    else:
-        coding = _changed(rng, coding)
-    packed = b"".join(struct.pack("<I", len(part)) + part for part in (coding, decoder))
+    elif kind == 3:
+        coding = changed(rng, coding)
+    of_model = [coding, decoder]
+    if model.context is not None:
+        context = model.context.packed
+        if kind > 3:
+            context = changes.another_context(rng, model.context)
+            parts = parts._replace(
+                chunks=[changes.named(body, context, sample) for body in parts.chunks]
+            )
+        of_model.append(context)
+    packed = b"".join(struct.pack("<I", len(part)) + part for part in of_model)
     return _renamed(parts._replace(model=packed))
 
 
 _CHANGES = (
     *(_any_bytes, _header_field, _chunk_field, _chunk_field, _stream, _stream, _stream),
     *(_names_or_labels, _names_or_labels, _order, _order, _flood, _embedded, _embedded),
+    *(_refinement, _refinement, _refinement, _refinement),
 )
 
 
@@ -236,7 +264,7 @@ _CHANGES = (
 
 def _image(rng: np.random.Generator, sample: Sample) -> bytes:
     """The step or the payload, with the check that then belongs."""
-    content = sample.data[:6] + _changed(rng, sample.data[6:-4])
+    content = sample.data[:6] + changed(rng, sample.data[6:-4])
     try:
         book = sample.tables.book(*struct.unpack_from("<H", content, 6))
         symbols = entropy.decode_one(content[8:], book)
@@ -247,37 +275,6 @@ def _image(rng: np.random.Generator, sample: Sample) -> bytes:
 
 
 # Tools
-
-
-def _changed(rng: np.random.Generator, data: bytes) -> bytes:
-    out = bytearray(data)
-    for _ in range(int(rng.integers(1, 4))):
-        at = int(rng.integers(len(out) + 1))
-        change = rng.integers(4)
-        if change == 0 and at < len(out):
-            out[at] ^= 1 << int(rng.integers(8))
-        elif change == 1 and at < len(out):
-            out[at] = int(rng.integers(256))
-        elif change == 2:
-            out[at : at + int(rng.integers(8))] = b""
-        else:
-            out[at:at] = rng.bytes(int(rng.integers(1, 8)))
-    return bytes(out)
-
-
-def _pick(rng: np.random.Generator, values: list):
-    return values[rng.integers(len(values))]
-
-
-def _extreme(rng: np.random.Generator, values: tuple[int, ...]) -> int:
-    return int(values[rng.integers(len(values))])
-
-
-def _put(data: bytes, at: int, form: str, value: int) -> bytes:
-    size = struct.calcsize(form)
-    if len(data) < at + size:
-        return data
-    return data[:at] + struct.pack(form, value % (1 << 8 * size)) + data[at + size :]
 
 
 def _with_chunk(parts: _Parts, k: int, body: bytes) -> _Parts:
@@ -291,22 +288,14 @@ def _stream_start(body: bytes) -> int:
     return min(struct.calcsize(_CHUNK) + names + labels, len(body))
 
 
-def _with_checks(body: bytes, tables: Tables, header: bytes) -> bytes:
-    """The body with the checks of whatever symbols its stream holds, if it holds any, and of what
-    stands for their pixels."""
+def _with_checks(body: bytes, sample: Sample) -> bytes:
+    """The body with the checks of whatever symbols and images its streams hold, if they hold any,
+    and of what stands for the pixels."""
     try:
         chunk = records.unpack_chunk(body)
-        DEFAULT.require(SYMBOLS, chunk.count * tables.latent_dim, len(chunk.stream))
-        DEFAULT.require(LOOKUPS, chunk.work(tables), len(chunk.stream))
-        symbols = entropy.decode(chunk.stream, chunk.count, tables.book(chunk.step))
+        return records.pack_chunk(changes.checked(chunk, sample))
     except CvaeError:
         return body
-    body = _put(body, 15, "<I", records.crc32c(records.symbol_bytes(symbols)))
-    h, w, c = struct.unpack_from("<3H", header, 10)
-    if chunk.count * h * w * c >= 1 << 24:
-        return body
-    pixels = levels(chunk.count, (h, w, c), chunk.step)
-    return _put(body, 19, "<I", records.crc32c(records.pixel_bytes(pixels)))
 
 
 def _deflated(rng: np.random.Generator, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax.bitstream import Header, Identity, Refinement, Writer, single
-from cvae_jax.bitstream.records import BASED, RAW, crc32c, pixel_bytes
+from cvae_jax.bitstream.records import ALONE, BASED, RAW, crc32c, pixel_bytes
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.coding.mixture import fit_tables
 from cvae_jax.coding.tables import Tables
@@ -27,7 +28,9 @@ IMAGES = 6  # in a chunk, of which an archive has two
 
 class Sample(NamedTuple):
     data: bytes
-    tables: Tables  # that it is coded with
+    header: Header  # of the model that it is coded with
+    tables: Tables
+    context: ContextModel | None = None  # of a refined one
 
 
 def levels(n: int, shape: tuple[int, int, int], step: int) -> np.ndarray:
@@ -41,18 +44,50 @@ def samples() -> list[Sample]:
     tables = Tables.from_bytes((CHECKPOINT / "tables.bin").read_bytes())
     identity = Identity(bytes(16), tables.digest[:16])
     tiny = tiny_model(rng)
+    refining = dataclasses.replace(tiny, context=tiny_context(rng, tiny.image_shape))
     blob, own, of_own = tiny.pack(), tiny.tables, tiny.header
+    header = Header((28, 28, 1), tables.latent_dim, identity)
     named = {"names": [f"folder/{i}.png" for i in range(IMAGES)], "labels": range(IMAGES)}
     out = []
     for step in (87, 600, 4096):
         symbols = _typical(rng, tables, step)
         grey = levels(1, (28, 28, 1), step)[0]
-        out += [Sample(single.encode(s, step, tables, identity, grey), tables) for s in symbols[:4]]
-        header = Header((28, 28, 1), tables.latent_dim, identity)
-        out.append(Sample(_archive(header, None, symbols, step, tables, {}), tables))
-        out.append(Sample(_archive(header, None, symbols, step, tables, named), tables))
+        singles = [single.encode(s, step, tables, identity, grey) for s in symbols[:4]]
+        archives = [_archive(header, None, symbols, step, tables, more) for more in ({}, named)]
+        out += [Sample(data, header, tables) for data in (*singles, *archives)]
         symbols = _typical(rng, own, step)
-        out.append(Sample(_archive(of_own, blob, symbols, step, own, named), own))
+        out.append(Sample(_archive(of_own, blob, symbols, step, own, named), of_own, own))
+        data = _refined(rng, refining, symbols, step)
+        out += [Sample(each, of_own, own, refining.context) for each in data]
+    return out
+
+
+def _refined(
+    rng: np.random.Generator, model: FileModel, symbols: np.ndarray, step: int
+) -> list[bytes]:
+    """An archive with and without its model, and two single images, of all modes."""
+    grey = levels(IMAGES, model.image_shape, step)
+    images = np.clip(grey + rng.integers(-9, 10, grey.shape), 0, 255).astype(np.uint8)
+    parts = [
+        refined_part(model, images, some, grey, step, rng.permutation([0, 1, 1, 2, 2, 2]), error)
+        for some, error in ((symbols[:IMAGES], 0), (symbols[IMAGES:], 4))
+    ]
+    out = []
+    for blob in (model.pack(), None):
+        file = io.BytesIO()
+        writer = Writer(file, model.header, blob)
+        for part in parts:
+            writer.add_refined(*part[:-1])
+        writer.finish()
+        out.append(file.getvalue())
+    for error, mode in ((0, BASED), (4, ALONE)):
+        modes = np.array([mode], np.uint8)
+        part = refined_part(model, images[:1], symbols[:1], grey[:1], step, modes, error)
+        out.append(
+            single.encode_refined(
+                *part[:3], model.identity, part.levels, part.refinement, part.images[0]
+            )
+        )
     return out
 
 
@@ -143,7 +178,7 @@ def refined_part(
         max_error,
         model.context.digest[:16],
         crc32c(pixel_bytes(made)),
-        modes,
+        modes.astype(np.uint8),
         coder.encode(steps, images[~modelled], max_error),
     )
     return RefinedPart(symbols[based], step, model.tables, levels[based], refinement, made)

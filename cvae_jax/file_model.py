@@ -110,14 +110,14 @@ class FileModel:
         if data is None:
             raise FormatError("this archive carries no model; name the checkpoint that made it")
         parts, at = [], 0
-        for k in range(3):
-            if k == 2 and at == len(data):  # no context model
-                break
+        for _ in range(3):  # the last, the context model, need not be there
             if len(data) < at + _LENGTH.size:
-                raise FormatError("the embedded model is truncated")
+                break
             (length,) = _LENGTH.unpack_from(data, at)
             at += _LENGTH.size + length
             parts.append(data[at - length : at])
+        if len(parts) < 2 and len(data) < at + _LENGTH.size:
+            raise FormatError("the embedded model is truncated")
         if at != len(data):
             raise FormatError("the embedded model is longer or shorter than its parts")
         model, tables = (hashlib.sha256(part).digest()[:16] for part in (parts[1], parts[0]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, row_sums
 
-from cvae_jax import codec
+from cvae_jax import codec, reader
 from cvae_jax.bitstream import (
     FileDecoder,
     Header,
@@ -85,6 +85,18 @@ def test_golden_pixels_of_the_released_model():
     image = single.decode((GOLDEN / "v2_mnist_single.cvae").read_bytes(), decoder)
     assert np.array_equal(image.levels, expected["pixels"][3])
     assert np.array_equal(image.symbols, expected["symbols"][3])
+
+
+def test_golden_refined_files_decode():
+    """Without JAX's help: the archive carries its models."""
+    path, expected = GOLDEN / "v2_refined.cvae", np.load(GOLDEN / "v2_refined.npz")
+    model = reader.load(path)
+    assert model.files.context.packed == (GOLDEN / "v2_refined_context.bin").read_bytes()
+    with reader.open(path) as opened:
+        assert np.array_equal(opened.read(), expected["images"])
+        assert [opened.reader.chunk(k).refinement.max_error for k in (0, 1)] == [0, 4]
+    image = reader.decompress((GOLDEN / "v2_refined_single.cvae").read_bytes(), model)
+    assert np.array_equal(image[0], expected["single"])
 
 
 def test_the_worked_example_of_the_specification_is_the_golden_files():

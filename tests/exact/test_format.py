@@ -77,8 +77,8 @@ def model_of(archive):
     return tables, decoder
 
 
-def symbols_of(image, data):
-    """Symbols and step of a single image's file, by a ``tables.bin``."""
+def rows_of(data):
+    """Of a ``tables.bin``: K, D, the weights, and first symbol and sums of a row at a step."""
     _, version, k, d, _, mean_shift, p = struct.unpack_from("<4sHHIdBH", data)
     assert version == 2
     packed = Packed(data, 23 + 4 * d)
@@ -105,6 +105,12 @@ def symbols_of(image, data):
         raw.append(curve[256])
         return first, [r * (2**24 - n - 1) // curve[256] + i for i, r in enumerate(raw)]
 
+    return k, d, weights, row
+
+
+def symbols_of(image, data):
+    """Symbols and step of a single image's file, by a ``tables.bin``."""
+    _, d, weights, row = rows_of(data)
     (step,) = struct.unpack_from("<H", image, 6)
     payload = image[8:-4]
     position, width = int.from_bytes(payload, "big"), 256 ** len(payload)
