@@ -37,7 +37,7 @@ from cvae_jax import backend, bitstream, pixels
 from cvae_jax.autoencoder import Autoencoder
 from cvae_jax.bitstream import Archive, FileDecoder, Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
-from cvae_jax.bitstream.container import Labels
+from cvae_jax.bitstream.writer import Labels
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.coding.tables import Tables
@@ -144,7 +144,7 @@ class Codec(Autoencoder):
         Raises:
           DataError: no symbols of this model, or no step.
         """
-        symbols = self._checked(symbols, step)
+        symbols = pixels.as_symbols(symbols, step, self.latent_dim)
         alone = symbols.ndim == 1
         if levels is None:
             levels = self.decode_symbols(symbols[None] if alone else symbols, step)
@@ -330,26 +330,10 @@ class Codec(Autoencoder):
         Raises:
           DataError: no symbols of this model, or no step.
         """
-        symbols = self._checked(symbols, step)
+        symbols = pixels.as_symbols(symbols, step, self.latent_dim)
         if symbols.ndim != 2:
             raise DataError(f"symbols of shape {list(symbols.shape)}; expected [N, D]")
         return self._file_levels(symbols, step)
-
-    def _checked(self, symbols: Any, step: int) -> np.ndarray:
-        """Symbols as int32 ``[D]`` or ``[N, D]``; raises as ``pack``."""
-        if not isinstance(step, int | np.integer) or not 1 <= step < 1 << 16:
-            raise DataError(f"a quantiser's step is a whole number from 1 to 65535, not {step!r}")
-        symbols = pixels.on_host(symbols, "symbols")
-        if symbols.ndim not in (1, 2) or symbols.shape[-1] != self.latent_dim:
-            raise DataError(
-                f"symbols of shape {list(symbols.shape)} for a model of {self.latent_dim} latents"
-            )
-        if symbols.dtype != np.int32:
-            info = np.iinfo(np.int32)
-            whole = symbols.dtype.kind in "iu"
-            if not whole or ((symbols < info.min) | (symbols > info.max)).any():
-                raise DataError(f"symbols must be whole numbers of 32 bits, not {symbols.dtype}")
-        return symbols.astype(np.int32, copy=False)
 
     @functools.cached_property
     def _file_levels(self) -> Levels:

@@ -30,6 +30,11 @@ def mse_of_each(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return squared.reshape(len(x), -1).mean(1, dtype=np.float64) / 255**2
 
 
+def largest_error(x: np.ndarray, y: np.ndarray) -> int:
+    """By how many levels two uint8 arrays of one shape differ at most."""
+    return int((np.maximum(x, y) - np.minimum(x, y)).max(initial=0))
+
+
 def psnr(mse: Array | np.ndarray | float) -> np.ndarray:
     """Peak signal-to-noise ratio in dB of a mean squared error; infinite where it is 0."""
     with np.errstate(divide="ignore"):

@@ -171,3 +171,26 @@ def as_key(key: Any) -> Array:
     raise ConfigError(
         f"expected one key, jax.random.key(seed), or a seed from 0 to {2**32 - 1}, not {got:.60}"
     )
+
+
+def as_symbols(symbols: Any, step: Any, latent_dim: int) -> np.ndarray:
+    """A file's symbols as int32 ``[D]`` or ``[N, D]``.
+
+    step: of the quantiser that made them.
+
+    Raises:
+      DataError: they are none of a model of so many latents, or the step is none.
+    """
+    if not isinstance(step, int | np.integer) or not 1 <= step < 1 << 16:
+        raise DataError(f"a quantiser's step is a whole number from 1 to 65535, not {step!r}")
+    symbols = on_host(symbols, "symbols")
+    if symbols.ndim not in (1, 2) or symbols.shape[-1] != latent_dim:
+        raise DataError(
+            f"symbols of shape {list(symbols.shape)} for a model of {latent_dim} latents"
+        )
+    if symbols.dtype != np.int32:
+        info = np.iinfo(np.int32)
+        whole = symbols.dtype.kind in "iu"
+        if not whole or ((symbols < info.min) | (symbols > info.max)).any():
+            raise DataError(f"symbols must be whole numbers of 32 bits, not {symbols.dtype}")
+    return symbols.astype(np.int32, copy=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks import contestants, exactness, fuzz, throughput
+from benchmarks import contestants, exactness, fuzz, lossless, throughput
 from benchmarks.memory import Peak
 from cvae_jax.config import ModelConfig
 
@@ -95,6 +95,44 @@ def test_an_input_that_costs_too_much_fails_the_fuzzing(tmp_path, monkeypatch):
     with pytest.raises(fuzz.Excess, match="at most"):
         fuzz.run(5, seed=0, failure=failure)
     assert failure.is_file()
+
+
+def test_a_bar_of_lossless_files_is_met_or_missed():
+    one = {"images": 10, "identical": 10, "bytes_per_image": 90.0, "share_of_raw": 0.5}
+    others = [{"codec": "JPEG-LS, lossless", "bytes": 2000}, {"codec": "xz", "bytes": 1500}]
+    sizes = {"bits_per_pixel": 1.2, "bytes": 1000, "bytes_with_model": 1600, "largest_error": 0}
+    report = {
+        "images": 10,
+        "context_bytes": 50_000,
+        "archives": {"0": sizes, "4": {**sizes, "bytes": 600, "largest_error": 4}},
+        "others": {"0": others, "4": [*others, {"codec": "JPEG-LS, NEAR 4", "bytes": 1300}]},
+        "unknown": {"patches": one, "noise": {**one, "identical": 9}},
+        "own_models": {"patches": {**one, "others": others}},
+        "speeds": {"1000": {"encode": 1600, "decode": 900}},
+        "sha256": {
+            "pixels": "a",
+            "decompressed": {"as it is": "a", "Haswell": "b"},
+            "compressed": {"as it is": "a"},
+            "chunks": {"7": {"identical": True}},
+        },
+    }
+    found = {bar["what"]: bar for bar in lossless.bars(report)}
+    assert {what for what, bar in found.items() if not bar["met"]} == {
+        "lossless, bits per pixel",
+        "lossless with the models inside, against the smallest of all others",
+        "settings and chunks with other pixels",
+        "identical after the round trip, noise",
+        "decode, batches of 1000, images/s",
+    }
+    assert found["max error 4, against JPEG-LS's sheet"]["measured"] == pytest.approx(600 / 1300)
+    assert found["patches with their model, against JPEG-LS"]["measured"] == pytest.approx(0.45)
+
+
+def test_images_that_no_model_knows():
+    pytest.importorskip("skimage")
+    for images in lossless.unknown(5).values():
+        assert images.shape == (5, 28, 28, 1)
+        assert images.dtype == np.uint8
 
 
 def test_peak_memory_is_what_was_used_since():

@@ -254,7 +254,7 @@ def test_a_codec_can_be_pickled_copied_and_sent_to_a_process():
     images = data.load("digits", "test")[:3]
     z, file = c.encode(images), c.compress(images)
     content = pickle.dumps(c)
-    assert len(content) < 2_800_000  # the parameters, once
+    assert len(content) < 3_400_000  # the parameters and the file model, once
     for same in (pickle.loads(content), copy.copy(c), copy.deepcopy(c)):
         np.testing.assert_array_equal(same.encode(images), z)
         assert same.compress(images) == file

@@ -91,7 +91,7 @@ def test_errors_are_one_line(arguments, words, tmp_path):
 def test_without_a_dataset_and_without_mnist_the_digits_are_used(tmp_path):
     """No MNIST in an empty home, and a proxy that refuses: a line says so, and the run goes on."""
     done = python(
-        "train.py", "--workdir", tmp_path / "run", "--epochs", 1,
+        "train.py", "--workdir", tmp_path / "run", "--epochs", 1, "--context-steps", 5,
         "--latent_dim", 2, "--filters", 2, "--dense_width", 4,
         env={
             "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TFDS_DATA_DIR": str(tmp_path / "tfds"),
@@ -124,7 +124,7 @@ def test_a_released_checkpoint_evaluates_on_an_array(tmp_path):
 # The same commands in this process, where seconds of imports are paid for once.
 
 TINY = ["--preset", "original", "--latent-dim", 2, "--filters", 2, "--dense-width", 4]
-TINY += ["--epochs", 1, "--batch-size", 8, "--validation-fraction", 0.1]
+TINY += ["--epochs", 1, "--batch-size", 8, "--validation-fraction", 0.1, "--context-steps", 3]
 
 
 def refused(result, status, *words):
@@ -162,7 +162,7 @@ class TestRelease:
         files = {path.name for path in (tmp_path / "out").iterdir()}
         assert files == {
             "README.md", "config.json", "manifest.json", "params.safetensors",
-            "calibration.json", "reconstructions.png", "tables.bin", "decoder.bin",
+            "calibration.json", "reconstructions.png", "tables.bin", "decoder.bin", "context.bin",
         }  # fmt: skip
         found = codec.load("out")
         assert found.identity == codec.load(workdir).identity
@@ -170,6 +170,9 @@ class TestRelease:
         assert "12x12x1 images, 2 latent dimensions" in card
         assert "--latent-dim 2 --filters 2 --dense-width 4" in card
         assert found.tables.digest.hex()[:16] in card
+        assert found.file_model.context.digest.hex()[:16] in card
+        images = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 1), np.uint8)
+        assert np.array_equal(found.decompress(found.compress(images, max_error=0)), images)
         _, measured, _ = cvae("evaluate", "--ckpt", "out")
         (mse,) = [line for line in card.splitlines() if line.startswith("MSE ")]
         assert mse in measured

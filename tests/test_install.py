@@ -70,7 +70,18 @@ def test_the_command_compresses_trains_and_measures_without_a_clone(target):
     digits = ROOT / "examples" / "digits"
     run = ["-m", "cvae_jax"]
     installed(target, *run, "compress", "--ckpt", "mnist-hq", digits, "-o", "digits.cvae", "-f")
-    sizes = ["--latent-dim", 2, "--filters", 2, "--dense-width", 4, "--epochs", 1]
+    sizes = [
+        "--latent-dim",
+        2,
+        "--filters",
+        2,
+        "--dense-width",
+        4,
+        "--epochs",
+        1,
+        "--context-steps",
+        2,
+    ]
     out = installed(
         target, *run, "train", "--workdir", "run", "--dataset", digits, "--batch-size", 4, *sizes
     )

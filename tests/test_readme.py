@@ -1,5 +1,6 @@
 """The README's figures are those of the repository's files, and what it names exists."""
 
+import json
 import re
 
 from conftest import ROOT
@@ -39,3 +40,29 @@ def test_the_first_screen_is_short_and_names_what_the_model_costs():
         "it pays off above",
     ):
         assert words in first
+
+
+def test_the_lead_has_what_is_bounded_and_what_is_lossless(tmp_path, monkeypatch):
+    study = json.loads(readme.STUDY.read_text())
+    found = study["comparisons"]["mnist"]
+    exact = {
+        "bound": 0, "bytes_per_image": 98.0, "other": {"codec": "xz", "bytes_per_image": 147.0},
+        "single": {"bytes_per_image": 120.0},
+        "other_own_file": {"codec": "WebP", "bytes_per_image": 240.0},
+        "with_model": {**found["with_model"], "model_bytes": 1234, "pays_from": 5000},
+    }  # fmt: skip
+    near = {"bound": 4, "bytes_per_image": 50.0, "other": {"codec": "near", "bytes_per_image": 60}}
+    found["bounded"] = [near, exact]
+    monkeypatch.setattr(readme, "STUDY", tmp_path / "study.json")
+    readme.STUDY.write_text(json.dumps(study))
+    lead = readme.lead()
+    for words in (
+        "| every pixel within 4 grey levels | 50.0 bytes each | 60.0 (near) | 1.20 times smaller |",
+        "| lossless | 98.0 bytes each | 147.0 (xz) | 1.50 times smaller |",
+        "| lossless, likewise (100) | 120.0 bytes each | 240.0 (WebP) | 2.00 times smaller |",
+        "Lossless is 1.00 bits per pixel (best published likelihood, probabilistic circuits: 1.20)",
+        "(1,234 bytes), it pays off above about 5,000 images",
+    ):
+        assert words in lead
+    whole = readme.filled(TEXT)
+    assert len(whole.split()) < 1600

@@ -9,13 +9,14 @@ from __future__ import annotations
 from cvae_jax.bitstream import single
 from cvae_jax.bitstream.archive import Archive, recover
 from cvae_jax.bitstream.budget import UNLIMITED, Budget
-from cvae_jax.bitstream.container import CHUNK_IMAGES, Reader, Writer
+from cvae_jax.bitstream.container import Reader
 from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
 from cvae_jax.bitstream.header import Header, Identity
 from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.bitstream.salvage import Salvage, salvage
 from cvae_jax.bitstream.verify import verify_archive
+from cvae_jax.bitstream.writer import CHUNK_IMAGES, Writer
 from cvae_jax.errors import DataError, FormatError
 
 __all__ = [

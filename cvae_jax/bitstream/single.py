@@ -86,6 +86,14 @@ def ledger(data: bytes) -> dict[str, int]:
     return {**spent, "streams": len(data) - ROOM}
 
 
+def max_error(data: bytes) -> int | None:
+    """The largest error that a pixel may have, None if the image is not refined."""
+    if data[:2] != REFINED_MAGIC:
+        return None
+    _, bound, *_ = _REFINED.unpack_from(data, _HEADER.size)
+    return bound
+
+
 class Image(NamedTuple):
     """What a single image's file holds."""
 

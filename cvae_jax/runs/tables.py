@@ -31,6 +31,7 @@ from cvae_jax.refinement.integers import ContextModel
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.checkpoint import StrPath
 from cvae_jax.runs.find import CONTEXT, DECODER, ERRORS, TABLES, file_model
+from cvae_jax.runs.manifest import Checkpoint
 from cvae_jax.runs.record import Record
 
 PARTIAL = "context.partial"  # beside these, while the context model is trained
@@ -83,7 +84,7 @@ def make_context(path: StrPath, images: np.ndarray, steps: int, seed: int = 0) -
       TrainingError: the loss is not finite.
     """
     model, params = _restored(path)
-    stored = file_model(checkpoint.opened(path))
+    stored = file_model(Checkpoint(checkpoint.absolute(path)))  # as it is now
     if stored is None:
         raise CheckpointError(
             f"checkpoint {os.fspath(path)} has no coding tables; calibrate it first"
@@ -117,7 +118,7 @@ def measure_errors(
       DataError: the images do not fit the model, or there are none.
     """
     model, params = _restored(path)
-    stored = file_model(checkpoint.opened(path))
+    stored = file_model(Checkpoint(checkpoint.absolute(path)))  # as it is now
     if stored is None:
         raise CheckpointError(
             f"checkpoint {os.fspath(path)} has no coding tables; calibrate it first"

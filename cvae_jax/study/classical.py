@@ -1,4 +1,4 @@
-"""The codecs that one would otherwise choose, by imagecodecs and Pillow (extra ``bench``).
+"""The lossy codecs that one would otherwise choose, by imagecodecs and Pillow (extra ``bench``).
 
 Each setting encodes and decodes an image, uint8 ``[H, W, C]`` with 1 or 3 channels.  Two traps
 are avoided here, each of which gives a flat line instead of a curve: imagecodecs' WebP is lossless
@@ -8,14 +8,12 @@ only data library that is imported outside ``data``.
 
 from __future__ import annotations
 
-import bz2
-import gzip
+import contextlib
 import io
-import lzma
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,16 +25,17 @@ WEBP = (0, 5, 10, 20, 40, 80)
 AVIF = (3, 8, 12, 18, 30)
 JPEG_XL = (25, 15, 10, 6, 3, 1)
 JPEG_2000 = (20, 22, 24, 26, 28, 31)
+WITHOUT_GREY = ("WebP", "QOI")
 AVIF_SPEED = 2  # from 0 to 10; takes twice as long as 4, which needs more bytes
 
 
 class Setting(NamedTuple):
     codec: str
     label: str
-    lossless: bool
     encode: Callable[[np.ndarray], bytes]
     decode: Callable[[bytes], np.ndarray]
     slow: bool = False  # takes milliseconds even for a tiny image
+    bound: int | None = None  # the largest error of a pixel, if the codec promises one; 0: lossless
 
 
 def settings(channels: int) -> list[Setting]:
@@ -45,27 +44,11 @@ def settings(channels: int) -> list[Setting]:
     Raises:
       ConfigError: imagecodecs is not installed, or Pillow cannot write AVIF.
     """
-    try:
+    with needs_imagecodecs():
         import imagecodecs as ic
         from PIL import Image, features
-    except ImportError as error:
-        raise ConfigError("this needs imagecodecs: pip install -e '.[bench]'") from error
     if not features.check("avif"):
         raise ConfigError("this needs a Pillow that writes AVIF: pip install --upgrade pillow")
-
-    def plain(image: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)
-
-    def coloured(image: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)
-
-    def shaped(decode: Callable) -> Callable[[bytes], np.ndarray]:
-        def decoded(content: bytes) -> np.ndarray:
-            image = np.asarray(decode(content))
-            image = image[..., None] if image.ndim == 2 else image[..., :3]
-            return image[..., 1:2] if channels == 1 and image.shape[2] == 3 else image
-
-        return decoded
 
     def avif(image: np.ndarray, quality: int) -> bytes:
         file = io.BytesIO()
@@ -91,53 +74,57 @@ def settings(channels: int) -> list[Setting]:
         return bytes(ic.jpeg2k_encode(image, level=int(db), codecformat="j2k"))
 
     lossy = (
-        ("JPEG", "quality", JPEG, jpeg, ic.jpeg8_decode, plain, False),
-        ("WebP", "quality", WEBP, webp, ic.webp_decode, coloured, False),
-        ("AVIF", "quality", AVIF, avif, from_avif, plain, True),
-        ("JPEG XL", "distance", JPEG_XL, jxl, ic.jpegxl_decode, plain, True),
-        ("JPEG 2000", "dB", JPEG_2000, jpeg2000, ic.jpeg2k_decode, plain, False),
+        ("JPEG", "quality", JPEG, jpeg, ic.jpeg8_decode, False),
+        ("WebP", "quality", WEBP, webp, ic.webp_decode, False),
+        ("AVIF", "quality", AVIF, avif, from_avif, True),
+        ("JPEG XL", "distance", JPEG_XL, jxl, ic.jpegxl_decode, True),
+        ("JPEG 2000", "dB", JPEG_2000, jpeg2000, ic.jpeg2k_decode, False),
     )
-    lossless = (
-        ("PNG", partial(ic.png_encode, level=9), ic.png_decode, plain, False),
-        ("WebP", partial(ic.webp_encode, lossless=True), ic.webp_decode, coloured, False),
-        ("JPEG XL", partial(ic.jpegxl_encode, lossless=True), ic.jpegxl_decode, plain, True),
-        ("JPEG-LS", ic.jpegls_encode, ic.jpegls_decode, plain, False),
-    )
-
-    def setting(codec, label, encode, decode, prepare, slow, lossless) -> Setting:
-        return Setting(
-            codec, label, lossless, lambda image: encode(prepare(image)), shaped(decode), slow
-        )
-
     return [
         setting(
-            codec, f"{word} {value}", partial(_swapped, encode, value), decode, prepare, slow, False
+            channels, codec, f"{word} {value}", partial(_swapped, encode, value), decode, slow=slow
         )
-        for codec, word, values, encode, decode, prepare, slow in lossy
+        for codec, word, values, encode, decode, slow in lossy
         for value in values
-    ] + [
-        setting(codec, "lossless", encode, decode, prepare, slow, True)
-        for codec, encode, decode, prepare, slow in lossless
     ]
+
+
+def setting(
+    channels: int, codec: str, label: str, encode: Callable, decode: Callable, **more: Any
+) -> Setting:
+    """Of functions of an image as imagecodecs takes and gives them: grey ones ``[H, W]``.
+
+    Codecs that know no grey take and give three channels, of which the green one is kept.
+    """
+    prepare = _coloured if codec in WITHOUT_GREY else _plain
+
+    def decoded(content: bytes) -> np.ndarray:
+        image = np.asarray(decode(content))
+        image = image[..., None] if image.ndim == 2 else image[..., :3]
+        return image[..., 1:2] if channels == 1 and image.shape[2] == 3 else image
+
+    return Setting(codec, label, lambda image: bytes(encode(prepare(image))), decoded, **more)
+
+
+@contextlib.contextmanager
+def needs_imagecodecs() -> Iterator[None]:
+    """Raises ConfigError where an import fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError("this needs imagecodecs: pip install -e '.[bench]'") from error
+
+
+def _plain(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+def _coloured(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)
 
 
 def _swapped(encode: Callable, value: float, image: np.ndarray) -> bytes:
     return encode(image, value)
-
-
-class Stream(NamedTuple):
-    """A lossless compressor of bytes."""
-
-    compress: Callable[[bytes], bytes]
-    decompress: Callable[[bytes], bytes]
-
-
-# For all raw pixels in one stream.
-STREAMS = {
-    "xz": Stream(partial(lzma.compress, preset=9 | lzma.PRESET_EXTREME), lzma.decompress),
-    "bzip2": Stream(bz2.compress, bz2.decompress),
-    "gzip": Stream(partial(gzip.compress, mtime=0), gzip.decompress),
-}
 
 
 def cut(whole: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from cvae_jax import metrics
+from cvae_jax.coding.quantize import DEFAULT_QUALITY
 
 # The regimes, see ``sweep``.
 OWN, PAYLOAD, TOGETHER, WITH_MODEL = "own file", "payload", "together", "with its model"
+LOSSY = f"quality {DEFAULT_QUALITY}"  # of ours, where nothing is promised
 MSE_RANGE = (0.005, 0.0015)
 LEAST_OVERLAP = 0.5  # dB; with less, a delta means nothing
 
@@ -18,16 +20,17 @@ Row = dict[str, Any]  # a setting and its measurements
 
 
 def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, Any]:
-    """What the README reports: sizes at equal error, the model's cost, Bjøntegaard's deltas.
+    """What the README reports: sizes at equal error or under the same bound, the model's cost,
+    Bjøntegaard's deltas.
 
     effort: that of the rows with a search.
     """
-    formats, linear = _without_model(rows), [r for r in rows if r["kind"] == "baseline"]
+    linear = [r for r in rows if r["kind"] == "baseline"]
     out = {}
     for name in ours:
-        default = _find(rows, name, "quality 50", TOGETHER)
-        single = _find(rows, name, "quality 50", OWN)
-        own, together = (_smallest(formats, at, default["mse"]) for at in (OWN, TOGETHER))
+        default = _find(rows, name, LOSSY, TOGETHER)
+        single = _find(rows, name, LOSSY, OWN)
+        own, together = (_smallest(_as_good(rows, default), at) for at in (OWN, TOGETHER))
         assert own  # lossless ones always qualify
         assert together
         out[name] = {
@@ -35,12 +38,20 @@ def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, 
             "single": {"bytes_per_image": single["bytes_per_image"], "mse": single["mse"]},
             "smallest_own_file": own,
             "smallest_together": together,
-            "smallest_pca": {at: _smallest(linear, at, default["mse"]) for at in (TOGETHER, OWN)},
+            "smallest_pca": {
+                at: _smallest([r for r in linear if r["mse"] <= default["mse"]], at)
+                for at in (TOGETHER, OWN)
+            },
             "single_times_smaller_than_own_files": own["bytes_per_image"]
             / single["bytes_per_image"],
             "archive_times_smaller_than_together": together["bytes_per_image"]
             / default["bytes_per_image"],
             "with_model": with_model(rows, name),
+            "bounded": [
+                bounded(rows, row)
+                for row in rows
+                if (row["codec"], row["regime"]) == (name, TOGETHER) and row["bound"] is not None
+            ],
             "bjontegaard": {
                 regime: [
                     delta
@@ -53,15 +64,32 @@ def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, 
     return out
 
 
-def with_model(rows: Sequence[Row], name: str) -> dict[str, Any]:
+def bounded(rows: Sequence[Row], ours: Row) -> dict[str, Any]:
+    """An archive of ours that bounds the error of every pixel, or is lossless: its size, and the
+    smallest of another codec's files whose pixels are off by no more; likewise with its model, and
+    in files of single images, where there are such rows."""
+    name, setting = ours["codec"], ours["setting"]
+    others = _as_good(rows, ours)
+    out = {**_short(ours), "bound": ours["bound"], "other": _smallest(others, TOGETHER)}
+    regimes = {r["regime"] for r in rows if (r["codec"], r["setting"]) == (name, setting)}
+    if OWN in regimes:
+        out["single"] = _short(_find(rows, name, setting, OWN))
+        out["other_own_file"] = _smallest(others, OWN)
+    if WITH_MODEL in regimes:
+        out["with_model"] = with_model(rows, name, setting)
+    return out
+
+
+def with_model(rows: Sequence[Row], name: str, setting: str = LOSSY) -> dict[str, Any]:
     """What a codec's archive takes with its decoder inside, and for how many images that is less
-    than the best image format takes with no more error.
+    than the best image format takes with no more error; nor a pixel that is off by more, if this
+    setting bounds that.
 
     ``pays_from`` assumes that both keep taking the same bytes per image; None: never.
     """
-    whole = _find(rows, name, "quality 50", WITH_MODEL)
-    bare = _find(rows, name, "quality 50", TOGETHER)["bytes_per_image"]
-    other = _smallest(_without_model(rows), TOGETHER, whole["mse"])
+    whole = _find(rows, name, setting, WITH_MODEL)
+    bare = _find(rows, name, setting, TOGETHER)["bytes_per_image"]
+    other = _smallest(_as_good(rows, whole), TOGETHER)
     assert other  # lossless ones always qualify
     images, each = whole["images"], other["bytes_per_image"]
     model = (whole["bytes_per_image"] - bare) * images
@@ -89,7 +117,7 @@ def bjontegaard(rows: Sequence[Row], name: str, regime: str, effort: int) -> Row
     anchor = _envelope([r for r in lossy if r["regime"] == regime])
     test = _envelope(
         [r for r in rows if r["codec"] == name and r["regime"] == regime
-         and ("effort" in r["setting"]) == bool(effort)]
+         and r["bound"] is None and ("effort" in r["setting"]) == bool(effort)]
     )  # fmt: skip
     if len(anchor) < 2 or len(test) < 2:
         return None
@@ -141,15 +169,22 @@ def _find(rows: Sequence[Row], codec: str, setting: str, regime: str) -> Row:
     )
 
 
-def _without_model(rows: Sequence[Row]) -> list[Row]:
-    """The rows of codecs that need no model: all but ours and PCA."""
-    return [r for r in rows if r["kind"] in ("lossy", "lossless")]
+def _as_good(rows: Sequence[Row], ours: Row) -> list[Row]:
+    """The rows of codecs that need no model (all but ours and PCA) with no higher an error; and, if
+    ours promises a bound, with no pixel that is off by more than that."""
+    return [
+        r
+        for r in rows
+        if r["kind"] in ("lossy", "lossless", "bounded")
+        and (r["mse"] <= ours["mse"] if ours["bound"] is None else r["max_error"] <= ours["bound"])
+    ]
 
 
-def _smallest(rows: Sequence[Row], regime: str, mse: float) -> Row | None:
-    """The smallest row of a regime with an error no higher than this; None if all are worse."""
-    good = [r for r in rows if r["regime"] == regime and r["mse"] <= mse]
-    if not good:
-        return None
-    best = min(good, key=lambda r: r["bytes_per_image"])
-    return {k: best[k] for k in ("codec", "setting", "bytes_per_image", "mse")}
+def _smallest(rows: Sequence[Row], regime: str) -> Row | None:
+    """The smallest row of a regime, or None if there is none."""
+    good = [r for r in rows if r["regime"] == regime]
+    return _short(min(good, key=lambda r: r["bytes_per_image"])) if good else None
+
+
+def _short(row: Row) -> Row:
+    return {k: row[k] for k in ("codec", "setting", "bytes_per_image", "mse", "max_error")}

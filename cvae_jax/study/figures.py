@@ -5,6 +5,7 @@ Each says in words what it shows, for readers who have not seen the code.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -20,61 +21,68 @@ from cvae_jax.study.compare import OWN, TOGETHER, Row
 from cvae_jax.study.sweep import Study
 
 # Distinct by shape and brightness as well as by colour; ours share none with the others.
-MARKERS = "s^DvP<X>p"
+MARKERS = "s^DvP<X>p8H1234x+_"
 OURS = "oh*d"
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 NAMES = {OWN: "each image a file of its own", TOGETHER: "all images in one file"}
-HEADROOM = 8  # dB above our best, where the other codecs' curves are cut off
+ABOVE = 6  # dB, what is lossless above what is not
 NEAR = 1.7  # how many times a rate or an error still counts as about equal; less always does
 EFFORT = "effort 1: one round of searching for better symbols when compressing"
 
 
 def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
-    """PSNR over bytes per image (logarithmic) of every codec, for both regimes."""
-    rows = [r for r in study.report["rows"] if r["psnr_of_mean_mse"] is not None]
-    others = [r for r in rows if r["kind"] in ("lossy", "baseline")]
-    figure = Figure(figsize=(10, 5.4))
+    """PSNR over bytes per image (logarithmic) of every codec, up to lossless, for both regimes."""
+    rows = study.report["rows"]
+    others = [r for r in rows if r["kind"] != "ours"]
+    values = [r["psnr_of_mean_mse"] for r in rows if r["mse"]]
+    top = max(values) + ABOVE
+    figure = Figure(figsize=(10, 7))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, regime in zip(panels, (TOGETHER, OWN), strict=True):
         for i, codec in enumerate(dict.fromkeys(r["codec"] for r in others)):
-            axes.plot(
-                *_curve(others, codec, regime, searched=False), ls="--", lw=1, label=codec,
-                marker=MARKERS[i % len(MARKERS)], ms=5, color=str(0.2 + 0.09 * (i % 6)),
-            )  # fmt: skip
+            curve = _curve([r for r in others if r["codec"] == codec], regime, top)
+            look = {"color": str(0.2 + 0.09 * (i % 6)), "marker": MARKERS[i % len(MARKERS)]}
+            axes.plot(*curve, ls="--", lw=1, ms=5, label=codec, **look)
         for i, name in enumerate(ours):
-            look = {"color": COLOURS[i % len(COLOURS)], "marker": OURS[i % len(OURS)], "ms": 7}
-            axes.plot(
-                *_curve(rows, name, regime, searched=False), "-", lw=2.2,
-                label=f"this codec, {name}", **look,
-            )  # fmt: skip
-            axes.plot(
-                *_curve(rows, name, regime, searched=True), ":", lw=2.2, mfc="white",
-                label=f"this codec, {name}, effort 1", **look,
-            )  # fmt: skip
+            look = {"color": COLOURS[i % len(COLOURS)], "marker": OURS[i % len(OURS)]}
+            for label, chosen, line in _series([r for r in rows if r["codec"] == name]):
+                curve, label = _curve(chosen, regime, top), f"this codec, {name}{label}"
+                axes.plot(*curve, lw=2.2, ms=7, label=label, **look, **line)
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         axes.set_xticks([t for t in TICKS if low <= t <= high])
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.set(xlabel="bytes per image (logarithmic)", title=_capital(NAMES[regime]))
+        axes.axhspan(top - ABOVE / 2, top + ABOVE / 2, color="0.93", zorder=0)
         axes.grid(alpha=0.3)
-    values = [r["psnr_of_mean_mse"] for r in rows]
-    best = max(r["psnr_of_mean_mse"] for r in rows if r["kind"] == "ours")
-    panels[0].set_ylim(min(values) - 1, best + HEADROOM)
+    panels[0].set_ylim(min(values) - 1, top + ABOVE / 2)
+    decibels = range(10 * int(min(values) // 10 + 1), int(max(values)) + 1, 10)
+    panels[0].set_yticks([*decibels, top], [*map(str, decibels), "lossless"])
     panels[0].set_ylabel("PSNR of the mean squared error, dB")
     figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.14),
+        *panels[0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.19),
         ncols=4, fontsize=8,
     )  # fmt: skip
     note = (
-        "Up and to the left is better; each point is a setting, and the other codecs' curves "
-        "continue above. Everything in a file counts, but not the model that this codec and PCA "
-        "need. "
-        f"{_capital(EFFORT)}."
+        "Up and to the left is better; each point is a setting, and those in the grey band lose "
+        "nothing. Everything in a file counts, but not the model that this codec and PCA need. "
+        f"Bounded: no pixel is off by more than 8, 4, 2 or 1 grey levels. {_capital(EFFORT)}."
     )
-    figure.text(0.5, 0.2, textwrap.fill(note, 140), ha="center", va="top", fontsize=8)
-    figure.subplots_adjust(left=0.06, right=0.99, top=0.94, bottom=0.3, wspace=0.04)
+    figure.text(0.5, 0.24, textwrap.fill(note, 140), ha="center", va="top", fontsize=8)
+    figure.subplots_adjust(left=0.08, right=0.99, top=0.95, bottom=0.31, wspace=0.04)
     return figure
+
+
+def _series(ours: Sequence[Row]) -> list[tuple[str, list[Row], dict[str, str]]]:
+    """The curves of a checkpoint that have rows: what each is called, and its line."""
+    lossy = [r for r in ours if r["bound"] is None]
+    curves = [
+        ("", [r for r in lossy if "effort" not in r["setting"]], {"ls": "-"}),
+        (", effort 1", [r for r in lossy if "effort" in r["setting"]], {"ls": ":", "mfc": "white"}),
+        (", bounded, lossless", [r for r in ours if r["bound"] is not None], {"ls": "-."}),
+    ]
+    return [curve for curve in curves if curve[1]]
 
 
 def equal_bytes(study: Study, images: np.ndarray) -> Figure:
@@ -111,7 +119,7 @@ def _side_by_side(study: Study, images: np.ndarray, at: str, value: float, title
     rows = [
         (r, s)
         for r, s in pairs
-        if r["regime"] == TOGETHER and r["kind"] != "lossless" and "effort" not in r["setting"]
+        if r["regime"] == TOGETHER and r["bound"] is None and "effort" not in r["setting"]
     ]
     chosen: list[tuple[Row, np.ndarray]] = []
     far: list[str] = []
@@ -237,16 +245,17 @@ def _component_bits(codec: Codec) -> float:
     return float(-(p * np.log2(p)).sum())
 
 
-def _curve(
-    rows: Sequence[Row], codec: str, regime: str, *, searched: bool
-) -> tuple[list[float], list[float]]:
-    """Bytes and PSNR of a codec's settings, by increasing bytes."""
-    found = sorted(
-        (r["bytes_per_image"], r["psnr_of_mean_mse"])
-        for r in rows
-        if (r["codec"], r["regime"]) == (codec, regime) and ("effort" in r["setting"]) == searched
-    )
-    return [size for size, _ in found], [psnr for _, psnr in found]
+def _curve(rows: Sequence[Row], regime: str, top: float) -> tuple[list[float], list[float]]:
+    """Bytes and PSNR of settings, by increasing bytes; the smallest lossless one comes last, at
+    ``top``, and no line leads there from settings that promise nothing."""
+    here = [r for r in rows if r["regime"] == regime]
+    points = sorted((r["bytes_per_image"], r["psnr_of_mean_mse"]) for r in here if r["mse"])
+    exact = [r["bytes_per_image"] for r in here if not r["mse"]]
+    if exact:
+        if any(r["bound"] is None for r in here):
+            points.append((math.nan, math.nan))
+        points.append((min(exact), top))
+    return [size for size, _ in points], [psnr for _, psnr in points]
 
 
 def _capital(text: str) -> str:

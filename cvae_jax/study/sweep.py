@@ -1,4 +1,5 @@
-"""Every setting of every codec on the same images: bytes, error, time.
+"""Every setting of every codec on the same images, from the fewest bytes to lossless: bytes, error,
+time.
 
 All files are real, and decoded again.  There are four regimes: ``own file`` (each image alone),
 ``payload`` (own files without what a reader could put back), ``together`` (all images as one sheet,
@@ -26,17 +27,21 @@ from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.data.image_files import sheet
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs.plots import spread
-from cvae_jax.study import classical, pca
+from cvae_jax.study import classical, lossless, pca
+from cvae_jax.study.classical import Setting
 from cvae_jax.study.compare import OWN, PAYLOAD, TOGETHER, WITH_MODEL, Row, compare
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
 EFFORT = 1
 SINGLES = 1000  # evenly spread images of which the slow codecs and this one make single files
+FEW_SINGLES = 100  # of files with a bound, each of which takes this one as long as hundreds at once
+SELF_CONTAINED = (0, 4)  # bounds of archives that are also made with their model
 COMPONENTS = 16  # of the PCA that is always tried; the others have as many as a model has latents
 PCA_STEPS = {"2": 2, "1": 1, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}  # of a pixel's range
 SHOWN = 12  # evenly spread images that are kept as each setting decodes them, for pictures
 SSIM_SIZE = 11
+KINDS = {None: "lossy", 0: "lossless"}  # of a codec, by what it promises; else "bounded"
 
 Say = Callable[[str], None]
 
@@ -65,10 +70,13 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
 
     for name, codec in codecs.items():
         add(_ours(name, codec, images))
+        if codec.file_model.context is not None:
+            add(_ours_bounded(name, codec, images))
     wanted = {COMPONENTS} | {codec.model.latent_dim for codec in codecs.values()}
     for components in sorted({min(n, images[0].size) for n in wanted}):
         add(_principal_components(images, training, components))
-    add(_classical(images))
+    settings = [f(images.shape[3]) for f in (classical.settings, lossless.settings)]
+    add(_classical(images, [setting for some in settings for setting in some]))
     add(_streams(images))
     report = {
         "images": len(images),
@@ -87,15 +95,18 @@ def _row(
     images: np.ndarray,
     decoded: np.ndarray,
     *,
-    encode: float | None,
-    decode: float | None,
+    encode: float | None = None,
+    decode: float | None = None,
     kind: str = "lossy",
+    bound: int | None = None,
 ) -> tuple[Row, np.ndarray]:
-    """sizes: bytes of all images together; encode, decode: seconds for all of them."""
+    """sizes: bytes of all images together; encode, decode: seconds for all of them; bound: the
+    largest error of a pixel that the setting promises."""
     row = {
         "codec": codec,
         "setting": setting,
         "kind": kind,
+        "bound": bound,
         "regime": regime,
         "images": len(images),
         "bytes_per_image": sizes / len(images),
@@ -107,24 +118,25 @@ def _row(
 
 
 def quality(images: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
-    """MSE, PSNR of the mean MSE, mean PSNR (over inexact images, in dB), SSIM; of uint8 images."""
-    mse, ssim = stream(_measure, images, decoded)
+    """MSE, PSNR of the mean MSE, mean PSNR (over inexact images, in dB), SSIM, largest error of a
+    pixel in grey levels; of uint8 images."""
+    mse, ssim = metrics.mse_of_each(images, decoded), stream(_ssim, images, decoded)
     inexact = mse[mse > 0]
-    mean = float(mse.mean(dtype=np.float64))
+    mean = float(mse.mean())
     return {
         "mse": mean,
         "psnr_of_mean_mse": float(metrics.psnr(mean)) if mean else None,
         "mean_psnr": float(metrics.psnr(inexact).mean()) if len(inexact) else None,
         "ssim": float(ssim.mean(dtype=np.float64)) if min(images.shape[1:3]) >= SSIM_SIZE else None,
+        "max_error": metrics.largest_error(images, decoded),
     }
 
 
 @jax.jit
 @microbatched
-def _measure(images: Array, decoded: Array) -> tuple[Array, Array]:
-    x, y = to_unit(images), to_unit(decoded)
-    small = min(x.shape[1:3]) < SSIM_SIZE
-    return metrics.mse(x, y), jnp.zeros(len(x)) if small else metrics.ssim(x, y)
+def _ssim(images: Array, decoded: Array) -> Array:
+    small = min(images.shape[1:3]) < SSIM_SIZE
+    return jnp.zeros(len(images)) if small else metrics.ssim(to_unit(images), to_unit(decoded))
 
 
 def _timed(f: Callable) -> tuple[Any, float]:
@@ -150,14 +162,31 @@ def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np
                 files = [codec.pack(one, step) for one in symbols]
                 yield _row(
                     name, setting, OWN, sum(map(len, files)), alone,
-                    np.concatenate([codec.decompress(file) for file in files]),
-                    encode=None, decode=None, kind="ours",
+                    np.concatenate([codec.decompress(file) for file in files]), kind="ours",
                 )  # fmt: skip
     content = codec.compress(images, embed_model=True)
     yield _row(
         name, f"quality {DEFAULT_QUALITY}", WITH_MODEL, len(content), images,
-        _decoded_by_itself(content), encode=None, decode=None, kind="ours",
+        _decoded_by_itself(content), kind="ours",
     )  # fmt: skip
+
+
+def _ours_bounded(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
+    """Files that are lossless, or whose pixels are off by no more than a bound."""
+    alone = spread(images, FEW_SINGLES)
+    for bound in sorted(lossless.BOUNDS, reverse=True):
+        setting = f"max error {bound}" if bound else "lossless"
+        row = functools.partial(_row, name, setting, kind="ours", bound=bound)
+        chunks, encode = _timed(lambda e=bound: list(codec.refined(images, e)))
+        content = codec.pack_refined(chunks)
+        decoded, decode = _timed(functools.partial(codec.decompress, content))
+        yield row(TOGETHER, len(content), images, decoded, encode=encode, decode=decode)
+        if bound in SELF_CONTAINED:
+            content = codec.pack_refined(chunks, embed_model=True)
+            yield row(WITH_MODEL, len(content), images, _decoded_by_itself(content))
+        files = [codec.compress(image, max_error=bound) for image in alone]
+        decoded = np.concatenate([codec.decompress(file) for file in files])
+        yield row(OWN, sum(map(len, files)), alone, decoded)
 
 
 def _decoded_by_itself(archive: bytes) -> np.ndarray:
@@ -178,8 +207,6 @@ def _principal_components(
             _row,
             f"PCA, {model.basis.shape[1]} components",
             f"step {label}",
-            encode=None,
-            decode=None,
             kind="baseline",
         )
         archive = model.archive(images, step)
@@ -188,9 +215,9 @@ def _principal_components(
         yield row(OWN, sum(map(len, files)), alone, model.read_singles(files))
 
 
-def _classical(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
+def _classical(images: np.ndarray, settings: Iterable[Setting]) -> Iterable[tuple[Row, np.ndarray]]:
     whole = sheet(images)
-    for setting in classical.settings(images.shape[3]):
+    for setting in settings:
         alone = spread(images, SINGLES) if setting.slow else images
         files, encode = _timed(lambda s=setting, x=alone: [s.encode(image) for image in x])
         decoded, decode = _timed(lambda s=setting, f=files: np.stack([s.decode(x) for x in f]))
@@ -200,10 +227,13 @@ def _classical(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
             setting.label,
             encode=encode,
             decode=decode,
-            kind="lossless" if setting.lossless else "lossy",
+            kind=KINDS.get(setting.bound, "bounded"),
+            bound=setting.bound,
         )
         yield row(OWN, sum(map(len, files)), alone, decoded)
-        payload = None if setting.lossless else classical.payload_sizes(setting.codec, files)
+        payload = None
+        if setting.bound is None:
+            payload = classical.payload_sizes(setting.codec, files)
         if payload:
             yield row(PAYLOAD, sum(payload), alone, decoded)
         file, encode = _timed(lambda s=setting: s.encode(whole))
@@ -213,11 +243,11 @@ def _classical(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
 
 def _streams(images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
     raw = images.tobytes()
-    for name, coder in classical.STREAMS.items():
+    for name, coder in lossless.streams().items():
         content, encode = _timed(functools.partial(coder.compress, raw))
         again, decode = _timed(functools.partial(coder.decompress, content))
         decoded = np.frombuffer(again, np.uint8).reshape(images.shape)
         yield _row(
             name, "best", TOGETHER, len(content), images, decoded,
-            encode=encode, decode=decode, kind="lossless",
+            encode=encode, decode=decode, kind="lossless", bound=0,
         )  # fmt: skip

@@ -204,7 +204,7 @@ def test_what_cannot_be_compressed_is_refused():
 def test_what_is_of_another_type_is_refused_in_one_line():
     c = released()
     for settings in (
-        *({"quality": q} for q in ("50", None, True, float("nan"), [50])),
+        *({"quality": q} for q in ("50", True, float("nan"), [50])),
         *({"effort": e} for e in ("1", None, True, 1.0, -1)),
     ):
         with pytest.raises(ConfigError, match="number"):

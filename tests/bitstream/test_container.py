@@ -59,6 +59,7 @@ def test_what_goes_in_comes_out():
 def test_the_ledger_adds_up():
     ledger = Reader(io.BytesIO(DATA)).ledger()
     assert sum(ledger.values()) == len(DATA)
+    assert ledger.pop("refinements") == 0
     assert min(ledger.values()) > 0
     assert ledger["model"] == len(b"opaque") + 12
 

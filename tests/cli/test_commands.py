@@ -16,7 +16,7 @@ from conftest import RELEASED, ROOT
 from PIL import Image
 
 from cvae_jax import codec, data
-from cvae_jax.bitstream import container
+from cvae_jax.bitstream import writer
 from cvae_jax.cli import models
 
 images, folder = command_samples.images, command_samples.folder
@@ -174,7 +174,7 @@ def test_images_of_another_kind(cvae, tmp_path):
 
 def test_archives_with_evil_names_write_nothing(cvae, tmp_path, images, monkeypatch):
     with monkeypatch.context() as patch:  # a writer that does not refuse them
-        patch.setattr(container, "check_names", lambda names: None)
+        patch.setattr(writer, "check_names", lambda names: None)
         content = codec.load(RELEASED).compress(images[:2], names=["fine.png", "../evil.png"])
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "evil.cvae").write_bytes(content)

@@ -11,17 +11,18 @@ from cvae_jax import codec, data
 from cvae_jax.config import Config
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.runs import plots, run
-from cvae_jax.study import compare, figures, report, sweep
+from cvae_jax.study import compare, figures, lossless, report, sweep
 from cvae_jax.study.compare import OWN, TOGETHER, WITH_MODEL
 
 pytest.importorskip("imagecodecs")
 
 
-def row(name, size, mse, kind="lossy", regime=TOGETHER, setting="s"):
+def row(name, size, mse, kind="lossy", regime=TOGETHER, setting="s", bound=None, max_error=255):
     psnr = -10 * np.log10(mse) if mse else None
     return {
         "codec": name, "setting": setting, "kind": kind, "regime": regime, "images": 100,
         "bytes_per_image": size, "mse": mse, "psnr_of_mean_mse": psnr,
+        "bound": bound, "max_error": max_error if mse else 0,
     }  # fmt: skip
 
 
@@ -100,6 +101,34 @@ def test_what_the_model_costs_is_counted():
     assert "and so wins" in report.summary({"comparisons": {"ours": wins}})
 
 
+BOUNDED = [
+    *LIKE_WITH_LIKE,
+    row("ours", 40.0, 1e-5, "ours", setting="max error 4", bound=4, max_error=4),
+    row("ours", 140.0, 1e-5, "ours", WITH_MODEL, setting="max error 4", bound=4, max_error=4),
+    row("d", 55.0, 1e-6, max_error=5), row("e", 66.0, 1e-4, "bounded", bound=4, max_error=4),
+]  # fmt: skip
+
+
+def test_files_with_a_bound_are_compared_under_the_same_bound():
+    """Not with a smaller file of less error on average and a pixel that is off by more."""
+    (found,) = compare.compare(BOUNDED, ["ours"], effort=1)["ours"]["bounded"]
+    assert (found["bound"], found["bytes_per_image"], found["max_error"]) == (4, 40.0, 4)
+    assert found["other"]["codec"] == found["with_model"]["other"]["codec"] == "e"
+    assert found["with_model"]["model_bytes"] == 10_000
+    assert "single" not in found
+    without = compare.compare(LIKE_WITH_LIKE, ["ours"], effort=1)["ours"]
+    assert compare.compare(BOUNDED, ["ours"], effort=1)["ours"]["default"] == without["default"]
+
+
+def test_no_curve_of_the_lossy_joins_those_with_a_bound():
+    rows = [r | {"bound": None} for r in ANCHOR] + [row("other", 400, 0, "lossless", bound=0)]
+    sizes, psnr = figures._curve(rows, TOGETHER, top=99)
+    assert (sizes[-1], psnr[-1]) == (400, 99)
+    assert np.isnan(psnr[-2])
+    near = [row("near", 300, 1e-5, "bounded", bound=4), row("near", 400, 0, "lossless", bound=0)]
+    assert figures._curve(near, TOGETHER, top=99) == ([300, 400], [pytest.approx(50), 99])
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """The study of 30 digits, and its files."""
@@ -107,7 +136,10 @@ def small(tmp_path_factory):
     training = data.load("digits", "train")[:600]
     codecs = {"mnist": codec.load(RELEASED)}
     said = []
-    found = sweep.run(codecs, images, training, said.append)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sweep, "FEW_SINGLES", 1)  # each takes as long as the archive
+        patched.setattr(lossless, "BOUNDS", (0, 4))
+        found = sweep.run(codecs, images, training, said.append)
     out = tmp_path_factory.mktemp("results")
     written = report.write(found, codecs, images, out, "few", "the command")
     return found, out, written, said
@@ -120,9 +152,9 @@ def test_every_codec_is_measured_in_every_regime(small):
     for codec_name in ("JPEG", "WebP", "AVIF", "JPEG XL", "JPEG 2000", "mnist"):
         assert {r["regime"] for r in rows if r["codec"] == codec_name} >= {OWN, TOGETHER}
     assert all(r["mse"] == 0 for r in rows if r["kind"] == "lossless")
-    assert all(r["mse"] > 0 for r in rows if r["kind"] != "lossless")
+    assert all((r["mse"] == 0) == (r["bound"] == 0) for r in rows)
     ours = [r for r in rows if r["codec"] == "mnist" and r["regime"] == TOGETHER]
-    plain = [r for r in ours if "effort" not in r["setting"]]
+    plain = [r for r in ours if r["bound"] is None and "effort" not in r["setting"]]
     sizes = [r["bytes_per_image"] for r in plain]
     errors = [r["mse"] for r in plain if r["bytes_per_image"] < 20]
     assert sizes == sorted(set(sizes))
@@ -134,8 +166,19 @@ def test_every_codec_is_measured_in_every_regime(small):
                 and r["mse"] <= comparison["default"]["mse"]]  # fmt: skip
         assert comparison[best]["bytes_per_image"] == min(r["bytes_per_image"] for r in good)
     assert "PCA, 16 components" in {r["codec"] for r in rows if r["regime"] == OWN}
-    whole = next(r for r in rows if r["regime"] == WITH_MODEL)
+    whole = next(r for r in rows if r["regime"] == WITH_MODEL and r["bound"] is None)
     assert comparison["with_model"]["bytes"] == round(30 * whole["bytes_per_image"]) > 80_000
+
+
+def test_no_pixel_is_off_by_more_than_is_promised(small):
+    rows = small[0].report["rows"]
+    bounded = [r for r in rows if r["bound"] is not None]
+    assert {r["kind"] for r in bounded} >= {"lossless", "bounded"}
+    assert all(r["max_error"] <= r["bound"] for r in bounded)
+    assert all(r["max_error"] > 8 for r in rows if r["setting"] == "quality 50")
+    for regime in (TOGETHER, OWN, WITH_MODEL):
+        ours = [r for r in bounded if (r["codec"], r["regime"]) == ("mnist", regime)]
+        assert [r["max_error"] for r in ours] == [4, 0]
 
 
 def test_the_files_say_what_was_measured(small):
@@ -150,7 +193,8 @@ def test_the_files_say_what_was_measured(small):
     assert text == report.overview(out)
     for picture in (out / "few").glob("*.png"):
         assert f"few/{picture.name}" in text
-    assert text.count("\n| ") == len(stored["rows"]) + 1
+    table = text.split("Every setting that was measured:")[1]
+    assert table.count("\n| ") == len(stored["rows"]) + 1
 
 
 def test_a_study_of_an_earlier_version_is_named_and_no_obstacle(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from cvae_jax import bitstream, codec, data, metrics
 from cvae_jax.bitstream import UNLIMITED
-from cvae_jax.bitstream.container import checked_labels
+from cvae_jax.bitstream.writer import checked_labels
 from cvae_jax.cli.commands.info import bytes_as
 from cvae_jax.cli.files import checkpoints, inputs, outputs
 from cvae_jax.cli.files.unpacking import file_names

@@ -49,6 +49,7 @@ class Account(NamedTuple):
     bytes_per_image: float | None  # None: there are no images
     steps: list[int]  # of the quantiser
     qualities: list[float]
+    max_error: int | None  # that a pixel may have; None: any
     image_shape: list[int] | None  # None: only the model knows it
     model: str  # digests; of a single image's model 3 bytes that stand for both
     tables: str | None
@@ -76,7 +77,7 @@ class Account(NamedTuple):
         else:
             qualities = ", ".join(f"{q:g}" for q in self.qualities) or "-"
             first = f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
-            first += f"quality {qualities}"
+            first += f"quality {qualities}{_bound(self.max_error)}"
         lines = [
             first,
             f"model {self.model}",
@@ -115,7 +116,10 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     if not bitstream.is_archive(content):
         return _of_single(content, ckpt, allowed)
     opened = models.open_archive(content, allowed)
-    steps = {opened.chunk(k).step for k in range(len(opened.entries))}
+    chunks = [opened.chunk(k) for k in range(len(opened.entries))]
+    steps = {chunk.step for chunk in chunks if chunk.based}
+    bounds = [chunk.refinement.max_error for chunk in chunks if chunk.refinement]
+    is_bounded = 0 < len(bounds) == len(chunks)
     model, images, missing = None, None, None
     try:
         found = models.of_archive(opened, ckpt)
@@ -126,10 +130,12 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         if ckpt:
             raise
         missing = str(error)
-    spent, sheets = opened.ledger(), _measured_sheet(opened.header.identity, steps)
+    spent = opened.ledger()
+    sheets = _measured_sheet(opened.header.identity, steps) if not bounds else {}
     return Account(
         kind=MODEL_FILE if opened.is_model_file else "archive",
         **_sizes(content, len(opened), steps),
+        max_error=max(bounds) if is_bounded else None,
         image_shape=list(opened.header.image_shape),
         model=opened.header.identity.model.hex(),
         tables=opened.header.identity.tables.hex(),
@@ -156,7 +162,8 @@ def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     known = model if images is not None else None
     return Account(
         kind="single image",
-        **_sizes(content, 1, {step}),
+        **_sizes(content, 1, {step} if spent["streams"] else set()),
+        max_error=bitstream.single.max_error(content),
         image_shape=list(known.image_shape) if known else None,
         model=known.identity.model.hex() if known else short.hex(),
         tables=known.identity.tables.hex() if known else None,
@@ -166,6 +173,12 @@ def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         **_compared(content, 1, spent, known, images, {}),
         missing=missing,
     )
+
+
+def _bound(max_error: int | None) -> str:
+    if max_error is None:
+        return ""
+    return f", no pixel off by more than {max_error}" if max_error else ", lossless"
 
 
 def _sizes(content: bytes, count: int, steps: set[int]) -> dict[str, Any]:
@@ -189,7 +202,8 @@ def _compared(
     """What takes the model: its size, and from how many images on it pays."""
     if model is None or images is None:
         return {"model_bytes": spent.get("model") or None, "break_even": None}
-    size = spent.get("model") or len(model.pack()) + SECTION_ROOM
+    refined = spent.get("refinements", 0) > 0
+    size = spent.get("model") or len(model.pack(with_context=refined)) + SECTION_ROOM
     # Each further image costs its share of this; the rest is there once.
     growing = ("streams", "refinements", "checks", "names", "labels")
     grows = sum(spent.get(use, 0) for use in growing)

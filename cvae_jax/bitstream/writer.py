@@ -1,0 +1,202 @@
+"""Writing archives, chunk by chunk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from cvae_jax.bitstream import records
+from cvae_jax.bitstream.container import COUNT, ENTRY, Entry, Reader
+from cvae_jax.bitstream.header import Header, pack_header
+from cvae_jax.bitstream.names import check_names
+from cvae_jax.bitstream.records import Chunk, Refinement
+from cvae_jax.coding import entropy
+from cvae_jax.coding.tables import Tables
+from cvae_jax.errors import DataError, FormatError, ModelMismatchError
+
+CHUNK_IMAGES = 4096  # where an archive is written here
+
+Labels = Sequence[int] | np.ndarray  # one for each image, 0 to 2**32 - 1
+
+
+class Writer:
+    """Writes an archive to a file object, chunk by chunk; ``finish`` makes it complete.
+
+    Whatever a reader would refuse is refused before it is written.
+    """
+
+    def __init__(self, file: BinaryIO, header: Header, model: bytes | None = None):
+        """model: what decodes the archive, kept with it; opaque here."""
+        self._file, self._header = file, header
+        self._packed = pack_header(header, model is not None)
+        self._entries: list[Entry] = []
+        self._batches: list[list[str]] = []  # names, as they came
+        self._images = 0
+        self._at = 0
+        self._write(self._packed)
+        if model is not None:
+            self._section(records.MODEL, model)
+
+    def add(
+        self,
+        symbols: np.ndarray,
+        step: int,
+        tables: Tables,
+        levels: np.ndarray,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        """Appends images: int32 ``[N, D]`` symbols, and N names and labels where given.
+
+        levels: what the symbols decode to, uint8 ``[N, H, W, C]``; the file vouches for it.
+
+        Raises:
+          DataError: symbols of another shape, or a name or a label that cannot be stored.
+        """
+        n = len(symbols)
+        self._check(symbols, tables, levels)
+        numbers = self._checked_extras(n, names, labels)
+        for start in range(0, n, CHUNK_IMAGES):
+            part = slice(start, min(start + CHUNK_IMAGES, n))
+            self._chunk(
+                _chunk(
+                    self._images, part.stop - start, step, tables, symbols[part], levels[part],
+                    None if names is None else names[part],
+                    None if numbers is None else numbers[part],
+                )
+            )  # fmt: skip
+
+    def add_refined(
+        self,
+        symbols: np.ndarray,
+        step: int,
+        tables: Tables,
+        levels: np.ndarray,
+        refinement: Refinement,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        """Appends one chunk of refined images, at most MAX_CHUNK.
+
+        symbols, levels: of the images whose mode is BASED, as in ``add``; raises as that.
+        """
+        self._check(symbols, tables, levels)
+        n = len(refinement.modes)
+        numbers = self._checked_extras(n, names, labels)
+        chunk = _chunk(self._images, n, step, tables, symbols, levels, names, numbers)
+        self._chunk(dataclasses.replace(chunk, refinement=refinement))
+
+    def _check(self, symbols: np.ndarray, tables: Tables, levels: np.ndarray) -> None:
+        n, d = len(symbols), self._header.latent_dim
+        if symbols.shape != (n, d) or tables.latent_dim != d:
+            raise DataError(f"symbols of shape {symbols.shape} for a model of {d} latents")
+        if levels.shape != (n, *self._header.image_shape):
+            raise DataError(f"{n} images that decode to shape {levels.shape}")
+
+    def _checked_extras(
+        self, n: int, names: Sequence[str] | None, labels: Labels | None
+    ) -> np.ndarray | None:
+        """Checks names and labels; returns labels as uint32 ``[n]``."""
+        numbers = None if labels is None else checked_labels(labels, n)
+        if names is not None:
+            if len(names) != n:
+                raise DataError(f"{len(names)} names for {n} images")
+            self._take_names(names)
+        return numbers
+
+    def copy(self, archive: Reader) -> None:
+        """Appends all images of another archive of the same model, as they are.
+
+        Raises:
+          ModelMismatchError: it is of another model.
+          DataError: it has names that cannot be unpacked.
+          FormatError: it is damaged.
+        """
+        for name, other, ours in archive.header.identity.differences(self._header.identity):
+            raise ModelMismatchError(
+                "archives of different models cannot be joined: "
+                f"this one is of {name} {other}, the first of {ours}"
+            )
+        self._take_names([name for names in archive.names_of_chunks for name in names or ()])
+        for k in range(len(archive.entries)):
+            self._chunk(dataclasses.replace(archive.chunk(k), first=self._images))
+
+    def _take_names(self, names: Sequence[str]) -> None:
+        records.pack_names(names)  # says which cannot be stored at all
+        _check_names(names)
+        self._batches.append(list(names))
+
+    def finish(self) -> None:
+        """Writes the index, which makes the archive complete.
+
+        Raises:
+          DataError: names that came one by one cannot be together.
+        """
+        if len(self._batches) > 1:
+            _check_names([name for names in self._batches for name in names])
+        offset = self._at
+        entries = b"".join(ENTRY.pack(e.offset, e.length, e.count) for e in self._entries)
+        self._section(records.INDEX, self._packed + COUNT.pack(self._images) + entries)
+        self._write(records.pack_footer(offset))
+
+    def _chunk(self, chunk: Chunk) -> None:
+        offset = self._at
+        self._section(records.CHUNK, records.pack_chunk(chunk))
+        self._entries.append(Entry(offset, self._at - offset, chunk.count))
+        self._images += chunk.count
+
+    def _section(self, tag: bytes, body: bytes) -> None:
+        self._write(records.pack_section(tag, body))
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._at += len(data)
+
+
+def _chunk(
+    first: int,
+    count: int,
+    step: int,
+    tables: Tables,
+    symbols: np.ndarray,
+    levels: np.ndarray,
+    names: Sequence[str] | None,
+    labels: np.ndarray | None,
+) -> Chunk:
+    return Chunk(
+        first=first,
+        count=count,
+        step=step,
+        symbol_crc=records.crc32c(records.symbol_bytes(symbols)),
+        pixel_crc=records.crc32c(records.pixel_bytes(levels)),
+        packed_names=None if names is None else records.pack_names(names),
+        packed_labels=None if labels is None else records.pack_labels(labels),
+        stream=entropy.encode(symbols, tables.book(step)),
+    )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """``check_names`` of what is given to be written: no damaged file, but data at fault."""
+    try:
+        check_names(names)
+    except FormatError as error:
+        raise DataError(str(error)) from error
+
+
+def checked_labels(labels: Labels, n: int) -> np.ndarray:
+    """Labels as uint32 ``[n]``, a copy; raises DataError for what a file cannot hold."""
+    try:
+        numbers = np.asarray(labels)
+    except ValueError as error:
+        raise DataError(f"labels must be one whole number for each image ({error})") from error
+    if numbers.ndim != 1:
+        raise DataError(f"labels of shape {numbers.shape}; expected one for each of {n} images")
+    if len(numbers) != n:
+        raise DataError(f"{len(numbers)} labels for {n} images")
+    low, high = (numbers.min(), numbers.max()) if numbers.dtype.kind in "iu" and n else (0, 0)
+    if (numbers.dtype.kind not in "iu" and n) or not 0 <= low <= high < 1 << 32:
+        raise DataError("labels must be whole numbers from 0 to 4294967295")
+    return numbers.astype(np.uint32)
