@@ -17,7 +17,8 @@ LEVELS = 256
 
 def check(max_error: int) -> None:
     """Raises ConfigError unless a file can have this largest error of a pixel, in grey levels."""
-    if not isinstance(max_error, int | np.integer) or not 0 <= max_error <= MAX_ERROR:
+    whole = isinstance(max_error, int | np.integer) and not isinstance(max_error, bool)
+    if not whole or not 0 <= max_error <= MAX_ERROR:
         raise ConfigError(
             f"the largest error of a pixel is a whole number of grey levels from 0 to {MAX_ERROR}, "
             f"not {max_error!r}"

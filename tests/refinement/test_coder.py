@@ -113,7 +113,7 @@ def test_cells_partition_the_levels(max_error):
 def test_only_whole_errors_in_range_are_possible():
     for good in (0, MAX_ERROR, np.int64(4)):
         grid.check(good)
-    for bad in (-1, MAX_ERROR + 1, 0.5, "4", None):
+    for bad in (-1, MAX_ERROR + 1, 0.5, "4", None, True):
         with pytest.raises(ConfigError, match="whole number of grey levels from 0 to 63"):
             grid.check(bad)
 
