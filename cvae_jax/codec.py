@@ -168,6 +168,7 @@ class Codec(Autoencoder):
     ) -> Iterator[Refined]:
         """The chunks of a file of images with a bounded error; arguments as for ``compress``."""
         grid.check(max_error)
+        search.check_effort(effort)
         context = self.file_model.context
         if context is None:
             raise CheckpointError(

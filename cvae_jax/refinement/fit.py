@@ -61,7 +61,7 @@ def fit(
     known = training.pixels(images, bases)
     image_shape: Any = images.shape[1:]
     network = ContextNetwork(image_shape, training.HIDDEN)
-    recipe = hashlib.sha256(f"{steps} {seed} {images.shape}".encode())
+    recipe = hashlib.sha256(f"{training.RECIPE} {steps} {seed} {images.shape}".encode())
     recipe.update(images.tobytes() + bases.tobytes())
     trained = _trained(network, known, steps, seed, partial, recipe.digest())
     made = quantize_context(trained, image_shape, _sample(known, seed))

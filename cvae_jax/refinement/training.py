@@ -37,6 +37,19 @@ MAX_ERRORS = (1, 2, 4, 8)
 IMAGES_PER_ERROR = 6
 
 
+# Changes when any of these does, so that a training goes on only as it began.
+RECIPE = (
+    HIDDEN,
+    BATCH,
+    LEARNING_RATE,
+    AVERAGE_DECAY,
+    WITHOUT_BASE,
+    TELLING,
+    MAX_ERRORS,
+    IMAGES_PER_ERROR,
+)
+
+
 class State(NamedTuple):
     step: Array  # int32
     params: Params
