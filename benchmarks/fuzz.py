@@ -224,7 +224,7 @@ def _decoder(header: Header, model: bytes | None, sample: Sample, images: Images
 def _sample_decoder(sample: Sample, images: Images) -> FileDecoder:
     context = None
     if sample.context is not None:
-        context = Context(sample.context.digest[:16], coder.refine(sample.context))
+        context = Context(sample.context.digest[:16], coder.chunk_decoder(sample.context))
         context = images.refined_by(context)
     decode = _made(images, sample.header.image_shape)
     return FileDecoder(sample.header, sample.tables, decode, context=context)

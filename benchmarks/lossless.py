@@ -101,7 +101,7 @@ def main() -> None:
 
 def archive(c: Codec, checkpoint: Path, images: np.ndarray, bound: int) -> dict[str, Any]:
     """Sizes of one archive, without and with its model, both decompressed by other processes."""
-    chunks = list(c.refined(images, bound))
+    chunks = list(c.refined_chunks(images, bound))
     bare = c.pack_refined(chunks)
     whole = c.pack_refined(chunks, embed_model=True)
     decoded = [_elsewhere(bare, checkpoint), _elsewhere(whole, None)]

@@ -102,7 +102,7 @@ class Codec(Autoencoder):
         """A file: of one image (``[H, W]`` or ``[H, W, C]``), or an archive (``[N, ...]``).
 
         quality: 0 to 100, bytes and fidelity rise with it; ``find_quality`` chooses one.  None: 50,
-        or, with ``max_error``, whatever makes the smallest file.
+        or, with ``max_error``, what calibration found to make the smallest lossless files.
         max_error: no pixel comes back off by more grey levels than this; 0: lossless.
         effort: 0 to 9, rounds of looking for better symbols (``search``), paid for here alone.
         names, labels: of an archive's images, text and integers from 0 to 2**32 - 1.
@@ -118,7 +118,7 @@ class Codec(Autoencoder):
         if alone and (names is not None or labels is not None or embed_model):
             raise ConfigError("a single image has no names, labels or embedded model")
         if max_error is not None:
-            chunks = list(self.refined(images, max_error, quality, effort, progress))
+            chunks = list(self.refined_chunks(images, max_error, quality, effort, progress))
             return self.pack_refined(
                 chunks, alone=alone, names=names, labels=labels, embed_model=embed_model
             )
@@ -158,7 +158,7 @@ class Codec(Autoencoder):
         writer.finish()
         return file.getvalue()
 
-    def refined(
+    def refined_chunks(
         self,
         images: Any,
         max_error: int,
@@ -166,8 +166,9 @@ class Codec(Autoencoder):
         effort: int = 0,
         progress: OnProgress = unwatched,
     ) -> Iterator[Refined]:
-        """The chunks of a file of images with a bounded error; arguments as for ``compress``."""
-        grid.check(max_error)
+        """The chunks of a file of images with a bounded error, for ``pack_refined``; arguments, and
+        what is raised, as for ``compress``."""
+        max_error = grid.checked(max_error)
         search.check_effort(effort)
         context = self.file_model.context
         if context is None:
@@ -182,7 +183,7 @@ class Codec(Autoencoder):
         if quality is not None:
             symbols, step = self.encode_symbols(levels, quality, effort)
             base = Base(symbols, step, self.decode_symbols(symbols, step))
-        for chunk in encoder.refine(levels, base, self.tables, context, max_error):
+        for chunk in encoder.chunks(levels, base, self.tables, context, max_error):
             progress(len(chunk.images))
             yield chunk
 
@@ -195,7 +196,11 @@ class Codec(Autoencoder):
         labels: Labels | None = None,
         embed_model: bool = False,
     ) -> bytes:
-        """The file of the chunks that ``refined`` makes; alone: of a single image."""
+        """The file of the chunks that ``refined_chunks`` makes; alone: of a single image.
+
+        Raises:
+          DataError: names or labels that cannot be stored, or not one for each image.
+        """
         if alone:
             ((base, refinement, images),) = chunks
             return bitstream.single.encode_refined(
@@ -205,7 +210,10 @@ class Codec(Autoencoder):
         writer = bitstream.Writer(
             file, self.header, self.file_model.pack() if embed_model else None
         )
-        at = 0
+        at, count = 0, sum(len(chunk.images) for chunk in chunks)
+        for what, given in (("names", names), ("labels", labels)):
+            if given is not None and len(given) != count:
+                raise DataError(f"{len(given)} {what} for {count} images")
         for base, refinement, images in chunks:
             part = slice(at, at := at + len(images))
             writer.add_refined(

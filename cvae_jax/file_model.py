@@ -77,7 +77,7 @@ class FileModel:
         cost = Cost(architecture.multiply_adds(), architecture.memory())
         context = None
         if self.context is not None:
-            context = Context(self.context.digest[:16], coder.refine(self.context))
+            context = Context(self.context.digest[:16], coder.chunk_decoder(self.context))
         return FileDecoder(self.header, self.tables, levels, None if trusted else cost, context)
 
     # Bytes

@@ -79,8 +79,8 @@ def parser() -> argparse.ArgumentParser:
         "-q",
         "--quality",
         type=finite,
-        help="0 to 100 (default: 50, or what makes the smallest file with --lossless or "
-        "--max-error): bytes and fidelity",
+        help="0 to 100 (default: 50; with --lossless or --max-error what calibration "
+        "found smallest): bytes and fidelity",
     )
     how.add_argument(
         "--target-bytes", type=positive, metavar="B", help="at most so many bytes per image"

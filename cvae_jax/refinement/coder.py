@@ -215,7 +215,7 @@ def evenly(images: np.ndarray, max_error: int) -> np.ndarray:
     return grid.level(grid.cell(images.ravel())).reshape(images.shape)
 
 
-def refine(model: ContextModel) -> Callable:
+def chunk_decoder(model: ContextModel) -> Callable:
     """``Context.refine`` of a context model."""
 
     def images_of(

@@ -41,7 +41,7 @@ class Refined(NamedTuple):
     images: np.ndarray  # uint8 [n, H, W, C], what a file makes of them
 
 
-def refine(
+def chunks(
     images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
 ) -> Iterator[Refined]:
     """The chunks of images, uint8 ``[N, H, W, C]``.

@@ -15,14 +15,16 @@ from cvae_jax.errors import ConfigError
 LEVELS = 256
 
 
-def check(max_error: int) -> None:
-    """Raises ConfigError unless a file can have this largest error of a pixel, in grey levels."""
+def checked(max_error: int) -> int:
+    """A largest error of a pixel, in grey levels, that a file can have; raises ConfigError if it is
+    none."""
     whole = isinstance(max_error, int | np.integer) and not isinstance(max_error, bool)
     if not whole or not 0 <= max_error <= MAX_ERROR:
         raise ConfigError(
             f"the largest error of a pixel is a whole number of grey levels from 0 to {MAX_ERROR}, "
             f"not {max_error!r}"
         )
+    return int(max_error)
 
 
 class Grid:

@@ -27,7 +27,7 @@ from cvae_jax.files import whole
 from cvae_jax.modules import Params, abstract_params, decode, encode
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs import checkpoint, plots, retention, saved, tables
-from cvae_jax.runs.find import find
+from cvae_jax.runs.find import file_model, find
 from cvae_jax.runs.manifest import Checkpoint
 from cvae_jax.runs.record import Dataset, Record, package_versions
 
@@ -81,8 +81,11 @@ def train(
         _run(config, data, workdir, state, history, pictures)
         best = find(workdir)
         params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
-        tables.make(best, data.train, data.validation)
-        if config.train.context_steps:
+        before = file_model(best)
+        made = tables.make(best, data.train, data.validation)
+        # A finished run that is started again has a context model of just these tables.
+        is_new = before is None or before.context is None or before.identity != made.identity
+        if config.train.context_steps and is_new:
             tables.make_context(best, data.train, config.train.context_steps, config.train.seed)
         pictures.draw(params, history.rows)
     return best.path

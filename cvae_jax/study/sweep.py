@@ -177,7 +177,7 @@ def _ours_bounded(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple
     for bound in sorted(lossless.BOUNDS, reverse=True):
         setting = f"max error {bound}" if bound else "lossless"
         row = functools.partial(_row, name, setting, kind="ours", bound=bound)
-        chunks, encode = _timed(lambda e=bound: list(codec.refined(images, e)))
+        chunks, encode = _timed(lambda e=bound: list(codec.refined_chunks(images, e)))
         content = codec.pack_refined(chunks)
         decoded, decode = _timed(functools.partial(codec.decompress, content))
         yield row(TOGETHER, len(content), images, decoded, encode=encode, decode=decode)

@@ -112,10 +112,10 @@ def test_cells_partition_the_levels(max_error):
 
 def test_only_whole_errors_in_range_are_possible():
     for good in (0, MAX_ERROR, np.int64(4)):
-        grid.check(good)
+        grid.checked(good)
     for bad in (-1, MAX_ERROR + 1, 0.5, "4", None, True):
         with pytest.raises(ConfigError, match="whole number of grey levels from 0 to 63"):
-            grid.check(bad)
+            grid.checked(bad)
 
 
 @pytest.mark.parametrize("max_error", [0, 4])
@@ -148,16 +148,16 @@ def test_an_encoder_takes_what_is_smallest():
     smooth, noise = (images(kind, 4, model.image_shape) for kind in ("black", "noise"))
     some = np.concatenate([smooth, noise])
     base = Base(np.zeros((8, 3), np.int32), 300, np.concatenate([smooth, noise[::-1]]))
-    chunks = list(encoder.refine(some, base, tables, model, 0))
+    chunks = list(encoder.chunks(some, base, tables, model, 0))
     (chunk,) = chunks
     assert set(chunk.refinement.modes[4:]) == {RAW}
     np.testing.assert_array_equal(chunk.images, some)
     assert len(chunk.base.symbols) == (chunk.refinement.modes == BASED).sum()
     raw_size = noise.size
     assert len(chunk.refinement.stream) < raw_size * 1.02 + 8
-    (without,) = encoder.refine(some, None, tables, model, 0)
+    (without,) = encoder.chunks(some, None, tables, model, 0)
     assert not (without.refinement.modes == BASED).any()
-    assert list(encoder.refine(some[:0], None, tables, model, 0)) == []
+    assert list(encoder.chunks(some[:0], None, tables, model, 0)) == []
 
 
 def test_chunks_are_of_about_the_same_size():
