@@ -7,6 +7,7 @@ are not, which; then the pixels of raw images.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from cvae_jax.refinement import grid, neighbours
 from cvae_jax.refinement.canvas import Canvas, Place
 from cvae_jax.refinement.grid import Grid
 from cvae_jax.refinement.integers import ContextModel, Frequencies, frequencies, interval
-from cvae_jax.refinement.parallel import mapped
+from cvae_jax.refinement.parallel import Stopped, mapped
 
 # What a place in the images takes, whatever their number, and a level that is not the expected one:
 # in distributions, of a model of UNIT multiply-adds.
@@ -221,13 +222,18 @@ def chunk_decoder(model: ContextModel) -> Callable:
     def images_of(
         refinements: Iterable[tuple[Refinement, np.ndarray]], spend: Callable[[int], None]
     ) -> Iterator[np.ndarray]:
-        def one(given: tuple[Refinement, np.ndarray]) -> np.ndarray:
-            refinement, base = given
-            return decode(
-                refinement.stream, refinement.modes, base, refinement.max_error, model, spend
-            )
+        stop = threading.Event()
 
-        return mapped(one, refinements)
+        def spend_or_stop(cost: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            spend(cost)
+
+        def one(given: tuple[Refinement, np.ndarray]) -> np.ndarray:
+            (bound, _, _, modes, stream), base = given
+            return decode(stream, modes, base, bound, model, spend_or_stop)
+
+        return mapped(one, refinements, stop)
 
     return images_of
 

@@ -19,6 +19,9 @@ from cvae_jax.refinement.parallel import mapped
 # Pixel values in a chunk: few enough that one image is decoded in a moment, for which all of its
 # chunk has to be, and enough for a matrix product.
 CHUNK_VALUES = 400_000
+# Images unlike the training data may take more bytes with a large error than with this one, as what
+# is coded already is then all that the model has to go by.
+TIGHTER = 4
 PREVIEW = 0.05  # share of an image's bytes that having a base, and so a preview, is worth
 
 
@@ -53,9 +56,19 @@ def chunks(
     at = slices(len(images), images[0].size) if len(images) else []
 
     def one(part: slice) -> Refined:
-        return _chunk(images[part], base.take(part), tables, model, max_error)
+        some = images[part], base.take(part), tables, model
+        made = _chunk(*some, max_error)
+        unlike = (made.refinement.modes != BASED).mean()
+        if max_error <= TIGHTER or unlike < 1 / 2:
+            return made
+        return min(made, _chunk(*some, TIGHTER), key=_size)
 
     return mapped(one, at)
+
+
+def _size(chunk: Refined) -> int:
+    """Bytes of a chunk's refinement."""
+    return len(chunk.refinement.stream)
 
 
 def slices(n: int, values: int) -> list[slice]:

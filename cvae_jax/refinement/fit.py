@@ -8,6 +8,7 @@ import io
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ import numpy as np
 from tqdm import tqdm
 
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import explained
+from cvae_jax.errors import ConfigError, explained
 from cvae_jax.files import whole
 from cvae_jax.modules import Params, named_leaves
-from cvae_jax.refinement import encoder, training
+from cvae_jax.refinement import encoder, neighbours, training
 from cvae_jax.refinement.encoder import Base
 from cvae_jax.refinement.from_params import quantize_context
 from cvae_jax.refinement.integers import ContextModel
@@ -48,10 +49,15 @@ def fit(
     of the training, where one that was stopped goes on, to end with the same bytes.
 
     Raises:
-      ConfigError: integers cannot compute the model exactly.
+      ConfigError: integers cannot compute the model exactly, or images have too many channels.
       DataError: there are no images.
       TrainingError: the loss is not finite.
     """
+    if images.shape[3] > neighbours.MAX_CHANNELS:
+        raise ConfigError(
+            f"context models are of images of {neighbours.MAX_CHANNELS} channels at most, not "
+            f"{images.shape[3]}: leave it out with --context-steps 0"
+        )
     if len(images):
         images = images[: max(MOST_VALUES // images[0].size, 1)]
     bases = np.empty_like(images)
@@ -125,11 +131,14 @@ def _save(partial: Path, recipe: bytes, state: training.State) -> None:
 def _load(partial: Path, recipe: bytes, fresh: training.State) -> training.State:
     """The saved state; ``fresh`` where there is none, one of another recipe, or a damaged one."""
     try:
-        with np.load(partial) as stored:
+        with zipfile.ZipFile(partial), np.load(partial) as stored:
             if stored["recipe"].tobytes() != recipe:
                 return fresh
             leaves = [stored[f"state/{name}"] for name in named_leaves(fresh)]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return fresh
+    expected = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(fresh)]
+    if [(leaf.shape, leaf.dtype) for leaf in leaves] != expected:
         return fresh
     state: Any = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
     return jax.device_put(state)

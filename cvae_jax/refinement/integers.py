@@ -140,7 +140,8 @@ class ContextModel:
         if not (quality <= 100 or quality == NO_BASE) or not 0 <= usual <= 1:  # also not for NaN
             raise FormatError("a context model of impossible numbers")
         sizes = (h, w, c, *hidden)
-        if not all(1 <= n <= MAX_SIDE for n in sizes) or max(hidden) > MAX_HIDDEN:
+        too_wide = c > neighbours.MAX_CHANNELS or max(hidden) > MAX_HIDDEN
+        if not all(1 <= n <= MAX_SIDE for n in sizes) or too_wide:
             raise FormatError("a context model of impossible dimensions")
         packed = packing.Packed(data, _HEADER.size, spend)
         bits = packed.take(2)

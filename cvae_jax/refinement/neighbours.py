@@ -16,6 +16,7 @@ AROUND = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1))
 LEFT, UP, CORNER = (CAUSAL.index(at) for at in ((0, -1), (-1, 0), (-1, -1)))
 MARGIN = 4  # zeros around an image, so that every pixel has all neighbours
 
+MAX_CHANNELS = 4  # what is known of a pixel grows with every channel
 BASE_STEP = 8  # of the base, only multiples of this are seen
 HIGH = 252  # levels from here on are marked, as those that are 0 are: images often have peaks there
 FULL = 255  # what a mark counts

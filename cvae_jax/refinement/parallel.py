@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 
-def mapped(f: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+class Stopped(Exception):
+    """Raised in a thread whose result nobody waits for any more."""
+
+
+def mapped(
+    f: Callable[[Any], Any], items: Iterable[Any], stop: threading.Event | None = None
+) -> Iterator[Any]:
     """``map(f, items)``, as many at once as there are cores.
 
     Items are drawn in the caller's thread, one more than there are cores ahead of the results.
+
+    stop: set as soon as no more results are wanted, so that ``f`` can raise Stopped.
     """
     workers = cores()
     pending: deque[Future] = deque()
@@ -25,6 +34,8 @@ def mapped(f: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         while pending:
             yield pending.popleft().result()
     finally:
+        if stop:
+            stop.set()
         pool.shutdown(cancel_futures=True)
 
 

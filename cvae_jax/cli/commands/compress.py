@@ -87,7 +87,12 @@ def compress(args: Namespace) -> Report:
         below = int((metrics.psnr(errors) < args.min_psnr).sum())
         raise DataError(
             f"{below} of {counted(len(images), 'image')} below {args.min_psnr:g} dB, the worst "
-            f"{worst.name} with {db(worst.psnr)}; raise the quality, or choose another --ckpt"
+            f"{worst.name} with {db(worst.psnr)}; "
+            + (
+                "raise the quality, or choose another --ckpt"
+                if bound is None
+                else "lower the bound"
+            )
         )
     warnings = []
     if bound is None:
@@ -106,7 +111,8 @@ def compress(args: Namespace) -> Report:
         "ratio_to_raw": images[0].size / each,
         "ratio_to_png": png / each if png else None,
         "psnr": finite(psnr),
-        "max_error": largest,
+        "max_error": bound,
+        "largest_error": largest,
         "worst": worst.name,
         "worst_psnr": finite(worst.psnr),
         "quality": made.quality,
@@ -114,7 +120,7 @@ def compress(args: Namespace) -> Report:
     }
     fidelity = f"PSNR {db(psnr)}"
     if bound is not None:
-        fidelity = f"{fidelity}, no pixel off by more than {largest}" if largest else "lossless"
+        fidelity = f"{fidelity}, no pixel off by more than {largest}" if bound else "lossless"
     lines = [
         f"{output}: {counted(len(images), 'image')}, "
         f"{len(made.content)} bytes, {each:.2f} per image, {fidelity}",
