@@ -112,9 +112,10 @@ def _chunk(
         if len(unusual):
             some = images[unusual]
             alone = _steps(some, np.zeros_like(some), False, model, max_error)
-            better = coder.bits(alone) < price[unusual] * (1 - PREVIEW)
+            price_alone = coder.bits(alone)
+            better = price_alone < price[unusual] * (1 - PREVIEW)
             modes[unusual[better]] = ALONE
-            price[unusual[better]] = coder.bits(alone)[better]
+            price[unusual[better]] = price_alone[better]
             coded = _replaced(coded, unusual[better], alone, better)
     modes[price > raw] = RAW
     modelled = modes != RAW

@@ -16,9 +16,8 @@ from jax import Array
 
 from cvae_jax.modules import Params
 from cvae_jax.refinement import neighbours
+from cvae_jax.refinement.grid import LEVELS
 from cvae_jax.refinement.neighbours import AROUND, BASE_STEP, CAUSAL, FULL, HIGH
-
-LEVELS = 256
 
 
 class Contexts(NamedTuple):

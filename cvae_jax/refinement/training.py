@@ -67,7 +67,8 @@ class Pixels(NamedTuple):
     )
     base: Array  # the same of the base, as coarse as it is seen
     expected: Array  # uint8 [N, C, H, W]
-    telling: Array  # int32, numbers of the pixels of [N, C, H, W] with a neighbour other than 0
+    # int32, numbers of the pixels of [N, C, H, W] that are not 0, or have a neighbour that is not.
+    telling: Array
     silent: Array  # of all others
 
 

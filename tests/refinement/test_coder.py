@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import synthetic_tables
+from conftest import RELEASED, ROOT, synthetic_tables
 from context_samples import KINDS, images, mixed, random_model, trained
 
+from cvae_jax import codec, data
 from cvae_jax.bitstream.records import ALONE, BASED, MAX_ERROR, RAW
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.refinement import coder, encoder, grid
@@ -141,8 +142,38 @@ def test_other_streams_are_refused_or_other_images(max_error):
     assert refused > 15
 
 
+def test_an_image_that_its_base_makes_worse_goes_alone():
+    c = codec.load(RELEASED)
+    names = sorted((ROOT / "examples" / "digits").glob("*.png"))
+    some = np.stack([data.read_image(name, channels=1) for name in names])
+    symbols, step = c.encode_symbols(some)
+    levels = c.decode_symbols(symbols, step)
+    levels[5:] = 255 - levels[5:]  # of these, what the network expects is the opposite
+    context = c.file_model.context
+    (chunk,) = encoder.chunks(some, Base(symbols, step, levels), c.tables, context, 0)
+    modes = chunk.refinement.modes
+    assert set(modes[5:]) == {ALONE}
+    assert BASED in modes[:5]
+    bits = encoder.bits(
+        some[5:], Base(symbols, step, levels).take(slice(5, 10)), c.tables, context, 0
+    )
+    assert (encoder.bits(some[5:], None, c.tables, context, 0) < bits).all()
+    decoded = coder.decode(chunk.refinement.stream, modes, chunk.base.levels, 0, context)
+    np.testing.assert_array_equal(decoded, some)
+
+
+def test_a_bound_that_the_model_cannot_use_takes_no_more_than_a_tighter_one():
+    """Steep waves, which no digits are: at 20 levels, what is coded already says little."""
+    c = codec.load(RELEASED)
+    rows, columns = np.indices((28, 28))
+    some = np.stack([127 + 120 * np.sin(rows / k + columns / 3) for k in (2, 3, 4)])
+    some = some.astype(np.uint8)[..., None]
+    sizes = [len(c.compress(some, max_error=bound)) for bound in (encoder.TIGHTER, 20)]
+    assert sizes[1] <= sizes[0]
+
+
 def test_an_encoder_takes_what_is_smallest():
-    """Noise goes raw, what is unlike its base goes alone, and the rest with it."""
+    """Noise goes raw, and what costs no more than its raw pixels does not."""
     model = trained()[-1]
     tables = synthetic_tables(components=2, latent_dim=3)
     smooth, noise = (images(kind, 4, model.image_shape) for kind in ("black", "noise"))
