@@ -140,6 +140,16 @@ class Reader:
         self.allowed.require(budget.TEXT, 4 * len(self), self.paid)
         return [self.chunk(k).labels for k in range(len(self.entries))]
 
+    @functools.cached_property
+    def contexts(self) -> list[bytes]:
+        """Digests of the context models that refined it, each once; of an honest file one at most.
+
+        Raises:
+          FormatError: a chunk is damaged.
+        """
+        chunks = (self.chunk(k) for k in range(len(self.entries)))
+        return list(dict.fromkeys(c.refinement.model for c in chunks if c.refinement is not None))
+
     @property
     def names(self) -> list[str] | None:
         """All images' names, None if any was stored without; raises as ``names_of_chunks``."""
