@@ -13,7 +13,7 @@ from cvae_jax.bitstream.container import Reader, unpack_names
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.records import BASED, Chunk
 from cvae_jax.bitstream.salvage import lost, salvage
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import FormatError, ModelMismatchError
 
 OnProgress = Callable[[int], None]  # gets the images finished since the last call
 
@@ -195,7 +195,8 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
 
     Raises:
       FormatError: nothing can be recovered, or only at a cost that is not allowed.
-      ModelMismatchError: it is another model's.
+      ModelMismatchError: it is another model's, or nothing is left but what another context model
+        refined.
     """
     found = salvage(data)
     decoder.require(found.header)
@@ -208,6 +209,7 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     distributions = Meter(budget.DISTRIBUTIONS, allowed, size)
     text = Meter(budget.TEXT, allowed, size)
     faults = list(found.faults)
+    mismatch: ModelMismatchError | None = None  # of a chunk: others may be the context model's
     names: list[str | None] = []
     ranges: list[tuple[int, int]] = []
     for chunk in found.chunks:
@@ -219,14 +221,18 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
             chunk.check_pixels(levels)
             if chunk.refinement is not None:
                 (levels,) = decoder.refined([(chunk, levels)], distributions)
-        except FormatError as error:
+        except (FormatError, ModelMismatchError) as error:
             faults.append(str(error))
+            if isinstance(error, ModelMismatchError):
+                mismatch = error
             continue
         at = slice(len(names), len(names) + chunk.count)
         images[at] = levels
         numbers[at] = chunk.first + np.arange(chunk.count)
         names += named or [None] * chunk.count
         ranges.append((chunk.first, chunk.count))
+    if mismatch is not None and not ranges:
+        raise mismatch
     return Recovered(
         images[: len(names)],
         numbers[: len(names)],

@@ -24,11 +24,13 @@ def foreign(chunk, context=OTHER):
     return chunk._replace(refinement=chunk.refinement._replace(model=context.digest[:16]))
 
 
-def lossy(model=None):
-    """An archive of one image that is not refined, and what it decodes to."""
+def lossy(model=None, more=()):
+    """An archive of one image that is not refined, and what it decodes to; more: refined chunks."""
     file, chunk = io.BytesIO(), part(1, modes=(BASED,))
     writer = Writer(file, MODEL.header, model)
     writer.add(chunk.symbols, chunk.step, chunk.tables, chunk.levels)
+    for refined in more:
+        writer.add_refined(*refined[:-1])
     writer.finish()
     return file.getvalue(), chunk.levels
 
@@ -78,3 +80,18 @@ def test_a_model_that_does_not_read_all_is_not_kept(cvae, files, other):
     assert not (files / "x.cvae").exists()
     for names in (("refined", "lossy"), (other, "lossy")):
         assert cvae(*concat(*names))[0] == 0
+
+
+def test_another_context_model_is_the_fault_of_its_chunks(cvae, files):
+    """What is refined with it is lost, and the rest is recovered."""
+    (files / "m.cvae").write_bytes(archive_of([], embed=True))
+    (files / "two.cvae").write_bytes(lossy(more=[foreign(PARTS[1])])[0])
+    argv = ["decompress", "two.cvae", "--ckpt", "m.cvae", "-o", "x.npy"]
+    refuses(cvae, 5, "two.cvae: chunk of images 1 to 4", "context model", argv=argv)
+    status, out, _ = cvae(*argv, "--keep-going")
+    assert status == 3
+    assert f"context model {OTHER.digest[:16].hex()}" in out
+    assert "lost: images 1 to 4" in out
+    np.testing.assert_array_equal(np.load("x.npy"), lossy()[1])
+    argv = ["decompress", "other.cvae", "--ckpt", "m.cvae", "-o", "y.npy", "--keep-going"]
+    refuses(cvae, 5, "context model", argv=argv)
