@@ -12,7 +12,7 @@ from cvae_jax.bitstream import records
 from cvae_jax.bitstream.container import COUNT, ENTRY, Entry, Reader
 from cvae_jax.bitstream.header import Header, pack_header
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import Chunk, Refinement
+from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, Chunk, Refinement
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError
@@ -85,9 +85,10 @@ class Writer:
         symbols, levels: of the images whose mode is BASED, as in ``add``.
 
         Raises:
-          DataError: as ``add``.
+          DataError: as ``add``, or a refinement that cannot be read back.
           ModelMismatchError: the chunks before are refined with another context model.
         """
+        _check_refinement(refinement, len(symbols))
         self._check(symbols, tables, levels)
         self._require_context([refinement.model])
         n = len(refinement.modes)
@@ -195,6 +196,21 @@ def _chunk(
         packed_labels=None if labels is None else records.pack_labels(labels),
         stream=entropy.encode(symbols, tables.book(step)),
     )
+
+
+def _check_refinement(refinement: Refinement, based: int) -> None:
+    """Raises DataError for what readers refuse; based: how many images have symbols."""
+    modes, max_error = refinement.modes, refinement.max_error
+    if modes.ndim != 1 or not 1 <= len(modes) <= MAX_CHUNK:
+        raise DataError(
+            f"a refined chunk with modes of shape {modes.shape}; expected 1 to {MAX_CHUNK} of them"
+        )
+    if not 0 <= max_error <= MAX_ERROR:
+        raise DataError(f"a largest error of {max_error}; expected 0 to {MAX_ERROR}")
+    if modes.dtype != np.uint8 or modes.max() > BASED:
+        raise DataError(f"modes of images must be uint8 from 0 to {BASED}")
+    if (modes == BASED).sum() != based:
+        raise DataError(f"symbols of {based} images, but {(modes == BASED).sum()} have a base")
 
 
 def _check_names(names: Sequence[str]) -> None:
