@@ -119,7 +119,7 @@ class Reader:
                 raise FormatError("it is another chunk than the index says")
         except FormatError as error:
             last = first + entry.count - 1
-            raise FormatError(
+            raise type(error)(
                 f"chunk {k} (images {first} to {last}, byte {entry.offset}): {error}"
             ) from error
         return chunk
