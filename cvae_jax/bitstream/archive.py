@@ -139,6 +139,8 @@ class Archive:
                 self._decoder.require_affordable(chunk.count, self.reader.allowed, self.reader.paid)
                 yield chunk, self._levels(k, np.flatnonzero(self._modes(k) == BASED), lookups)
 
+        if not chunks:  # what is kept may still be asked for
+            return
         if len(chunks) == 1 and self._newest_refined and self._newest_refined[0] == chunks[0]:
             yield self._newest_refined[1]
             return
