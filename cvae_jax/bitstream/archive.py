@@ -13,7 +13,7 @@ from cvae_jax.bitstream.container import Reader, unpack_names
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.records import BASED, Chunk
 from cvae_jax.bitstream.salvage import lost, salvage
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import FormatError, ModelMismatchError
 
 OnProgress = Callable[[int], None]  # gets the images finished since the last call
 
@@ -139,6 +139,8 @@ class Archive:
                 self._decoder.require_affordable(chunk.count, self.reader.allowed, self.reader.paid)
                 yield chunk, self._levels(k, np.flatnonzero(self._modes(k) == BASED), lookups)
 
+        if not chunks:  # what is kept may still be asked for
+            return
         if len(chunks) == 1 and self._newest_refined and self._newest_refined[0] == chunks[0]:
             yield self._newest_refined[1]
             return
@@ -195,7 +197,8 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
 
     Raises:
       FormatError: nothing can be recovered, or only at a cost that is not allowed.
-      ModelMismatchError: it is another model's.
+      ModelMismatchError: it is another model's, or nothing is left but what another context model
+        refined.
     """
     found = salvage(data)
     decoder.require(found.header)
@@ -208,6 +211,7 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     distributions = Meter(budget.DISTRIBUTIONS, allowed, size)
     text = Meter(budget.TEXT, allowed, size)
     faults = list(found.faults)
+    mismatch: ModelMismatchError | None = None  # of a chunk: others may be the context model's
     names: list[str | None] = []
     ranges: list[tuple[int, int]] = []
     for chunk in found.chunks:
@@ -219,14 +223,18 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
             chunk.check_pixels(levels)
             if chunk.refinement is not None:
                 (levels,) = decoder.refined([(chunk, levels)], distributions)
-        except FormatError as error:
+        except (FormatError, ModelMismatchError) as error:
             faults.append(str(error))
+            if isinstance(error, ModelMismatchError):
+                mismatch = error
             continue
         at = slice(len(names), len(names) + chunk.count)
         images[at] = levels
         numbers[at] = chunk.first + np.arange(chunk.count)
         names += named or [None] * chunk.count
         ranges.append((chunk.first, chunk.count))
+    if mismatch is not None and not ranges:
+        raise mismatch
     return Recovered(
         images[: len(names)],
         numbers[: len(names)],

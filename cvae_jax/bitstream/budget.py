@@ -9,6 +9,7 @@ file that does not gives a larger ``Budget``.
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,13 +60,16 @@ UNLIMITED = Budget(math.inf)  # of what was just written here
 
 
 class Meter:
-    """What is spent of one limit, bit by bit."""
+    """What is spent of one limit, bit by bit, in any number of threads."""
 
     def __init__(self, limit: Limit, allowed: Budget, size: int):
         self._limit, self._allowed, self._size = limit, allowed, size
         self._spent = 0
+        self._lock = threading.Lock()
 
     def spend(self, cost: int) -> None:
         """Raises CostError if that is more than may be spent in all."""
-        self._spent += cost
-        self._allowed.require(self._limit, self._spent, self._size)
+        with self._lock:
+            self._spent += cost
+            spent = self._spent
+        self._allowed.require(self._limit, spent, self._size)

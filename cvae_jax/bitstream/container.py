@@ -119,7 +119,7 @@ class Reader:
                 raise FormatError("it is another chunk than the index says")
         except FormatError as error:
             last = first + entry.count - 1
-            raise FormatError(
+            raise type(error)(
                 f"chunk {k} (images {first} to {last}, byte {entry.offset}): {error}"
             ) from error
         return chunk
@@ -139,6 +139,16 @@ class Reader:
         """The labels of each chunk's images, as ``names_of_chunks``: uint32 ``[count]``."""
         self.allowed.require(budget.TEXT, 4 * len(self), self.paid)
         return [self.chunk(k).labels for k in range(len(self.entries))]
+
+    @functools.cached_property
+    def contexts(self) -> list[bytes]:
+        """Digests of the context models that refined it, each once; of an honest file one at most.
+
+        Raises:
+          FormatError: a chunk is damaged.
+        """
+        chunks = (self.chunk(k) for k in range(len(self.entries)))
+        return list(dict.fromkeys(c.refinement.model for c in chunks if c.refinement is not None))
 
     @property
     def names(self) -> list[str] | None:

@@ -14,7 +14,7 @@ from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.header import Header
 from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import FormatError, ModelMismatchError
+from cvae_jax.errors import CvaeError, FormatError, ModelMismatchError
 
 
 class Cost(NamedTuple):
@@ -70,23 +70,29 @@ class FileDecoder(NamedTuple):
                 )
             return
         digest, refine = self.context
-        known: deque[Chunk] = deque()
+        pending: deque[Chunk] = deque()  # drawn, and not yet decoded
+        stopped: list[CvaeError] = []  # by a fault of the next chunk, which says itself where it is
 
         def refinements() -> Iterator[tuple[Refinement, np.ndarray]]:
-            for chunk, base in chunks:
-                assert chunk.refinement is not None
-                if chunk.refinement.model != digest:
-                    raise ModelMismatchError(
-                        f"{chunk.where}: refined with context model "
-                        f"{chunk.refinement.model.hex()}, but the checkpoint's is {digest.hex()}; "
-                        "give the checkpoint that compressed it"
-                    )
-                known.append(chunk)
-                yield chunk.refinement, base
+            try:
+                for chunk, base in chunks:
+                    refinement = _refinement_of(chunk, digest)
+                    pending.append(chunk)
+                    yield refinement, base
+            except CvaeError as error:
+                stopped.append(error)
 
-        for images in refine(refinements(), meter.spend):
-            known.popleft().check_refined(images)
+        def decoded() -> Iterator[np.ndarray]:
+            try:
+                yield from refine(refinements(), meter.spend)
+            except FormatError as error:
+                raise type(error)(f"{pending[0].where}: {error}") from error
+
+        for images in decoded():
+            pending.popleft().check_refined(images)
             yield images
+        for error in stopped:
+            raise error
 
     def require_affordable(self, images: int, allowed: Budget, size: int) -> None:
         """Raises FormatError unless a file of that size may cost decoding so many images."""
@@ -95,3 +101,14 @@ class FileDecoder(NamedTuple):
             at_once = min(images, budget.MICROBATCH)
             allowed.require(budget.MULTIPLY_ADDS, images * self.cost.multiply_adds, size)
             allowed.require(budget.ACTIVATIONS, at_once * self.cost.memory, size)
+
+
+def _refinement_of(chunk: Chunk, context: bytes) -> Refinement:
+    """A refined chunk's refinement; raises ModelMismatchError if it is not the context model's."""
+    assert chunk.refinement is not None
+    if chunk.refinement.model != context:
+        raise ModelMismatchError(
+            f"{chunk.where}: refined with context model {chunk.refinement.model.hex()}, but the "
+            f"checkpoint's is {context.hex()}; give the checkpoint that compressed it"
+        )
+    return chunk.refinement

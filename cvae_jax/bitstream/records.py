@@ -115,7 +115,7 @@ class Chunk:
             allowed.require(budget.LOOKUPS, self.work(tables), len(self.stream))
             symbols = entropy.decode(self.stream, self.based, tables.book(self.step))
         except FormatError as error:
-            raise FormatError(f"{self.where}: {error}") from error
+            raise type(error)(f"{self.where}: {error}") from error
         if crc32c(symbol_bytes(symbols)) != self.symbol_crc:
             raise FormatError(f"{self.where}: its symbols are not those that were compressed")
         return symbols

@@ -100,7 +100,7 @@ class Image(NamedTuple):
     symbols: np.ndarray  # int32 [D]; of a refined image [b, D], see ``encode_refined``
     step: int
     levels: np.ndarray  # uint8 [H, W, C]
-    refinement: Refinement | None = None
+    refinement: Refinement | None = None  # None of a preview too: nothing of it is made use of
 
 
 def decode(
@@ -108,7 +108,8 @@ def decode(
 ) -> Image:
     """The inverse of ``encode`` and ``encode_refined``.
 
-    preview: of a refined image, its base, if it has one; its check is then not compared.
+    preview: of a refined image, its base, if it has one; that takes no context model, and its check
+    is not compared.
 
     Raises:
       FormatError: damaged, more than the budget allows, or decoded to other pixels than when it
@@ -148,19 +149,19 @@ def _decode_refined(
         raise FormatError("a refined image with an impossible header")
     if size and not is_based:
         raise FormatError("a refined image with symbols that it does not use")
+    symbols = np.empty((0, decoder.tables.latent_dim), np.int32)
+    if is_based:
+        symbols = entropy.decode_one(payload, decoder.tables.book(step))[None]
+    levels = decoder.decode_symbols(symbols, step)
+    if preview and is_based:
+        return Image(symbols, step, levels[0])
     if decoder.context is None or decoder.context.digest[:3] != short:
         raise ModelMismatchError(
             f"refined with context model {short.hex()}, which the checkpoint does not have; "
             "give the checkpoint that compressed it"
         )
-    symbols = np.empty((0, decoder.tables.latent_dim), np.int32)
-    if is_based:
-        symbols = entropy.decode_one(payload, decoder.tables.book(step))[None]
-    levels = decoder.decode_symbols(symbols, step)
     modes = np.array([mode], np.uint8)
     refinement = Refinement(max_error, decoder.context.digest, 0, modes, stream)
-    if preview and is_based:
-        return Image(symbols, step, levels[0], refinement)
     meter = Meter(budget.DISTRIBUTIONS, allowed, len(content))
     (images,) = decoder.context.refine([(refinement, levels)], meter.spend)
     _compare(check, content, symbols, levels, images)

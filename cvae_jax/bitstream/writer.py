@@ -12,7 +12,7 @@ from cvae_jax.bitstream import records
 from cvae_jax.bitstream.container import COUNT, ENTRY, Entry, Reader
 from cvae_jax.bitstream.header import Header, pack_header
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import Chunk, Refinement
+from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, Chunk, Refinement
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError
@@ -36,6 +36,7 @@ class Writer:
         self._batches: list[list[str]] = []  # names, as they came
         self._images = 0
         self._at = 0
+        self._context: bytes | None = None  # of its refined chunks
         self._write(self._packed)
         if model is not None:
             self._section(records.MODEL, model)
@@ -81,9 +82,15 @@ class Writer:
     ) -> None:
         """Appends one chunk of refined images, at most MAX_CHUNK.
 
-        symbols, levels: of the images whose mode is BASED, as in ``add``; raises as that.
+        symbols, levels: of the images whose mode is BASED, as in ``add``.
+
+        Raises:
+          DataError: as ``add``, or a refinement that cannot be read back.
+          ModelMismatchError: the chunks before are refined with another context model.
         """
+        _check_refinement(refinement, len(symbols))
         self._check(symbols, tables, levels)
+        self._require_context([refinement.model])
         n = len(refinement.modes)
         numbers = self._checked_extras(n, names, labels)
         chunk = _chunk(self._images, n, step, tables, symbols, levels, names, numbers)
@@ -111,7 +118,7 @@ class Writer:
         """Appends all images of another archive of the same model, as they are.
 
         Raises:
-          ModelMismatchError: it is of another model.
+          ModelMismatchError: it is of another model, or refined with another context model.
           DataError: it has names that cannot be unpacked.
           FormatError: it is damaged.
         """
@@ -120,9 +127,20 @@ class Writer:
                 "archives of different models cannot be joined: "
                 f"this one is of {name} {other}, the first of {ours}"
             )
+        self._require_context(archive.contexts)
         self._take_names([name for names in archive.names_of_chunks for name in names or ()])
         for k in range(len(archive.entries)):
             self._chunk(dataclasses.replace(archive.chunk(k), first=self._images))
+
+    def _require_context(self, contexts: Sequence[bytes]) -> None:
+        """Raises ModelMismatchError unless one context model reads these and what is there."""
+        first = contexts[0] if self._context is None and contexts else self._context
+        for other in contexts:
+            if first is not None and other != first:
+                raise ModelMismatchError(
+                    "images refined with different context models cannot be in one archive: "
+                    f"these are refined with {other.hex()}, the first with {first.hex()}"
+                )
 
     def _take_names(self, names: Sequence[str]) -> None:
         records.pack_names(names)  # says which cannot be stored at all
@@ -146,6 +164,8 @@ class Writer:
         offset = self._at
         self._section(records.CHUNK, records.pack_chunk(chunk))
         self._entries.append(Entry(offset, self._at - offset, chunk.count))
+        if chunk.refinement is not None:
+            self._context = chunk.refinement.model
         self._images += chunk.count
 
     def _section(self, tag: bytes, body: bytes) -> None:
@@ -176,6 +196,21 @@ def _chunk(
         packed_labels=None if labels is None else records.pack_labels(labels),
         stream=entropy.encode(symbols, tables.book(step)),
     )
+
+
+def _check_refinement(refinement: Refinement, based: int) -> None:
+    """Raises DataError for what readers refuse; based: how many images have symbols."""
+    modes, max_error = refinement.modes, refinement.max_error
+    if modes.ndim != 1 or not 1 <= len(modes) <= MAX_CHUNK:
+        raise DataError(
+            f"a refined chunk with modes of shape {modes.shape}; expected 1 to {MAX_CHUNK} of them"
+        )
+    if not 0 <= max_error <= MAX_ERROR:
+        raise DataError(f"a largest error of {max_error}; expected 0 to {MAX_ERROR}")
+    if modes.dtype != np.uint8 or modes.max() > BASED:
+        raise DataError(f"modes of images must be uint8 from 0 to {BASED}")
+    if (modes == BASED).sum() != based:
+        raise DataError(f"symbols of {based} images, but {(modes == BASED).sum()} have a base")
 
 
 def _check_names(names: Sequence[str]) -> None:

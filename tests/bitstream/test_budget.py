@@ -4,6 +4,7 @@ import dataclasses
 import io
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ from cvae_jax.bitstream import (
 from cvae_jax.bitstream.names import MAX_PARTS, check_distinct, check_names
 from cvae_jax.coding import packing, quantize
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import CostError, FormatError
 from cvae_jax.exact import by_numpy
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, units_check
 from cvae_jax.file_model import FileModel
@@ -322,3 +323,18 @@ def test_the_embedded_model_of_a_real_file_is_within_its_budget():
     assert own.file_decoder.cost.multiply_adds == 5_694_976
     assert own.decompress(data).shape == images.shape
     assert own.identity == released.identity
+
+
+def test_a_meter_counts_what_every_thread_spends():
+    class Slow(int):
+        """Takes its time to be added."""
+
+        def __radd__(self, other):
+            time.sleep(0.01)
+            return int(self) + other
+
+    meter = budget.Meter(budget.LOOKUPS, Budget(), 0)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(meter.spend, [Slow(budget.LOOKUPS.always // 8)] * 8))
+    with pytest.raises(CostError):
+        meter.spend(1)

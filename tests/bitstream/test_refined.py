@@ -228,6 +228,22 @@ def test_contradictions_are_one_line(fields, words):
     with pytest.raises(FormatError, match=words) as refused:
         opened(data).read()
     assert str(refused.value).isprintable()
+    assert str(refused.value).count("images 0 to 6") == 1
+
+
+def test_a_preview_between_leaves_the_newest_chunk():
+    asked = []
+
+    def refine(refinements, spend):
+        asked.append(1)
+        return DECODER.context.refine(refinements, spend)
+
+    decoder = DECODER._replace(context=DECODER.context._replace(refine=refine))
+    archive = Archive(io.BytesIO(DATA), decoder)
+    np.testing.assert_array_equal(archive[8], IMAGES[8])
+    archive.read(range(15, 19), preview=True)
+    np.testing.assert_array_equal(archive[9], IMAGES[9])
+    assert len(asked) == 1
 
 
 def test_a_refinement_that_is_cut_or_unknown():
@@ -273,6 +289,8 @@ def test_another_context_model_is_a_mismatch():
         # What has a base can be seen all the same.
         levels = Archive(io.BytesIO(DATA), decoder).read(range(15, 19), preview=True)
         np.testing.assert_array_equal(levels, PARTS[-1].levels)
+        image = single.decode(SINGLES[0], decoder, preview=True)
+        np.testing.assert_array_equal(image.levels, part(1, modes=(BASED,)).levels[0])
 
 
 def flood(count, mode, stream=b"", max_error=0, model=MODEL):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cvae_jax import bitstream
+from cvae_jax import reader as reading
 from cvae_jax.bitstream import UNLIMITED, Budget
 from cvae_jax.bitstream.names import check_distinct
 from cvae_jax.cli import models
 from cvae_jax.cli.files import outputs
 from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report
-from cvae_jax.errors import DataError, FormatError, naming
+from cvae_jax.errors import DataError, FormatError, ModelMismatchError, naming
 
 
 def concat(args: Namespace) -> Report:
@@ -27,13 +29,13 @@ def concat(args: Namespace) -> Report:
         with naming(name):
             _check_kind(read)
             readers.append(models.open_archive(read, Budget(args.max_cost)))
-    with_model = next((reader for reader in readers if reader.has_model), readers[0])
-    with naming(args.inputs[readers.index(with_model)]):
-        model = with_model.model()
-    writer = bitstream.Writer(joined, readers[0].header, model)
+    chosen = _with_model(args.inputs, readers)
+    writer = bitstream.Writer(joined, readers[0].header, chosen.model)
     for name, reader in zip(args.inputs, readers, strict=True):
         with naming(name):
             writer.copy(reader)
+    if chosen.lacks is not None:
+        raise chosen.lacks
     _check_alike(args.inputs, readers)
     _check_together(args.inputs, readers)
     writer.finish()
@@ -50,6 +52,45 @@ def _check_kind(content: bytes) -> None:
         raise DataError(
             "a single image, and those cannot be joined; compress the images into an archive"
         )
+
+
+class _Chosen(NamedTuple):
+    model: bytes | None  # to be embedded
+    lacks: ModelMismatchError | None = None  # why it does not read all of them
+
+
+def _with_model(inputs: Sequence[str], readers: Sequence[bitstream.Reader]) -> _Chosen:
+    """The first embedded model that reads all the archives, if they are of one model at all."""
+    refined: dict[bytes, str] = {}  # context models, and the first file that needs each
+    models: list[bytes] = []
+    for file, reader in zip(inputs, readers, strict=True):
+        with naming(file):
+            for context in reader.contexts:
+                refined.setdefault(context, file)
+    for file, reader in zip(inputs, readers, strict=True):
+        with naming(file):
+            model = reader.model()
+            if model is None:
+                continue
+            if not refined or _context(reader) in refined:
+                return _Chosen(model)
+            models.append(model)
+    if not models:
+        return _Chosen(None)
+    context, file = next(iter(refined.items()))
+    return _Chosen(
+        models[0],
+        ModelMismatchError(
+            f"{file}: refined with context model {context.hex()}, which no embedded model has; "
+            "join the model of the checkpoint that compressed it too: cvae model CHECKPOINT"
+        ),
+    )
+
+
+def _context(reader: bitstream.Reader) -> bytes | None:
+    """The digest of the context model that an archive carries, None if it carries none."""
+    context = reading.embedded(reader, reader.allowed).files.context
+    return None if context is None else context.digest[:16]
 
 
 def _check_alike(inputs: Sequence[str], readers: Sequence[bitstream.Reader]) -> None:
