@@ -80,8 +80,7 @@ class Archive:
         The pixels of chunks that are read whole, in their order, are compared with their check;
         those of refined chunks always are.
 
-        preview: of refined images, the base, in a fraction of the time; of chunks in which an image
-        that is asked for has none, the images themselves.
+        preview: of refined images that have a base, the base, in a fraction of the time.
 
         Raises:
           FormatError: they are damaged, or more than the budget allows.
@@ -102,11 +101,14 @@ class Archive:
         for k in np.unique(of_chunk).tolist():
             wanted = np.flatnonzero(of_chunk == k)
             modes = self._modes(k)
-            if modes is not None and not (preview and (modes[row[wanted]] == BASED).all()):
-                refined.append((k, wanted))
-                continue
-            out[wanted] = self._levels(k, row[wanted], lookups)
-            progress(len(wanted))
+            if modes is not None:
+                seen = preview & (modes[row[wanted]] == BASED)
+                if not seen.all():
+                    refined.append((k, wanted[~seen]))
+                wanted = wanted[seen]
+            if len(wanted):
+                out[wanted] = self._levels(k, row[wanted], lookups)
+                progress(len(wanted))
         for (_, wanted), images in zip(
             refined, self._refined([k for k, _ in refined], lookups), strict=True
         ):

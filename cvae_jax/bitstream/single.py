@@ -108,8 +108,7 @@ def decode(
 ) -> Image:
     """The inverse of ``encode`` and ``encode_refined``.
 
-    preview: of a refined image, its base, if it has one; that takes no context model, and its check
-    is not compared.
+    preview: of a refined image that has a base, the base.
 
     Raises:
       FormatError: damaged, more than the budget allows, or decoded to other pixels than when it
@@ -153,8 +152,6 @@ def _decode_refined(
     if is_based:
         symbols = entropy.decode_one(payload, decoder.tables.book(step))[None]
     levels = decoder.decode_symbols(symbols, step)
-    if preview and is_based:
-        return Image(symbols, step, levels[0])
     if decoder.context is None or decoder.context.digest[:3] != short:
         raise ModelMismatchError(
             f"refined with context model {short.hex()}, which the checkpoint does not have; "
@@ -164,8 +161,9 @@ def _decode_refined(
     refinement = Refinement(max_error, decoder.context.digest, 0, modes, stream)
     meter = Meter(budget.DISTRIBUTIONS, allowed, len(content))
     (images,) = decoder.context.refine([(refinement, levels)], meter.spend)
+    # The one check is of all, so that a preview takes as long as the image itself.
     _compare(check, content, symbols, levels, images)
-    return Image(symbols, step, images[0], refinement)
+    return Image(symbols, step, (levels if preview and is_based else images)[0], refinement)
 
 
 def _compare(check: bytes, content: bytes, symbols: np.ndarray, *levels: np.ndarray) -> None:

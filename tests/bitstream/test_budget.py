@@ -133,7 +133,7 @@ def test_a_model_of_many_weights_in_no_bytes(cheaply):
 def test_a_model_of_many_numbers(monkeypatch):
     """Its bytes pay for them, but not whoever reads the file; those of a checkpoint may be more."""
     released = codec.load(RELEASED)
-    blob = released.file_model.pack()
+    blob = released.file_model.pack(with_context=False)
     most = 106_309 + 8_748  # of decoder and tables
     monkeypatch.setattr(budget, "NUMBERS", budget.NUMBERS._replace(always=most))
     assert FileModel.unpack(blob).identity == released.identity

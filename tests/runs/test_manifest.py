@@ -168,9 +168,9 @@ class TestOnce:
         opened, calls = counts
         codec.load(RELEASED)
         names = ("config.json", "manifest.json", "params.safetensors", "tables.bin")
-        names += ("decoder.bin", "calibration.json")
+        names += ("decoder.bin", "calibration.json", "context.bin")
         assert opened == {RELEASED / name: 1 for name in names}
-        assert calls == {"sha256": 5, "loads": 2}
+        assert calls == {"sha256": 6, "loads": 2}
 
     def test_the_best_step_of_a_workdir(self, counts, workdir):
         opened, calls = counts
