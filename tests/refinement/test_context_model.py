@@ -261,7 +261,7 @@ IMPOSSIBLE = {
     "places": ({"places": tuple(p + EXACT for p in MODEL.places)}, "impossible numbers"),
     "height": ({"image_shape": (0, 4, 1)}, "dimensions"),
     "width": ({"image_shape": (5, 8193, 1)}, "dimensions"),
-    "many channels": ({"image_shape": (5, 4, 8192)}, "packed integers"),
+    "many channels": ({"image_shape": (5, 4, 5)}, "dimensions"),
     "quality": ({"base_quality": 101}, "impossible numbers"),
     "usual": ({"usual": 1.5}, "impossible numbers"),
     "no usual": ({"usual": float("nan")}, "impossible numbers"),
