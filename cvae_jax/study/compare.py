@@ -172,12 +172,11 @@ def _find(rows: Sequence[Row], codec: str, setting: str, regime: str) -> Row:
 def _as_good(rows: Sequence[Row], ours: Row) -> list[Row]:
     """The rows of codecs that need no model (all but ours and PCA) with no higher an error; and, if
     ours promises a bound, with no pixel that is off by more than that."""
-    return [
-        r
-        for r in rows
-        if r["kind"] in ("lossy", "lossless", "bounded")
-        and (r["mse"] <= ours["mse"] if ours["bound"] is None else r["max_error"] <= ours["bound"])
-    ]
+    others = [r for r in rows if r["kind"] in ("lossy", "lossless", "bounded")]
+    if ours["bound"] is None:
+        return [r for r in others if r["mse"] <= ours["mse"]]
+    # Rows of an earlier study may lack the largest error.
+    return [r for r in others if r["max_error"] is not None and r["max_error"] <= ours["bound"]]
 
 
 def _smallest(rows: Sequence[Row], regime: str) -> Row | None:
