@@ -80,13 +80,13 @@ def test_pixels_were_the_same_in_all_settings():
 
 def test_thousands_of_hostile_files_are_refused_cheaply(tmp_path):
     """Every input is checked by the fuzzer itself; 200,000 others are in results/fuzz.json."""
-    report = fuzz.run(5000, seed=1, failure=tmp_path / "failure.bin")
+    report = fuzz.run(2000, seed=1, failure=tmp_path / "failure.bin")
     outcomes = report["outcomes"]
-    assert sum(outcomes.values()) == 5000
+    assert sum(outcomes.values()) == 2000
     # Not all of them stop at the first check.
-    assert outcomes["a valid archive"] > 200
-    assert outcomes["a valid image"] > 200
-    assert outcomes["FormatError"] > 2000
+    assert outcomes["a valid archive"] > 80
+    assert outcomes["a valid image"] > 80
+    assert outcomes["FormatError"] > 800
 
 
 def test_an_input_that_costs_too_much_fails_the_fuzzing(tmp_path, monkeypatch):
