@@ -100,7 +100,7 @@ class Image(NamedTuple):
     symbols: np.ndarray  # int32 [D]; of a refined image [b, D], see ``encode_refined``
     step: int
     levels: np.ndarray  # uint8 [H, W, C]
-    refinement: Refinement | None = None  # None of a preview too: nothing of it is made use of
+    refinement: Refinement | None = None
 
 
 def decode(

@@ -7,11 +7,10 @@ except for rows too long to be built for it.  A single image is coded by exact a
 
 from __future__ import annotations
 
-import constriction
 import numpy as np
 
 from cvae_jax.coding import escapes
-from cvae_jax.coding.frequencies import PRECISION, TOTAL, categorical
+from cvae_jax.coding.frequencies import PRECISION, TOTAL, ans_decoder, ans_words, categorical
 from cvae_jax.coding.tables import Book
 from cvae_jax.errors import FormatError
 
@@ -75,13 +74,8 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
     Raises:
       FormatError: the stream is not one that these tables can produce.
     """
-    if len(stream) % 4:
-        raise FormatError(f"a stream of {len(stream)} bytes; expected a multiple of 4")
-    words = np.frombuffer(stream, "<u4").astype(np.uint32)
-    try:
-        coder = constriction.stream.stack.AnsCoder(words)
-    except ValueError as error:
-        raise FormatError("a stream that ends in zeros") from error
+    words = ans_words(stream, "a stream")
+    coder = ans_decoder(words, "a stream")
     tables = book.tables
     if tables.components > 1:
         component = coder.decode(categorical(tables.weights), n)

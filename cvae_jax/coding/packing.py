@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import constriction
 import numpy as np
 
-from cvae_jax.coding.frequencies import TOTAL, categorical
+from cvae_jax.coding.frequencies import TOTAL, ans_decoder, categorical
 from cvae_jax.errors import FormatError
 
 _HEADER = struct.Struct("<iHBI")  # lowest value, entries of the histogram, plain bits, words
@@ -79,10 +80,7 @@ def unpack(data: bytes, at: int, count: int) -> tuple[np.ndarray, int]:
         raise FormatError("packed integers: sizes that contradict each other")
     codes = np.frombuffer(data, np.uint8, entries, start)
     stream = np.frombuffer(data, "<u4", words, start + entries).astype(np.uint32)
-    try:
-        coder = constriction.stream.stack.AnsCoder(stream)
-    except ValueError as error:
-        raise FormatError("packed integers: a stream that ends in zeros") from error
+    coder = ans_decoder(stream, "packed integers: a stream")
     # There may be millions, so that one copy is made and changed in place.  -2**31 is left out: of
     # an int32, its size is none.
     narrow = low > -(1 << 31) and low + (entries << plain) <= 1 << 31
@@ -96,6 +94,23 @@ def unpack(data: bytes, at: int, count: int) -> tuple[np.ndarray, int]:
         raise FormatError("packed integers: a stream with something left over")
     values += low
     return values, end
+
+
+def header(
+    layout: struct.Struct, data: bytes, magic: bytes, version: int, what: str
+) -> tuple[Any, ...]:
+    """The fields after magic and version of the header that packed integers follow.
+
+    Raises:
+      FormatError: the bytes are no ``what`` (a noun with its article), or of another version.
+    """
+    try:
+        found, of_version, *fields = layout.unpack_from(data)
+    except struct.error as error:
+        raise FormatError(f"{what}: shorter than its header") from error
+    if found != magic or of_version != version:
+        raise FormatError(f"not {what}, or one of a newer version")
+    return tuple(fields)
 
 
 class Packed:

@@ -80,7 +80,7 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
                 out[rows] = decode_microbatch(microbatch, scratch)
 
         starts = range(0, len(inputs), MICROBATCH)
-        threads = min(_cores(), len(starts), budget.MICROBATCH // MICROBATCH)
+        threads = min(cores(), len(starts), budget.MICROBATCH // MICROBATCH)
         if threads < 2:
             fill(starts)
             return out
@@ -162,6 +162,6 @@ def _places(stride: int, low: int, size: int) -> Iterator[tuple[slice, slice]]:
         yield slice(first, None, stride), slice(skipped, skipped + len(range(first, size, stride)))
 
 
-def _cores() -> int:
+def cores() -> int:
     """How many threads run at once; NumPy lets go of the interpreter in all that takes long."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

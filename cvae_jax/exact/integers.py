@@ -222,13 +222,9 @@ class IntegerDecoder:
         Raises:
           FormatError: these bytes are no integer decoder, or one that could overflow.
         """
-        try:
-            head = _HEADER.unpack_from(data)
-        except struct.error as error:
-            raise FormatError("an integer decoder: shorter than its header") from error
-        magic, version, h, w, c, d, used, stages, input_shift, units_check = head
-        if magic != _MAGIC or version != _VERSION:
-            raise FormatError("not an integer decoder, or one of a newer version")
+        h, w, c, d, used, stages, input_shift, units_check = packing.header(
+            _HEADER, data, _MAGIC, _VERSION, "an integer decoder"
+        )
         if not 1 <= stages <= MAX_STAGES or used > d or input_shift > 16:
             raise FormatError("an integer decoder of impossible dimensions")
         packed = packing.Packed(data, _HEADER.size, spend)

@@ -15,7 +15,14 @@ import constriction
 import numpy as np
 
 from cvae_jax.bitstream.records import BASED, RAW, Refinement
-from cvae_jax.coding.frequencies import TOTAL, categorical
+from cvae_jax.coding.frequencies import (
+    EACH_ITS_OWN,
+    TOTAL,
+    ans_decoder,
+    ans_words,
+    categorical,
+    weights_of,
+)
 from cvae_jax.errors import FormatError
 from cvae_jax.refinement import grid, neighbours
 from cvae_jax.refinement.canvas import Canvas, Place
@@ -27,7 +34,6 @@ from cvae_jax.refinement.parallel import Stopped, mapped
 # in distributions, of a model of UNIT multiply-adds.
 PLACE, MISSED, UNIT = 100, 6, 1 << 16
 BLOCK = 1024  # distributions of all levels in memory at once
-_FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
 class Step(NamedTuple):
@@ -151,8 +157,7 @@ def encode(coded: list[Step], raw: np.ndarray, max_error: int) -> bytes:
         if len(step.start):
             _push(coder, step.start, step.frequency)
         if len(step.hit):
-            weights = np.stack([step.hit, TOTAL - step.hit], axis=1) - 1
-            coder.encode_reverse(step.missed.astype(np.int32), _FAMILY, weights)
+            coder.encode_reverse(step.missed.astype(np.int32), EACH_ITS_OWN, _hit_or_not(step.hit))
     return coder.get_compressed().astype("<u4").tobytes()
 
 
@@ -172,13 +177,7 @@ def decode(
     Raises:
       FormatError: the stream is not one that this model can produce.
     """
-    if len(stream) % 4:
-        raise FormatError(f"a refinement of {len(stream)} bytes; expected a multiple of 4")
-    words = np.frombuffer(stream, "<u4").astype(np.uint32)
-    try:
-        coder = constriction.stream.stack.AnsCoder(words)
-    except ValueError as error:
-        raise FormatError("a refinement that ends in zeros") from error
+    coder = ans_decoder(ans_words(stream, "a refinement"), "a refinement")
     modelled = np.flatnonzero(modes != RAW)
     based = modes[modelled] == BASED
     whole_base = np.zeros((len(modelled), *model.image_shape), np.uint8)
@@ -193,11 +192,11 @@ def decode(
         spend(PLACE + view.columns * (size + MISSED * (max_error > 0)))
         cells = view.grid.of_expected.copy()
         if len(modelled):
-            weights = np.stack([view.hit, TOTAL - view.hit], axis=1) - 1
-            which = np.flatnonzero(coder.decode(_FAMILY, weights))
+            which = np.flatnonzero(coder.decode(EACH_ITS_OWN, _hit_or_not(view.hit)))
             spend(MISSED * len(which))
             for block in _blocks(which):
-                cells[block] = coder.decode(_FAMILY, frequencies(view.others(block)) - 1)
+                of_block = weights_of(frequencies(view.others(block)))
+                cells[block] = coder.decode(EACH_ITS_OWN, of_block)
         views.canvas.set(place, view.grid.level(cells))
         if len(raw):
             raw[:, place.channel, place.row, place.column] = even.level(
@@ -243,7 +242,14 @@ def _even_grid(n: int, max_error: int) -> Grid:
     return Grid(np.zeros(n, np.uint8), max_error)
 
 
-def _push(coder: object, start: np.ndarray, frequency: np.ndarray) -> None:
+def _hit_or_not(hit: np.ndarray) -> np.ndarray:
+    """The coder's weights of the expected cell, given its frequency, and of all others: [n, 2]."""
+    return weights_of(np.stack([hit, TOTAL - hit], axis=1))
+
+
+def _push(
+    coder: constriction.stream.stack.AnsCoder, start: np.ndarray, frequency: np.ndarray
+) -> None:
     """Pushes symbols of given sums below and frequencies, as one of three: what is below them, they
     themselves, what is above.  None of the three may be empty, so that two are where one would."""
     below, above = start, TOTAL - start - frequency
@@ -253,8 +259,8 @@ def _push(coder: object, start: np.ndarray, frequency: np.ndarray) -> None:
         np.where(symbol == 0, 1, np.where(symbol == 2, 1, frequency)),
         np.where(symbol == 0, above - 1, np.where(symbol == 2, frequency, above)),
     ]
-    weights = np.stack(columns, axis=1) - 1
-    coder.encode_reverse(symbol.astype(np.int32), _FAMILY, weights)  # type: ignore[attr-defined]
+    weights = weights_of(np.stack(columns, axis=1))
+    coder.encode_reverse(symbol.astype(np.int32), EACH_ITS_OWN, weights)
 
 
 def _uniform(max_error: int) -> object:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cvae_jax.bitstream import CHUNK_IMAGES
 from cvae_jax.bitstream.records import ALONE, BASED, RAW, Refinement, crc32c, pixel_bytes
 from cvae_jax.coding.tables import Tables
 from cvae_jax.refinement import coder, grid
@@ -73,7 +74,7 @@ def _size(chunk: Refined) -> int:
 
 def slices(n: int, values: int) -> list[slice]:
     """The chunks of n images of so many values each, all of about the same size."""
-    most = min(max(CHUNK_VALUES // values, 1), 4096)
+    most = min(max(CHUNK_VALUES // values, 1), CHUNK_IMAGES)
     count = -(-n // most)
     ends = [n * k // count for k in range(count + 1)]
     return [slice(*pair) for pair in itertools.pairwise(ends)]

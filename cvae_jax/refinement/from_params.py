@@ -10,6 +10,7 @@ from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.from_params import rounded_weights
 from cvae_jax.exact.integers import EXACT, MAX_SHIFT
 from cvae_jax.modules import Params
+from cvae_jax.refinement.grid import LEVELS
 from cvae_jax.refinement.integers import ContextModel, Layer
 from cvae_jax.refinement.neighbours import FULL
 from cvae_jax.refinement.network import Contexts, network_inputs
@@ -60,14 +61,12 @@ def _quantized(
         added = np.zeros(len(bias))
         real = real @ kernel + bias
         if name == "first":
-            places = [
-                _whole(np.asarray(params[place], np.float64) / step)
-                for place in ("row", "column", "channel")
-            ]
-            at = (sample.row, sample.column, sample.channel)
-            real += sum(np.asarray(params[p])[np.asarray(k)] for p, k in
-                        zip(("row", "column", "channel"), at, strict=True))  # fmt: skip
-            added = sum(place[np.asarray(k)] for place, k in zip(places, at, strict=True))
+            for place in ("row", "column", "channel"):
+                of_place = np.asarray(params[place], np.float64)
+                at = np.asarray(getattr(sample, place))
+                places.append(_whole(of_place / step))
+                real = real + of_place[at]
+                added = added + places[-1][at]
         found = whole @ weights + added
         bias = (real / step - found).mean(0)  # also takes back what rounding moves on average
         outputs = np.maximum(found + bias, 0)
@@ -80,7 +79,7 @@ def _quantized(
     kernel = np.concatenate(
         [params[name]["kernel"] for name in ("hit", "levels", "differences")], 1
     )
-    bias = np.concatenate([params["hit"]["bias"], params["levels"]["bias"], np.zeros(256)])
+    bias = np.concatenate([params["hit"]["bias"], params["levels"]["bias"], np.zeros(LEVELS)])
     units = kernel.astype(np.float64) * value[:, None] * UNITS
     spread = units.std(0)
     shift = np.clip(np.floor(-np.log2(STEP * spread + _TINY)), 0, MAX_SHIFT)

@@ -131,12 +131,9 @@ class ContextModel:
         Raises:
           FormatError: these bytes are no context model, or one that could overflow.
         """
-        try:
-            magic, version, h, w, c, *hidden, quality, usual = _HEADER.unpack_from(data)
-        except struct.error as error:
-            raise FormatError("a context model: shorter than its header") from error
-        if magic != _MAGIC or version != _VERSION:
-            raise FormatError("not a context model, or one of a newer version")
+        h, w, c, *hidden, quality, usual = packing.header(
+            _HEADER, data, _MAGIC, _VERSION, "a context model"
+        )
         if not (quality <= 100 or quality == NO_BASE) or not 0 <= usual <= 1:  # also not for NaN
             raise FormatError("a context model of impossible numbers")
         sizes = (h, w, c, *hidden)

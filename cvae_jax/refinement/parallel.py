@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+from cvae_jax.exact.by_numpy import cores
 
 
 class Stopped(Exception):
@@ -37,8 +38,3 @@ def mapped(
         if stop:
             stop.set()
         pool.shutdown(cancel_futures=True)
-
-
-def cores() -> int:
-    """How many threads run at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -30,12 +30,9 @@ WITHOUT_BASE = 0.15  # share of pixels that are learnt without the base, as some
 # Share of a batch that has a neighbour other than 0.  The rest are many and all alike; each pixel
 # is weighted by how rarely it is drawn.
 TELLING = 0.85
-
-
 # Of some images, a second time as files with a largest error have them: one in so many for each.
 MAX_ERRORS = (1, 2, 4, 8)
 IMAGES_PER_ERROR = 6
-
 
 # Changes when any of these does, so that a training goes on only as it began.
 RECIPE = (
@@ -62,9 +59,8 @@ class Pixels(NamedTuple):
 
     levels: Array  # uint8 [N, C, H, W]
     max_error: Array  # uint8 [N]
-    images: (
-        Array  # uint8 [N, C, H + 2 * MARGIN, W + 2 * MARGIN], as a file with that error has them
-    )
+    # uint8 [N, C, H + 2 * MARGIN, W + 2 * MARGIN], as a file with that error has them.
+    images: Array
     base: Array  # the same of the base, as coarse as it is seen
     expected: Array  # uint8 [N, C, H, W]
     # int32, numbers of the pixels of [N, C, H, W] that are not 0, or have a neighbour that is not.

@@ -90,7 +90,7 @@ def test_an_interrupt_does_not_wait_for_all_images(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(by_numpy, "_cores", lambda: 2)
+    monkeypatch.setattr(by_numpy, "cores", lambda: 2)
     monkeypatch.setattr(by_numpy, "_transposed", counted)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:

@@ -76,7 +76,7 @@ def test_no_more_images_at_once_than_are_counted(monkeypatch):
     by_jax.decoder(decoder)(inputs)
     assert max(seen) <= budget.MICROBATCH
     seen.clear()
-    monkeypatch.setattr(by_numpy, "_cores", lambda: 64)
+    monkeypatch.setattr(by_numpy, "cores", lambda: 64)
     lock = threading.Lock()
 
     def counted(architecture, n):
