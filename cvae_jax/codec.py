@@ -150,13 +150,9 @@ class Codec(Autoencoder):
             levels = self.decode_symbols(symbols[None] if alone else symbols, step)
         if alone:
             return bitstream.single.encode(symbols, step, self.tables, self.identity, levels[0])
-        file = io.BytesIO()
-        writer = bitstream.Writer(
-            file, self.header, self.file_model.pack(with_context=False) if embed_model else None
+        return self.file_model.archive(
+            symbols, step, levels, names, labels, embed_model=embed_model
         )
-        writer.add(symbols, step, self.tables, levels, names, labels)
-        writer.finish()
-        return file.getvalue()
 
     def refined_chunks(
         self,
@@ -206,22 +202,7 @@ class Codec(Autoencoder):
             return bitstream.single.encode_refined(
                 *base[:2], self.tables, self.identity, base.levels, refinement, images[0]
             )
-        file = io.BytesIO()
-        writer = bitstream.Writer(
-            file, self.header, self.file_model.pack() if embed_model else None
-        )
-        at, count = 0, sum(len(chunk.images) for chunk in chunks)
-        for what, given in (("names", names), ("labels", labels)):
-            if given is not None and len(given) != count:
-                raise DataError(f"{len(given)} {what} for {count} images")
-        for base, refinement, images in chunks:
-            part = slice(at, at := at + len(images))
-            writer.add_refined(
-                *base[:2], self.tables, base.levels, refinement,
-                None if names is None else names[part], None if labels is None else labels[part],
-            )  # fmt: skip
-        writer.finish()
-        return file.getvalue()
+        return self.file_model.refined_archive(chunks, names, labels, embed_model=embed_model)
 
     def encode_symbols(
         self,
@@ -394,7 +375,7 @@ class Codec(Autoencoder):
 
     def model_file(self) -> bytes:
         """An archive of no images that carries its model: all that reading files needs."""
-        return self.pack_refined([], embed_model=True)
+        return self.file_model.model_file()
 
 
 def load(path: str | Path | None = None) -> Codec:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +15,31 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import Header, Identity
+from cvae_jax.bitstream.writer import Labels, Writer
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import DataError, FormatError
 from cvae_jax.exact.integers import IntegerDecoder, units_check
 from cvae_jax.refinement import coder
+from cvae_jax.refinement.encoder import Refined
 from cvae_jax.refinement.integers import ContextModel
 
 Levels = Callable[[np.ndarray, int], np.ndarray]
 Backend = Callable[[IntegerDecoder], Callable[[np.ndarray], np.ndarray]]
 
 _LENGTH = struct.Struct("<I")
+
+
+class _Archive(Writer):
+    """Writes to memory."""
+
+    def __init__(self, header: Header, model: bytes | None):
+        self._memory = io.BytesIO()
+        super().__init__(self._memory, header, model)
+
+    def content(self) -> bytes:
+        """The whole archive."""
+        self.finish()
+        return self._memory.getvalue()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +95,53 @@ class FileModel:
         if self.context is not None:
             context = Context(self.context.digest[:16], coder.chunk_decoder(self.context))
         return FileDecoder(self.header, self.tables, levels, None if trusted else cost, context)
+
+    # Files
+
+    def archive(
+        self,
+        symbols: np.ndarray,
+        step: int,
+        levels: np.ndarray,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+        *,
+        embed_model: bool = False,
+    ) -> bytes:
+        """An archive of images; arguments as for ``bitstream.Writer.add``."""
+        writer = _Archive(self.header, self.pack(with_context=False) if embed_model else None)
+        writer.add(symbols, step, self.tables, levels, names, labels)
+        return writer.content()
+
+    def refined_archive(
+        self,
+        chunks: Sequence[Refined],
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+        *,
+        embed_model: bool = False,
+    ) -> bytes:
+        """An archive of refined images.
+
+        Raises:
+          DataError: names or labels that cannot be stored, or not one for each image.
+        """
+        writer = _Archive(self.header, self.pack() if embed_model else None)
+        at, count = 0, sum(len(chunk.images) for chunk in chunks)
+        for what, given in (("names", names), ("labels", labels)):
+            if given is not None and len(given) != count:
+                raise DataError(f"{len(given)} {what} for {count} images")
+        for base, refinement, images in chunks:
+            part = slice(at, at := at + len(images))
+            writer.add_refined(
+                *base[:2], self.tables, base.levels, refinement,
+                None if names is None else names[part], None if labels is None else labels[part],
+            )  # fmt: skip
+        return writer.content()
+
+    def model_file(self) -> bytes:
+        """An archive of no images that carries its model: all that reading files needs."""
+        return _Archive(self.header, self.pack()).content()
 
     # Bytes
 
