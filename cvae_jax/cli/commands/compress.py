@@ -176,7 +176,7 @@ def _bounded(
 
     def check(file: BinaryIO) -> None:
         """Decodes what was written: the promise is about that, not about what was meant."""
-        _check_bound(file, images, bound, extras, c)
+        _check_read_back(lambda: _keeps_bound(file, images, bound, extras, c))
 
     return Made(content, levels, check, quality if based else None, step)
 
@@ -243,34 +243,38 @@ def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:
     Raises:
       DataError: it does not hold what was to be stored.
     """
+    _check_read_back(lambda: _holds(file, stored, c))
+
+
+def _check_read_back(holds: Callable[[], bool]) -> None:
+    """Raises DataError unless a file ``holds`` what it should, where that can be found out."""
     try:
-        same = _holds(file, stored, c)
+        same = holds()
     except FormatError as error:
         raise DataError(f"what was written cannot be read back ({error}); write it anew") from error
     if not same:
         raise DataError("what was written reads back as something else; write it anew")
 
 
-def _check_bound(
+def _keeps_bound(
     file: BinaryIO, images: np.ndarray, bound: int, extras: dict[str, Any], c: Codec
-) -> None:
-    """Raises DataError unless a file decodes to images within the bound, and has its extras."""
+) -> bool:
+    """Whether a file decodes to images within the bound, and has its extras."""
     file.seek(0)
     content = file.read()
-    try:
-        with progress(len(images), "check") as advance:
-            if bitstream.is_archive(content):
-                archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
-                reader = archive.reader
-                same = reader.names == extras["names"] and _same(reader.labels, extras["labels"])
-                levels = archive.read(progress=advance)
-            else:
-                same = True
-                levels = bitstream.single.decode(content, c.file_decoder, UNLIMITED).levels[None]
-    except FormatError as error:
-        raise DataError(f"what was written cannot be read back ({error}); write it anew") from error
-    if not same or metrics.largest_error(levels, images) > bound:
-        raise DataError("what was written reads back as something else; write it anew")
+    if not bitstream.is_archive(content):
+        levels = bitstream.single.decode(content, c.file_decoder, UNLIMITED).levels[None]
+        return metrics.largest_error(levels, images) <= bound
+    archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
+    reader = archive.reader
+    with progress(len(images), "check") as advance:
+        levels = archive.read(progress=advance)
+    return (
+        levels.shape == images.shape
+        and metrics.largest_error(levels, images) <= bound
+        and reader.names == extras["names"]
+        and _same(reader.labels, extras["labels"])
+    )
 
 
 def _holds(file: BinaryIO, stored: Content, c: Codec) -> bool:
