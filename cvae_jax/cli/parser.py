@@ -158,14 +158,14 @@ def parser() -> argparse.ArgumentParser:
         "--context-steps",
         type=int,
         metavar="N",
-        help="train the context model, which lossless files need, for so many steps, replacing the "
-        "one that is there (default: the checkpoint's own setting, where all is made anew)",
+        help="train the context model, which lossless files need, for so many steps (default: "
+        "none, or the checkpoint's own setting where tables are made too)",
     )
     sub.add_argument(
         "-f",
         "--force",
         action="store_true",
-        help="replace tables; files made with the old ones can then no longer be read",
+        help="replace what is there; files made with it can then no longer be read",
     )
 
     sub = command("model", "write a model file: all that reading needs of a checkpoint")
