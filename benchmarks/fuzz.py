@@ -190,9 +190,10 @@ def _encoded(image: single.Image, decoder: FileDecoder, sample: Sample) -> bytes
     images, modelled = image.levels[None], modes != RAW
     whole = base if len(base) else np.zeros_like(images)
     assert sample.context is not None
-    steps = coder.steps(sample.context, images[modelled], whole[modelled], modes[modelled] == BASED,
-                        error)  # fmt: skip
-    stream = coder.encode(list(steps), images[~modelled], error)
+    coding = coder.coding(
+        sample.context, images[modelled], whole[modelled], modes[modelled] == BASED, error
+    )
+    stream = coder.encode(coding, images[~modelled], error)
     refinement = Refinement(error, digest, crc, modes, stream)
     again = single.encode_refined(
         image.symbols, image.step, *of_model, base, refinement, image.levels

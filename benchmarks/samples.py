@@ -171,15 +171,15 @@ def refined_part(
     assert model.context is not None
     modelled, based = modes != RAW, modes == BASED
     base = np.where(based[:, None, None, None], levels, 0)[modelled]
-    steps = list(coder.steps(model.context, images[modelled], base, based[modelled], max_error))
     made = near(images, max_error)
+    coding = coder.coding(model.context, made[modelled], base, based[modelled], max_error)
     made[~modelled] = coder.evenly(images[~modelled], max_error)
     refinement = Refinement(
         max_error,
         model.context.digest[:16],
         crc32c(pixel_bytes(made)),
         modes.astype(np.uint8),
-        coder.encode(steps, images[~modelled], max_error),
+        coder.encode(coding, images[~modelled], max_error),
     )
     return RefinedPart(symbols[based], step, model.tables, levels[based], refinement, made)
 

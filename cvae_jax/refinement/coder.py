@@ -7,6 +7,7 @@ are not, which; then the pixels of raw images.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from cvae_jax.coding.frequencies import (
 )
 from cvae_jax.errors import FormatError
 from cvae_jax.refinement import grid, neighbours
-from cvae_jax.refinement.canvas import Canvas, Place
+from cvae_jax.refinement.canvas import Canvas, Span
 from cvae_jax.refinement.grid import Grid
 from cvae_jax.refinement.integers import ContextModel, Frequencies, frequencies, interval
 from cvae_jax.refinement.parallel import Stopped, mapped
@@ -33,65 +34,83 @@ from cvae_jax.refinement.parallel import Stopped, mapped
 # What a place in the images takes, whatever their number, and a level that is not the expected one:
 # in distributions, of a model of UNIT multiply-adds.
 PLACE, MISSED, UNIT = 100, 6, 1 << 16
-BLOCK = 1024  # distributions of all levels in memory at once
+BLOCK = 4096  # pixels whose distributions are in memory at once
 
 
-class Step(NamedTuple):
-    """The coding of one pixel of every image, for an encoder."""
+class Coding(NamedTuple):
+    """How every pixel of n images is coded, in the order of decoding, for an encoder."""
 
-    missed: np.ndarray  # bool [n], of the images that are not raw
-    hit: np.ndarray  # float64 [n], frequency of the expected cell
-    start: np.ndarray  # float64 [missed], sum of the frequencies below the cell that it has
-    frequency: np.ndarray  # float64 [missed]
+    missed: np.ndarray  # bool [P, n], whether it is not in the expected cell
+    hit: np.ndarray  # float64 [P, n], frequency of that cell
+    start: np.ndarray  # float64 [P, n], where missed: sum of the frequencies below its cell
+    frequency: np.ndarray  # float64 [P, n], where missed
+
+    def take(self, which: np.ndarray) -> Coding:
+        """Of some of the images."""
+        return Coding(*(field[:, which] for field in self))
 
 
 class _Views:
     """The distributions of the pixels of n images while they are coded."""
 
-    def __init__(self, model: ContextModel, base: np.ndarray, based: np.ndarray, max_error: int):
-        """base: uint8 ``[n, H, W, C]``, 0 where not ``based``, bool ``[n]``."""
-        n, channels = len(based), model.image_shape[2]
-        self.canvas = Canvas(model.image_shape, n)
+    def __init__(
+        self,
+        model: ContextModel,
+        base: np.ndarray,
+        based: np.ndarray,
+        max_error: int,
+        width: int = 1,
+    ):
+        """base: uint8 ``[n, H, W, C]``, 0 where not ``based``, bool ``[n]``; width: of spans."""
+        n, self._width = len(based), width
+        self.canvas = Canvas(base)
         self._frequencies, self._max_error = Frequencies(model, max_error), max_error
-        self._base, self._based = neighbours.padded(neighbours.coarse(base)), based
-        self._values = np.zeros((neighbours.values(channels), n + 2), np.uint8)
+        # Where all neighbours are 0, the images differ by nothing but whether there is a base: two
+        # columns, the first ones, stand for all of them at a place.
+        self._silent = np.arange(2 * width)
+        self._of_silent = (2 * np.arange(width)[:, None] + based).ravel()
+        self._based = np.concatenate([np.tile([False, True], width), np.tile(based, width)])
+        self._places = np.repeat(np.tile(np.arange(width), 2), [2] * width + [n] * width)
+        count = neighbours.values(model.image_shape[2])
+        self._values = np.zeros((count, 2 * width + width * n), np.uint8)
+        self._telling = self._values[:, 2 * width :].reshape(count, width, n)
 
-    def __iter__(self) -> Iterator[tuple[Place, _View]]:
-        """Each place, once all pixels before it are set in the canvas."""
-        for place in self.canvas.places():
-            yield place, self._view(place)
+    def __iter__(self) -> Iterator[tuple[Span, _View]]:
+        """Each span, once all pixels before it are in the canvas."""
+        for span in self.canvas.spans(self._width):
+            yield span, self._view(span)
 
-    def _view(self, place: Place) -> _View:
-        values, n = self._values, len(self._based)
-        self.canvas.values(place, self._base, values)
-        expected = self.canvas.expected(place)
-        # Where all neighbours are 0, images differ by nothing but whether there is a base: the two
-        # last columns stand for all of them.
-        telling = np.flatnonzero(values[:, :n].any(0))
-        columns = np.concatenate([telling, [n, n + 1]])
-        where = len(telling) + self._based.astype(np.intp)
-        where[telling] = np.arange(len(telling))
-        some = np.concatenate([expected[telling], np.zeros(2, np.uint8)])
-        based = np.concatenate([self._based[telling], [False, True]])
-        hidden = self._frequencies.hidden(values[:, columns], some, based, place)
-        return _View(self._frequencies, hidden, some, where, expected, self._max_error)
+    def _view(self, span: Span) -> _View:
+        canvas, width = self.canvas, span.width
+        canvas.values(span, self._telling[:, :width])
+        expected = canvas.expected(span).ravel()
+        first = 2 * self._width
+        telling = np.flatnonzero(self._values[:, first : first + len(expected)].any(0))
+        column = self._of_silent[: len(expected)].copy()
+        column[telling] = np.arange(2 * width, 2 * width + len(telling))
+        shown = np.concatenate([self._silent[: 2 * width], telling + first])
+        of_shown = np.concatenate([np.zeros(2 * width, np.uint8), expected[telling]])
+        hidden = self._frequencies.hidden(
+            self._values[:, shown], of_shown, self._based[shown], self._places[shown], span
+        )
+        return _View(self._frequencies, hidden, of_shown, column, expected, self._max_error)
 
 
 class _View:
-    """The distributions of one pixel of every image."""
+    """The distributions of the pixels of a span, of every image: [width * n] in all."""
 
     def __init__(
         self,
         frequencies: Frequencies,
         hidden: np.ndarray,
         of_column: np.ndarray,
-        where: np.ndarray,
+        column: np.ndarray,
         expected: np.ndarray,
         max_error: int,
     ):
-        """hidden: float32 ``[h, columns]``; of_column: the level that each expects; where: int
-        ``[n]``, each image's column."""
-        self._frequencies, self._hidden, self._where = frequencies, hidden, where
+        """hidden: float32 ``[h, columns]``; of_column: the level that each expects; column: int
+        ``[width * n]``, each pixel's."""
+        self._frequencies, self._hidden, self._column = frequencies, hidden, column
         self._expected, self.grid = expected, Grid(expected, max_error)
         self.columns = len(of_column)
         hit = frequencies.hit(hidden)
@@ -104,60 +123,64 @@ class _View:
                 hit[block], self._weights[block] = frequencies.cells_of(
                     hit[block], weights, Grid(of_block, max_error)
                 )
-        self.hit = hit[where]
+        self.hit = hit[column]
 
-    def others(self, images: np.ndarray) -> np.ndarray:
-        """Weights of all cells, of images whose pixel is not in the expected one."""
-        columns = self._where[images]
+    def others(self, pixels: np.ndarray) -> np.ndarray:
+        """Weights of all cells, of pixels that are not in the expected one."""
+        columns = self._column[pixels]
         if self._weights is not None:
             return self._weights[columns]
-        return self._frequencies.others(self._hidden[:, columns], self._expected[images])
+        return self._frequencies.others(self._hidden[:, columns], self._expected[pixels])
 
 
 def _blocks(which: np.ndarray) -> list[np.ndarray]:
     return [which[k : k + BLOCK] for k in range(0, len(which), BLOCK)]
 
 
-def steps(
+def coding(
     model: ContextModel, images: np.ndarray, base: np.ndarray, based: np.ndarray, max_error: int
-) -> Iterator[Step]:
-    """How every pixel is coded of images that are not raw, in the order of coding.
+) -> Coding:
+    """How images are coded that are not raw.
 
-    images: uint8 ``[n, H, W, C]``; base: the same, 0 where not ``based``, bool ``[n]``.
+    images: uint8 ``[n, H, W, C]``, as files with that error have them (``canvas.near``); base: the
+    same, 0 where not ``based``, bool ``[n]``.
     """
-    views = _Views(model, base, based, max_error)
-    by_pixel = np.ascontiguousarray(images.transpose(3, 1, 2, 0))
-    for place, view in views:
-        cell = view.grid.cell(by_pixel[place.channel, place.row, place.column])
-        views.canvas.set(place, view.grid.level(cell))
+    views = _Views(model, base, based, max_error, max(BLOCK // max(len(images), 1), 1))
+    views.canvas.put(images)
+    parts = []
+    for span, view in views:
+        cell = view.grid.cell(views.canvas.levels(span).ravel())
         missed = cell != view.grid.of_expected
         which = np.flatnonzero(missed)
-        yield Step(missed, view.hit, *interval(view.others(which), cell[which]))
+        part = Coding(missed, view.hit, *np.zeros((2, len(missed))))
+        part.start[which], part.frequency[which] = interval(view.others(which), cell[which])
+        parts.append(part)
+    shape = (math.prod(model.image_shape), len(images))
+    return Coding(*(np.concatenate(field).reshape(shape) for field in zip(*parts, strict=True)))
 
 
-def bits(coded: list[Step]) -> np.ndarray:
+def bits(coded: Coding) -> np.ndarray:
     """Bits that a perfect coder spends on each image, ``[n]``."""
-    out = np.zeros(len(coded[0].hit)) if coded else np.zeros(0)
-    for step in coded:
-        price = np.where(step.missed, TOTAL - step.hit, step.hit)
-        price[step.missed] *= step.frequency / TOTAL
-        out -= np.log2(price / TOTAL)
-    return out
+    missed, hit, _, frequency = coded
+    price = np.where(missed, (TOTAL - hit) * (frequency / TOTAL), hit)
+    return -np.log2(price / TOTAL).sum(0)
 
 
-def encode(coded: list[Step], raw: np.ndarray, max_error: int) -> bytes:
-    """The stream of images whose ``steps`` these are, and of raw ones, uint8 ``[m, H, W, C]``."""
+def encode(coded: Coding, raw: np.ndarray, max_error: int) -> bytes:
+    """The stream of images coded so, and of raw ones, uint8 ``[m, H, W, C]``."""
     coder = constriction.stream.stack.AnsCoder()
     raw_cells = _even_grid(raw.size, max_error).cell(raw.transpose(3, 1, 2, 0).ravel())
-    raw_cells = raw_cells.reshape(len(coded), -1)
+    raw_cells = raw_cells.reshape(len(coded.hit), -1).astype(np.int32)
     uniform = _uniform(max_error)
-    for step, cells in zip(reversed(coded), raw_cells[::-1], strict=True):
+    for missed, hit, start, frequency, cells in zip(
+        *(reversed(field) for field in coded), reversed(raw_cells), strict=True
+    ):
         if len(cells):
-            coder.encode_reverse(cells.astype(np.int32), uniform)
-        if len(step.start):
-            _push(coder, step.start, step.frequency)
-        if len(step.hit):
-            coder.encode_reverse(step.missed.astype(np.int32), EACH_ITS_OWN, _hit_or_not(step.hit))
+            coder.encode_reverse(cells, uniform)
+        if missed.any():
+            _push(coder, start[missed], frequency[missed])
+        if len(hit):
+            coder.encode_reverse(missed.astype(np.int32), EACH_ITS_OWN, _hit_or_not(hit))
     return coder.get_compressed().astype("<u4").tobytes()
 
 
@@ -188,24 +211,24 @@ def decode(
     uniform = _uniform(max_error)
     even = _even_grid(len(raw), max_error)
     size = -(-model.pixel_work // UNIT)
-    for place, view in views:
+    for span, view in views:
         spend(PLACE + view.columns * (size + MISSED * (max_error > 0)))
         cells = view.grid.of_expected.copy()
         if len(modelled):
             which = np.flatnonzero(coder.decode(EACH_ITS_OWN, _hit_or_not(view.hit)))
             spend(MISSED * len(which))
             for block in _blocks(which):
-                of_block = weights_of(frequencies(view.others(block)))
+                of_block = frequencies(view.others(block))
                 cells[block] = coder.decode(EACH_ITS_OWN, of_block)
-        views.canvas.set(place, view.grid.level(cells))
+        views.canvas.levels(span)[0] = view.grid.level(cells)
         if len(raw):
-            raw[:, place.channel, place.row, place.column] = even.level(
+            raw[:, span.channel, span.row, span.column] = even.level(
                 coder.decode(uniform, len(raw))
             )
     if not coder.is_empty():
         raise FormatError("a refinement with something left over")
     out = np.empty((len(modes), *model.image_shape), np.uint8)
-    out[modelled], out[modes == RAW] = views.canvas.images(), raw.transpose(0, 2, 3, 1)
+    out[modelled], out[modes == RAW] = views.canvas.images, raw.transpose(0, 2, 3, 1)
     return out
 
 

@@ -13,7 +13,7 @@ from cvae_jax.bitstream.records import ALONE, BASED, RAW, Refinement, crc32c, pi
 from cvae_jax.coding.tables import Tables
 from cvae_jax.refinement import coder, grid
 from cvae_jax.refinement.canvas import near
-from cvae_jax.refinement.coder import Step
+from cvae_jax.refinement.coder import Coding
 from cvae_jax.refinement.integers import ContextModel
 from cvae_jax.refinement.parallel import mapped
 
@@ -24,6 +24,9 @@ CHUNK_VALUES = 400_000
 # is coded already is then all that the model has to go by.
 TIGHTER = 4
 PREVIEW = 0.05  # share of an image's bytes that having a base, and so a preview, is worth
+# Images with so many times what nine in ten take are tried without a base, too: trying all of them
+# would take twice as long, and few others win.
+UNUSUAL = 1.25
 
 
 class Base(NamedTuple):
@@ -83,78 +86,55 @@ def slices(n: int, values: int) -> list[slice]:
 def bits(
     images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
 ) -> np.ndarray:
-    """About what each image takes with this base, or without any, if all are coded alike: [N]."""
+    """About what each image takes with this base, or without any, if all are coded alike: [N].
+
+    images: as files with that error have them (``canvas.near``).
+    """
     if base is None:
-        return coder.bits(_steps(images, np.zeros_like(images), False, model, max_error))
-    coded = coder.bits(_steps(images, base.levels, True, model, max_error))
-    return coded + tables.book(base.step).bits(base.symbols)
+        return coder.bits(_alone(images, model, max_error))
+    return coder.bits(_based(images, base, model, max_error)) + _symbols_bits(base, tables)
 
 
-def _steps(
-    images: np.ndarray, levels: np.ndarray, based: bool, model: ContextModel, max_error: int
-) -> list[Step]:
-    flags = np.full(len(images), based)
-    return list(coder.steps(model, images, levels, flags, max_error))
+def _alone(images: np.ndarray, model: ContextModel, max_error: int) -> Coding:
+    return coder.coding(
+        model, images, np.zeros_like(images), np.zeros(len(images), bool), max_error
+    )
+
+
+def _based(images: np.ndarray, base: Base, model: ContextModel, max_error: int) -> Coding:
+    return coder.coding(model, images, base.levels, np.ones(len(images), bool), max_error)
+
+
+def _symbols_bits(base: Base, tables: Tables) -> np.ndarray:
+    return tables.book(base.step).bits(base.symbols)
 
 
 def _chunk(
     images: np.ndarray, base: Base, tables: Tables, model: ContextModel, max_error: int
 ) -> Refined:
     n, has_base = len(images), len(base.symbols) > 0
-    levels = base.levels if has_base else np.zeros_like(images)
-    coded = _steps(images, levels, has_base, model, max_error)
-    price = coder.bits(coded)
+    made = near(images, max_error) if max_error else images.copy()
     modes = np.full(n, BASED if has_base else ALONE, np.uint8)
     raw = images[0].size * np.log2(grid.cells(max_error))
     if has_base:
-        price += tables.book(base.step).bits(base.symbols)
+        coded = _based(made, base, model, max_error)
+        price = coder.bits(coded) + _symbols_bits(base, tables)
         # Trying all of them without a base would take twice as long.
         unusual = np.flatnonzero(price > model.usual * raw)
-        if len(unusual):
-            some = images[unusual]
-            alone = _steps(some, np.zeros_like(some), False, model, max_error)
-            price_alone = coder.bits(alone)
-            better = price_alone < price[unusual] * (1 - PREVIEW)
-            modes[unusual[better]] = ALONE
-            price[unusual[better]] = price_alone[better]
-            coded = _replaced(coded, unusual[better], alone, better)
+        alone = _alone(made[unusual], model, max_error)
+        price_alone = coder.bits(alone)
+        better = price_alone < price[unusual] * (1 - PREVIEW)
+        which = unusual[better]
+        modes[which], price[which] = ALONE, price_alone[better]
+        for field, by in zip(coded, alone, strict=True):
+            field[:, which] = by[:, better]
+    else:
+        coded = _alone(made, model, max_error)
+        price = coder.bits(coded)
     modes[price > raw] = RAW
     modelled = modes != RAW
-    if not modelled.all():
-        coded = _without(coded, ~modelled)
-    stream = coder.encode(coded, images[~modelled], max_error)
-    made = near(images, max_error) if max_error else images.copy()
+    stream = coder.encode(coded.take(modelled), images[~modelled], max_error)
     made[~modelled] = coder.evenly(images[~modelled], max_error)
     crc = crc32c(pixel_bytes(made))
     refinement = Refinement(max_error, model.digest[:16], crc, modes, stream)
     return Refined(base.take(modes == BASED) if has_base else base, refinement, made)
-
-
-def _replaced(
-    coded: list[Step], which: np.ndarray, by: list[Step], these: np.ndarray
-) -> list[Step]:
-    """Steps with those of images ``which`` replaced: by those of ``these``, bool, of others."""
-    out = []
-    for step, other in zip(coded, by, strict=True):
-        whole, part = _by_image(step), _by_image(other)
-        whole[:, which] = part[:, these]
-        out.append(_step(whole))
-    return out
-
-
-def _without(coded: list[Step], which: np.ndarray) -> list[Step]:
-    """Steps without those of images ``which``, bool ``[n]``."""
-    return [_step(_by_image(step)[:, ~which]) for step in coded]
-
-
-def _by_image(step: Step) -> np.ndarray:
-    """float64 ``[4, n]``: the fields of a step, 0 where an image has none."""
-    out = np.zeros((4, len(step.missed)))
-    out[0], out[1] = step.missed, step.hit
-    out[2:, step.missed] = step.start, step.frequency
-    return out
-
-
-def _step(by_image: np.ndarray) -> Step:
-    missed = by_image[0] > 0
-    return Step(missed, by_image[1], *by_image[2:, missed])

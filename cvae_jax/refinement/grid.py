@@ -51,9 +51,9 @@ class Grid:
         return np.clip(self._lowest + self._pitch * cell, 0, LEVELS - 1).astype(np.uint8)
 
     def sums(self, weights: np.ndarray) -> np.ndarray:
-        """The weights of the levels in each cell: float64 ``[n, 256]`` -> ``[n, cells]``."""
-        below = np.zeros((len(weights), LEVELS + 1))
-        np.cumsum(weights, axis=1, out=below[:, 1:])
+        """The weights of the levels in each cell: float32 ``[n, 256]`` -> ``[n, cells]``."""
+        below = np.zeros((len(weights), LEVELS + 1), np.float32)
+        below[:, 1:] = running_sums(weights)
         first = (self._lowest - self._error)[:, None] + self._pitch * np.arange(self.cells + 1)
         return np.diff(np.take_along_axis(below, np.clip(first, 0, LEVELS), axis=1), axis=1)
 
@@ -61,3 +61,18 @@ class Grid:
 def cells(max_error: int) -> int:
     """How many cells a pixel has at most."""
     return (LEVELS - 1 + 2 * max_error) // (2 * max_error + 1) + 1
+
+
+_RUN = 16
+_UP_TO = np.triu(np.ones((_RUN, _RUN), np.float32))  # adds up a run
+
+
+def running_sums(weights: np.ndarray) -> np.ndarray:
+    """``np.cumsum`` of each row, float32 ``[n, k]``, of whole numbers with sums below 2**24."""
+    n, k = weights.shape
+    if k % _RUN:
+        return np.cumsum(weights, axis=1)
+    # A third quicker, for 256 levels.
+    sums = (weights.reshape(-1, _RUN) @ _UP_TO).reshape(n, -1, _RUN)
+    sums[:, 1:] += np.cumsum(sums[:, :-1, -1], axis=1)[:, :, None]
+    return sums.reshape(n, k)

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from cvae_jax.coding import packing
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.errors import FormatError
 from cvae_jax.exact.integers import EXACT, MAX_SHIFT, MAX_SIDE
 from cvae_jax.refinement import neighbours
-from cvae_jax.refinement.canvas import Place
-from cvae_jax.refinement.grid import LEVELS, Grid
+from cvae_jax.refinement.canvas import Span
+from cvae_jax.refinement.grid import LEVELS, Grid, running_sums
 from cvae_jax.refinement.neighbours import AROUND, BASE_STEP, CAUSAL, ERROR_UNIT, FULL, HIGH
 
 MAX_HIDDEN = 1 << 10
@@ -33,6 +34,10 @@ FRACTIONS = (
 )
 FAR = 16 * len(FRACTIONS)  # this far below the largest logit, a weight is 0
 POWERS = np.array([FRACTIONS[d % 16] >> d // 16 for d in range(FAR)] + [0], np.float32)
+# Of a level by its logit against all others, from -FAR to FAR: its weight, and its frequency.
+_AGAINST = np.concatenate([POWERS[::-1], np.full(FAR, POWERS[0])]).astype(np.float64)
+HITS = 1 + np.floor(_AGAINST * (TOTAL - 2) / (_AGAINST + _AGAINST[::-1]))
+_NEVER = np.float32(-(1 << 26))  # far below all logits
 
 _HEADER = struct.Struct("<4sB3HHHBf")
 _MAGIC = b"CVCX"
@@ -191,7 +196,7 @@ class Frequencies:
         marks = 2 * neighbours.values(model.image_shape[2]) + 1  # 0 or 1 here, not FULL
         first[:, -marks - 1 : -1] *= FULL
         error = first[:, -marks - 2] * (max_error * ERROR_UNIT)
-        self._first = np.delete(first, -marks - 2, axis=1)
+        self._first = np.delete(first[:, :-1], -marks - 1, axis=1)
         factor = _factor(model.first)
         self._at_row, self._at_column, self._at_channel = (
             place.astype(np.float32) * factor for place in model.places
@@ -200,29 +205,38 @@ class Frequencies:
         self._hit, self._levels = output[0], output[1:].T.copy()
 
     def hidden(
-        self, values: np.ndarray, expected: np.ndarray, based: np.ndarray, place: Place
+        self,
+        values: np.ndarray,
+        expected: np.ndarray,
+        based: np.ndarray,
+        which: np.ndarray,
+        span: Span,
     ) -> np.ndarray:
-        """What the hidden layers make of n pixels at one place, and a 1: float32 ``[h + 1, n]``.
+        """What the hidden layers make of n pixels in a span, and a 1: float32 ``[h + 1, n]``.
 
-        values: uint8 ``[V, n]``, their neighbours; expected: uint8 ``[n]``; based: bool ``[n]``.
+        values: uint8 ``[V, n]``, their neighbours; expected: uint8 ``[n]``; based: bool ``[n]``;
+        which: int ``[n]``, of the span's places.
         """
         count, n = values.shape
         base = slice(len(CAUSAL), len(CAUSAL) + len(AROUND))
-        inputs = np.empty((3 * count + 3, n), np.float32)
-        inputs[:count] = values
-        inputs[: len(CAUSAL)] -= expected
-        inputs[count] = expected
-        zero, high = inputs[count + 1 : -2].reshape(2, count, n)
+        marks = np.empty((2 * count + 1 + span.width, n), bool)
+        zero, high = marks[: 2 * count].reshape(2, count, n)
         np.equal(values, 0, out=zero)
-        zero[base] *= based
+        zero[base] &= based
         np.greater_equal(values, HIGH, out=high)
         np.greater_equal(values[base], HIGH // BASE_STEP * BASE_STEP, out=high[base])
-        inputs[-2] = based
-        inputs[-1] = 1
-        row, column, channel = place
-        placed = self._at_row[row] + self._at_column[column] + self._at_channel[channel]
-        self._first[:, -1] = self._everywhere + placed
-        return self._passed(self._second, self._passed(self._first, inputs, 0), 1)
+        marks[2 * count] = based
+        np.equal(which, np.arange(span.width)[:, None], out=marks[2 * count + 1 :])
+        inputs = np.empty((count + 1 + len(marks), n), np.float32)
+        inputs[:count], inputs[count], inputs[count + 1 :] = values, expected, marks
+        inputs[: len(CAUSAL)] -= inputs[count]
+        return self._passed(self._second, self._passed(self._first_at(span), inputs, 0), 1)
+
+    def _first_at(self, span: Span) -> np.ndarray:
+        """Weights of the first layer, the last of them of each place."""
+        columns = self._at_column[span.column : span.column + span.width]
+        placed = columns + self._at_row[span.row] + self._at_channel[span.channel]
+        return np.concatenate([self._first, (placed + self._everywhere).T], axis=1)
 
     def _passed(self, weights: np.ndarray, inputs: np.ndarray, layer: int) -> np.ndarray:
         """What a layer passes on, and a 1."""
@@ -236,10 +250,7 @@ class Frequencies:
     def hit(self, hidden: np.ndarray) -> np.ndarray:
         """The expected level's frequency: float64 ``[n]``, whole numbers from 1 to TOTAL - 1."""
         logit = np.floor(self._hit @ hidden)
-        of_it, of_others = (
-            POWERS[np.clip(x, 0, FAR).astype(np.intp)].astype(np.float64) for x in (-logit, logit)
-        )
-        return 1 + np.floor(of_it * (TOTAL - 2) / (of_it + of_others))
+        return HITS.take(logit.astype(np.int32) + FAR, mode="clip")
 
     def others(self, hidden: np.ndarray, expected: np.ndarray) -> np.ndarray:
         """Weights of all levels but the expected one, whose own is 0: float32 ``[n, 256]``."""
@@ -249,14 +260,13 @@ class Frequencies:
         np.matmul(hidden.T, self._levels, out=sums[:, : 2 * LEVELS])
         np.floor(sums[:, : 2 * LEVELS], out=sums[:, : 2 * LEVELS])
         sums[:, 2 * LEVELS :] = sums[:, LEVELS : 2 * LEVELS]
-        rows, expected = np.arange(n), expected.astype(np.intp)
-        start = 3 * LEVELS * rows + 2 * LEVELS - expected
-        logits = sums.ravel().take(start[:, None] + np.arange(LEVELS))
+        rows = np.arange(n)
+        runs = as_strided(sums, (max(sums.size - LEVELS + 1, 0), LEVELS), 2 * sums.strides[-1:])
+        logits = runs[3 * LEVELS * rows + 2 * LEVELS - expected]
         logits += sums[:, :LEVELS]
-        logits[rows, expected] = -np.inf
+        logits[rows, expected] = _NEVER
         below = np.subtract(logits.max(1, keepdims=True), logits, out=logits)
-        np.minimum(below, FAR, out=below)
-        return POWERS.take(below.astype(np.intp))
+        return POWERS.take(below.astype(np.int32), mode="clip")
 
     def cells_of(
         self, hit: np.ndarray, weights: np.ndarray, grid: Grid
@@ -274,10 +284,13 @@ class Frequencies:
 
 
 def frequencies(weights: np.ndarray) -> np.ndarray:
-    """In proportion to weights, at least 1, with the sum TOTAL: float64 ``[n, cells]``."""
-    sums = np.zeros((len(weights), weights.shape[1] + 1))
-    np.cumsum(weights, axis=1, out=sums[:, 1:])
-    return np.diff(_cumulative(sums, sums[:, -1:].copy(), weights.shape[1]), axis=1) + 1
+    """In proportion to weights, at least 1, with the sum TOTAL, each less 1, as the coder takes
+    them (``coding.frequencies.weights_of``): float64 ``[n, cells]``."""
+    n, cells = weights.shape
+    sums = np.zeros((n, cells + 1))
+    sums[:, 1:] = running_sums(weights)
+    sums = _cumulative(sums, sums[:, -1:].copy(), cells)
+    return np.subtract(sums[:, 1:], sums[:, :-1])
 
 
 def interval(weights: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

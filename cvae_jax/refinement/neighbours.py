@@ -45,7 +45,7 @@ def coarse(base: np.ndarray) -> np.ndarray:
 
 
 def expected(
-    left: np.ndarray, up: np.ndarray, corner: np.ndarray, shift: np.ndarray | int = 0
+    left: np.ndarray, up: np.ndarray, corner: np.ndarray, shift: np.ndarray | None = None
 ) -> np.ndarray:
     """The level that a pixel is likely to have, int16 of the arguments' shape, from 0 to 255.
 
@@ -55,7 +55,7 @@ def expected(
     left, up = left.astype(np.int16), up.astype(np.int16)
     low, high = np.minimum(left, up), np.maximum(left, up)
     guess = np.clip(left + up - corner, low, high)
-    return np.clip(guess + shift, 0, 255)
+    return guess if shift is None else np.clip(guess + shift, 0, 255)
 
 
 def missed(images: np.ndarray) -> np.ndarray:

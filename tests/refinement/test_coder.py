@@ -19,11 +19,12 @@ ERRORS = [0, 1, 4, MAX_ERROR]
 
 
 def coded(model, some, base, modes, max_error):
-    """The steps and the stream of images."""
+    """The coding and the stream of images."""
     modelled, based = modes != RAW, modes == BASED
     seen = np.where(based[:, None, None, None], base, 0)[modelled]
-    steps = list(coder.steps(model, some[modelled], seen, based[modelled], max_error))
-    return steps, coder.encode(steps, some[~modelled], max_error)
+    made = near(some[modelled], max_error)
+    coding = coder.coding(model, made, seen, based[modelled], max_error)
+    return coding, coder.encode(coding, some[~modelled], max_error)
 
 
 def decoded(model, stream, base, modes, max_error):
@@ -73,8 +74,8 @@ def test_the_stream_is_as_long_as_its_bits():
     some, base, modes = mixed(model.image_shape)
     modes[modes == RAW] = BASED
     for max_error in (0, 4):
-        steps, stream = coded(model, some, base, modes, max_error)
-        assert abs(8 * len(stream) - coder.bits(steps).sum()) < 64
+        coding, stream = coded(model, some, base, modes, max_error)
+        assert abs(8 * len(stream) - coder.bits(coding).sum()) < 64
 
 
 @pytest.mark.parametrize("max_error", [0, 4])
@@ -84,15 +85,22 @@ def test_what_an_image_costs_does_not_depend_on_the_others(max_error):
     some, base, modes = mixed(shape)
     based = modes == BASED
     base[~based] = 0
-    together = list(coder.steps(model, some, base, based, max_error))
+    made = near(some, max_error)
+    together = coder.coding(model, made, base, based, max_error)
     for k in range(len(some)):
-        one = slice(k, k + 1)
-        alone = list(coder.steps(model, some[one], base[one], based[one], max_error))
-        for all_of, own in zip(together, alone, strict=True):
-            assert (all_of.missed[k], all_of.hit[k]) == (own.missed[0], own.hit[0])
-            at = all_of.missed[:k].sum()
-            if own.missed[0]:
-                assert (all_of.start[at], all_of.frequency[at]) == (own.start[0], own.frequency[0])
+        one = np.array([k])
+        alone = coder.coding(model, made[one], base[one], based[one], max_error)
+        for field, own in zip(together.take(one), alone, strict=True):
+            np.testing.assert_array_equal(field, own)
+
+
+@pytest.mark.parametrize("block", [1, 40, 150])
+def test_how_many_places_are_coded_at_once_changes_nothing(monkeypatch, block):
+    model = random_model((9, 7, 3))
+    some, base, modes = mixed(model.image_shape)
+    whole = coded(model, some, base, modes, 4)
+    monkeypatch.setattr(coder, "BLOCK", block)
+    assert coded(model, some, base, modes, 4)[1] == whole[1]
 
 
 @pytest.mark.parametrize("max_error", ERRORS)
@@ -106,7 +114,7 @@ def test_cells_partition_the_levels(max_error):
         assert np.abs(cells.level(cell).astype(int) - levels).max() <= max_error
         assert cell[expected] == cells.of_expected[0]
         assert cells.level(cell)[expected] == expected
-        sums = cells.sums(np.ones((256, 256)))
+        sums = cells.sums(np.ones((256, 256), np.float32))
         assert sums.sum(1).tolist() == [256] * 256
         np.testing.assert_array_equal(sums[0], np.bincount(cell, minlength=cells.cells))
 

@@ -19,7 +19,7 @@ from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.integers import EXACT
 from cvae_jax.refinement import coder, network, training
-from cvae_jax.refinement.canvas import Place
+from cvae_jax.refinement.canvas import Span
 from cvae_jax.refinement.from_params import quantize_context
 from cvae_jax.refinement.grid import Grid
 from cvae_jax.refinement.integers import (
@@ -35,6 +35,8 @@ from cvae_jax.refinement.integers import (
 )
 from cvae_jax.refinement.neighbours import AROUND, CAUSAL, coarse, values
 
+SPAN = Span(0, 3, 4, 3)
+
 
 def contexts(model, n, seed=0, extreme=False):
     """Values, expected levels and whether there is a base, of n pixels."""
@@ -48,7 +50,12 @@ def contexts(model, n, seed=0, extreme=False):
     return known, expected.astype(np.uint8), based
 
 
-def reference(model, max_error, known, expected, based, place):
+def places_of(n, span):
+    """Which of a span's places each of n pixels has."""
+    return np.arange(n) % span.width
+
+
+def reference(model, max_error, known, expected, based, span):
     """What the integers say in int64: the hidden numbers, and all logits unshifted but the sums."""
     known, expected = known.astype(np.int64), expected.astype(np.int64)
     causal, base, earlier = np.split(known, [len(CAUSAL), len(CAUSAL) + len(AROUND)])
@@ -57,10 +64,12 @@ def reference(model, max_error, known, expected, based, place):
     error = np.full((1, len(expected)), 4 * max_error)
     numbers = [causal - expected, base, earlier, expected[None], error, 255 * np.concatenate(marks)]
     x = np.concatenate(numbers)
-    placed = sum(part[k].astype(np.int64) for part, k in zip(model.places, place, strict=True))
-    for layer, added in ((model.first, placed), (model.second, 0), (model.output, 0)):
-        bias = layer.bias.astype(np.int64) + added
-        sums = layer.weights.astype(np.int64) @ x + bias[:, None]
+    at_row, at_column, at_channel = (part.astype(np.int64) for part in model.places)
+    columns = span.column + places_of(len(expected), span)
+    placed = at_row[span.row] + at_column[columns] + at_channel[span.channel]
+    for layer, added in ((model.first, placed.T), (model.second, 0), (model.output, 0)):
+        bias = layer.bias.astype(np.int64)[:, None] + added
+        sums = layer.weights.astype(np.int64) @ x + bias
         assert np.abs(sums).max() < EXACT
         x = sums >> layer.shift.astype(np.int64)[:, None]
         if layer.bits:
@@ -71,9 +80,9 @@ def reference(model, max_error, known, expected, based, place):
 
 
 def assert_exact(model, max_error, *given):
-    known, expected, based, place = given
+    known, expected, based, span = given
     computed = Frequencies(model, max_error)
-    hidden = computed.hidden(known, expected, based, place)
+    hidden = computed.hidden(known, expected, based, places_of(len(expected), span), span)
     exact, hit, logits = reference(model, max_error, *given)
     np.testing.assert_array_equal(hidden, np.concatenate([exact, np.ones((1, len(expected)))]))
     of_it, of_others = (
@@ -112,8 +121,8 @@ def test_sums_are_those_of_whole_numbers(make, shape):
     for seed, extreme in enumerate((False, True)):
         for max_error in (0, 63):
             given = contexts(model, 200, seed, extreme)
-            for place in (Place(0, 0, 0), Place(4, 3, shape[2] - 1)):
-                assert_exact(model, max_error, *given, place)
+            for span in (Span(0, 0, 0, 1), Span(shape[2] - 1, 4, 1, 3)):
+                assert_exact(model, max_error, *given, span)
 
 
 def test_the_worst_inputs_are_exact():
@@ -125,12 +134,12 @@ def test_the_worst_inputs_are_exact():
     known = np.ascontiguousarray(worst.astype(np.uint8).T)
     for expected in (0, 255):
         of_all = np.full(known.shape[1], expected, np.uint8)
-        assert_exact(model, 63, known, of_all, of_all == expected, Place(0, 0, 0))
+        assert_exact(model, 63, known, of_all, of_all == expected, Span(0, 0, 0, 1))
 
 
 def test_a_trained_models_sums_are_whole_numbers_too():
     model = trained()[-1]
-    assert_exact(model, 1, *contexts(model, 500), Place(3, 4, 0))
+    assert_exact(model, 1, *contexts(model, 500), Span(0, 3, 4, 2))
 
 
 @pytest.mark.parametrize("max_error", [0, 1, 4, 63])
@@ -138,13 +147,13 @@ def test_frequencies_add_up_and_are_never_0(max_error):
     model = trained()[-1]
     known, expected, based = contexts(model, 400)
     computed = Frequencies(model, max_error)
-    hidden = computed.hidden(known, expected, based, Place(3, 4, 0))
+    hidden = computed.hidden(known, expected, based, np.zeros(len(expected), int), SPAN)
     hit, weights = computed.hit(hidden), computed.others(hidden, expected)
     if max_error:
         hit, weights = computed.cells_of(hit, weights, Grid(expected, max_error))
     assert 1 <= hit.min() <= hit.max() < TOTAL
     assert (hit == np.floor(hit)).all()
-    found = frequencies(weights)
+    found = frequencies(weights) + 1
     assert found.min() >= 1
     assert (found.sum(1) == TOTAL).all()
     rng = np.random.default_rng(0)
@@ -161,7 +170,7 @@ def test_cells_share_what_their_levels_have():
     model = trained()[-1]
     known, expected, based = contexts(model, 300)
     computed, cells = Frequencies(model, 0), Grid(expected, 4)
-    hidden = computed.hidden(known, expected, based, Place(3, 4, 0))
+    hidden = computed.hidden(known, expected, based, np.zeros(len(expected), int), SPAN)
     hit, weights = computed.hit(hidden), computed.others(hidden, expected)
     within, sums = computed.cells_of(hit, weights, cells)
     p = weights / weights.sum(1, keepdims=True) * (1 - hit / TOTAL)[:, None]
@@ -180,11 +189,11 @@ def test_columns_do_not_depend_on_each_other():
     model = trained()[-1]
     known, expected, based = contexts(model, 97)
     computed = Frequencies(model, 0)
-    place = Place(3, 4, 0)
-    whole = computed.hidden(known, expected, based, place)
+    which = np.arange(97) % SPAN.width
+    whole = computed.hidden(known, expected, based, which, SPAN)
     for size in (1, 2, 31, 64):
         parts = [slice(k, k + size) for k in range(0, 97, size)]
-        apart = [computed.hidden(known[:, p], expected[p], based[p], place) for p in parts]
+        apart = [computed.hidden(known[:, p], expected[p], based[p], which[p], SPAN) for p in parts]
         np.testing.assert_array_equal(np.concatenate(apart, axis=1), whole)
         others = [computed.others(whole[:, p], expected[p]) for p in parts]
         np.testing.assert_array_equal(np.concatenate(others), computed.others(whole, expected))
@@ -194,7 +203,7 @@ def test_integers_cost_hardly_more_than_the_network():
     net, params, known, model = trained()
     levels, base = digits(200)
     based = np.ones(len(levels), bool)
-    spent = coder.bits(list(coder.steps(model, levels, base, based, 0))).sum()
+    spent = coder.bits(coder.coding(model, levels, base, based, 0)).sum()
     number = jax.numpy.arange(levels.size)
     given, level = training.contexts(known, number, jax.numpy.ones(levels.size, bool))
     nats = network.nats(network.apply(net, params, given), level, given)
@@ -306,7 +315,7 @@ def test_damaged_bytes_are_refused_or_proved_exact():
             continue
         model.validate()
         if model.image_shape == MODEL.image_shape:
-            assert_exact(model, 4, *given, Place(0, 0, 0))
+            assert_exact(model, 4, *given, Span(0, 0, 0, 1))
     assert 200 < refused < 300
     for more in (b"", b"CVCX", data + b"\0", b"\0" + data):
         with pytest.raises(FormatError):
@@ -327,11 +336,12 @@ PROGRAM = """
 import hashlib, sys, numpy as np
 from pathlib import Path
 from cvae_jax.refinement import coder
+from cvae_jax.refinement.canvas import near
 from cvae_jax.refinement.integers import ContextModel
 model = ContextModel.from_bytes(Path(sys.argv[1]).read_bytes())
 images = np.random.default_rng(1).integers(0, 256, (70, 9, 7, 3)).astype(np.uint8) // 9 * 9
-steps = list(coder.steps(model, images, images[::-1], np.ones(70, bool), 2))
-print(hashlib.sha256(coder.encode(steps, images[:2], 2)).hexdigest())
+coded = coder.coding(model, near(images, 2), images[::-1], np.ones(70, bool), 2)
+print(hashlib.sha256(coder.encode(coded, images[:2], 2)).hexdigest())
 """
 
 
@@ -371,6 +381,6 @@ def test_modes_of_one_chunk_do_not_change_each_other():
     some, base, modes = mixed((5, 4, 1))
     some, base, based = some[modes != RAW], base[modes != RAW], modes[modes != RAW] == BASED
     base[~based] = 0
-    both = coder.bits(list(coder.steps(model, some, base, based, 0)))
-    only = coder.bits(list(coder.steps(model, some[based], base[based], based[based], 0)))
+    both = coder.bits(coder.coding(model, some, base, based, 0))
+    only = coder.bits(coder.coding(model, some[based], base[based], based[based], 0))
     np.testing.assert_allclose(both[based], only)

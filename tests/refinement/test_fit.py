@@ -152,15 +152,13 @@ def test_contexts_of_training_are_those_of_coding():
         which = np.flatnonzero(np.asarray(known.max_error) == error)
         assert len(which)
         coded = np.asarray(known.images)[which][..., 4:-4, 4:-4]
-        seen = np.asarray(known.base)[which].transpose(1, 2, 3, 0)
-        canvas = Canvas(shape, len(which))
-        values = np.zeros((neighbours.values(3), len(which)), np.uint8)
-        for place in canvas.places():
-            row, column, channel = place
-            at = (which, channel, row, column)
-            canvas.values(place, seen, values)
-            np.testing.assert_array_equal(values.T, found[at])
-            np.testing.assert_array_equal(canvas.expected(place), expected[at])
-            pixel = coded[:, channel, row, column]
+        canvas = Canvas(base[np.asarray(which) % len(base)])
+        values = np.zeros((neighbours.values(3), 1, len(which)), np.uint8)
+        for span in canvas.spans():
+            at = (which, span.channel, span.row, span.column)
+            canvas.values(span, values)
+            np.testing.assert_array_equal(values[:, 0].T, found[at])
+            np.testing.assert_array_equal(canvas.expected(span)[0], expected[at])
+            pixel = coded[:, *at[1:]]
             assert np.abs(pixel.astype(int) - levels[at]).max() <= error
-            canvas.set(place, pixel)
+            canvas.levels(span)[0] = pixel
