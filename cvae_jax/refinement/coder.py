@@ -267,7 +267,10 @@ def _even_grid(n: int, max_error: int) -> Grid:
 
 def _hit_or_not(hit: np.ndarray) -> np.ndarray:
     """The coder's weights of the expected cell, given its frequency, and of all others: [n, 2]."""
-    return weights_of(np.stack([hit, TOTAL - hit], axis=1))
+    weights = np.empty((len(hit), 2))
+    np.subtract(hit, 1, out=weights[:, 0])
+    np.subtract(TOTAL - 1, hit, out=weights[:, 1])
+    return weights
 
 
 def _push(

@@ -286,11 +286,10 @@ class Frequencies:
 def frequencies(weights: np.ndarray) -> np.ndarray:
     """In proportion to weights, at least 1, with the sum TOTAL, each less 1, as the coder takes
     them (``coding.frequencies.weights_of``): float64 ``[n, cells]``."""
-    n, cells = weights.shape
-    sums = np.zeros((n, cells + 1))
-    sums[:, 1:] = running_sums(weights)
-    sums = _cumulative(sums, sums[:, -1:].copy(), cells)
-    return np.subtract(sums[:, 1:], sums[:, :-1])
+    sums = running_sums(weights)
+    shares = np.zeros((len(sums), sums.shape[1] + 1))
+    shares[:, 1:] = _shares(sums, sums[:, -1:], sums.shape[1])
+    return np.subtract(shares[:, 1:], shares[:, :-1])
 
 
 def interval(weights: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -302,18 +301,18 @@ def interval(weights: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndar
     below, rest = parts.reshape(n, 2).astype(np.float64).T
     below = np.where(cell > 0, below, 0)
     total, upto = below + rest, below + weights[np.arange(n), cell]
-    start = _cumulative(below, total, cells) + cell
-    return start, _cumulative(upto, total, cells) + cell + 1 - start
+    start = _shares(below, total, cells) + cell
+    return start, _shares(upto, total, cells) + cell + 1 - start
 
 
-def _cumulative(sums: np.ndarray, total: np.ndarray, cells: int) -> np.ndarray:
+def _shares(sums: np.ndarray, total: np.ndarray, cells: int) -> np.ndarray:
     """Sums of weights as sums of frequencies, without the 1 that every cell has.
 
     Exact: products stay below 2**53, and no quotient comes closer to a whole number than 1/total.
     """
-    sums *= TOTAL - cells
-    sums /= total
-    return np.floor(sums, out=sums)
+    shares = np.multiply(sums, TOTAL - cells, dtype=np.float64)
+    shares /= total
+    return np.floor(shares, out=shares)
 
 
 def _with_bias(layer: Layer) -> np.ndarray:
