@@ -21,10 +21,11 @@ import builtins
 import dataclasses
 import functools
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -35,6 +36,7 @@ with errors.needs("codec", "cvae_jax.codec (cvae_jax.reader reads files without 
 
 from cvae_jax import backend, bitstream, pixels
 from cvae_jax.autoencoder import Autoencoder
+from cvae_jax.batching import mapped
 from cvae_jax.bitstream import Archive, FileDecoder, Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.bitstream.writer import Labels
@@ -49,7 +51,9 @@ from cvae_jax.file_model import FileModel, Levels
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
 from cvae_jax.refinement import encoder, grid
-from cvae_jax.refinement.encoder import Base, Refined
+from cvae_jax.pipeline import blocks
+from cvae_jax.pipeline.chunks import Coded, Maker
+from cvae_jax.refinement.encoder import Refined
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.find import file_model, find, usual_errors
 from cvae_jax.runs.record import Record
@@ -114,17 +118,102 @@ class Codec(Autoencoder):
           ConfigError, DataError: an impossible setting or image.
         """
         images = pixels.on_host(images)
-        alone = pixels.is_single(images, self.image_shape)
-        if alone and (names is not None or labels is not None or embed_model):
+        settings: dict[str, Any] = {"max_error": max_error, "progress": progress}
+        if not pixels.is_single(images, self.image_shape):
+            file = io.BytesIO()
+            extras = {"names": names, "labels": labels, "embed_model": embed_model}
+            self.write(file, images, quality, effort, **settings, **extras)
+            return file.getvalue()
+        if names is not None or labels is not None or embed_model:
             raise ConfigError("a single image has no names, labels or embedded model")
+        maker, based = self._maker(quality, effort, max_error)
+        image = pixels.to_levels(self._images(images))
+        if max_error is None:
+            content = self.pack(maker.to_symbols(image)[0], maker.step)
+        else:
+            content = self.pack_refined(maker.refined(image, max_error, based))
+        progress(1)
+        return content
+
+    def write(
+        self,
+        file: BinaryIO,
+        images: Any,
+        quality: float | None = None,
+        effort: int = 0,
+        *,
+        max_error: int | None = None,
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+        embed_model: bool = False,
+        progress: OnProgress = unwatched,
+    ) -> None:
+        """Writes an archive to a file object, in memory that does not depend on how many images
+        there are; arguments, and what is raised, as for ``compress``.
+
+        images: an array, a memory map, or an iterable of arrays of one or more images.
+        """
+        chunks = self.chunks(images, quality, effort, max_error=max_error)
+        writer = self.file_model.writer(
+            file, embed_model=embed_model, refined=max_error is not None
+        )
+        writer.append_all((coded.chunk for coded in chunks), names, labels, progress)
+        writer.finish()
+
+    def chunks(
+        self,
+        images: Any,
+        quality: float | None = None,
+        effort: int = 0,
+        *,
+        max_error: int | None = None,
+        decode_all: bool = True,
+        check: bool = False,
+    ) -> Iterator[Coded]:
+        """The chunks of an archive, which ``file_model.writer`` writes; as many are made at once as
+        there are cores.  Arguments, and what is raised, as for ``write``.
+
+        decode_all, check: as for ``pipeline.chunks.Maker``; the first only of lossy files, the
+        other of those with a bounded error.
+        """
+        maker, based = self._maker(quality, effort, max_error)
+        if max_error is None:
+            size = bitstream.CHUNK_IMAGES
+
+            def made(block: np.ndarray) -> Coded:
+                return maker.lossy(block, decode_all)
+        else:
+            bound, values = max_error, math.prod(self.image_shape)
+            size = encoder.chunk_images(values, blocks.count(images))
+
+            def made(block: np.ndarray) -> Coded:
+                return maker.bounded(block, bound, based, check)
+
+        self.made_by()  # refuses a codec that cannot encode
+        return mapped(made, blocks.of(images, self.image_shape, size))
+
+    def _maker(
+        self, quality: float | None, effort: int, max_error: int | None
+    ) -> tuple[Maker, bool]:
+        """What makes chunks; and whether refined ones are to have a base."""
+        search.check_effort(effort)
+        based = True
         if max_error is not None:
-            chunks = list(self.refined_chunks(images, max_error, quality, effort, progress))
-            return self.pack_refined(
-                chunks, alone=alone, names=names, labels=labels, embed_model=embed_model
-            )
-        symbols, step = self.encode_symbols(images, quality, effort, progress)
-        stored = symbols[0] if alone else symbols
-        return self.pack(stored, step, names=names, labels=labels, embed_model=embed_model)
+            grid.checked(max_error)
+            context = self.file_model.context
+            if context is None:
+                raise CheckpointError(
+                    "the checkpoint has no context model, so it cannot bound errors: add one with "
+                    "cvae calibrate CHECKPOINT --context-steps N"
+                )
+            if quality is None:
+                quality, based = context.base_quality, context.base_quality is not None
+        step = quantize.step(DEFAULT_QUALITY if quality is None else quality)
+
+        def to_symbols(images: np.ndarray) -> np.ndarray:
+            return self._symbols(images, self._z_mean(images), step, effort)
+
+        return Maker(self.file_model, to_symbols, step, self.decode_symbols), based
 
     def pack(
         self,
@@ -150,59 +239,16 @@ class Codec(Autoencoder):
             levels = self.decode_symbols(symbols[None] if alone else symbols, step)
         if alone:
             return bitstream.single.encode(symbols, step, self.tables, self.identity, levels[0])
-        return self.file_model.archive(
-            symbols, step, levels, names, labels, embed_model=embed_model
+        parts = zip(*(blocks.recut([x], bitstream.CHUNK_IMAGES) for x in (symbols, levels)))
+        found = (self.file_model.chunk(part, step, decoded) for part, decoded in parts)
+        return self.file_model.archive(found, names, labels, embed_model=embed_model)
+
+    def pack_refined(self, made: Refined) -> bytes:
+        """The file of a single image with a bounded error."""
+        (image,) = made.images
+        return bitstream.single.encode_refined(
+            *made.base[:2], self.tables, self.identity, made.base.levels, made.refinement, image
         )
-
-    def refined_chunks(
-        self,
-        images: Any,
-        max_error: int,
-        quality: float | None = None,
-        effort: int = 0,
-        progress: OnProgress = unwatched,
-    ) -> Iterator[Refined]:
-        """The chunks of a file of images with a bounded error, for ``pack_refined``; arguments, and
-        what is raised, as for ``compress``."""
-        max_error = grid.checked(max_error)
-        search.check_effort(effort)
-        context = self.file_model.context
-        if context is None:
-            raise CheckpointError(
-                "the checkpoint has no context model, so it cannot bound errors: add one with "
-                "cvae calibrate CHECKPOINT --context-steps N"
-            )
-        levels = pixels.to_levels(self._images(pixels.on_host(images)))
-        base = None
-        if quality is None:
-            quality = context.base_quality
-        if quality is not None:
-            symbols, step = self.encode_symbols(levels, quality, effort)
-            base = Base(symbols, step, self.decode_symbols(symbols, step))
-        for chunk in encoder.chunks(levels, base, self.tables, context, max_error):
-            progress(len(chunk.images))
-            yield chunk
-
-    def pack_refined(
-        self,
-        chunks: Sequence[Refined],
-        *,
-        alone: bool = False,
-        names: Sequence[str] | None = None,
-        labels: Labels | None = None,
-        embed_model: bool = False,
-    ) -> bytes:
-        """The file of the chunks that ``refined_chunks`` makes; alone: of a single image.
-
-        Raises:
-          DataError: names or labels that cannot be stored, or not one for each image.
-        """
-        if alone:
-            ((base, refinement, images),) = chunks
-            return bitstream.single.encode_refined(
-                *base[:2], self.tables, self.identity, base.levels, refinement, images[0]
-            )
-        return self.file_model.refined_archive(chunks, names, labels, embed_model=embed_model)
 
     def encode_symbols(
         self,

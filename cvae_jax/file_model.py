@@ -6,8 +6,9 @@ import functools
 import hashlib
 import io
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,31 +16,18 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import Header, Identity
-from cvae_jax.bitstream.writer import Labels, Writer
+from cvae_jax.bitstream.records import Chunk, Refinement
+from cvae_jax.bitstream.writer import Labels, Writer, chunk_of
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import DataError, FormatError
+from cvae_jax.errors import FormatError
 from cvae_jax.exact.integers import IntegerDecoder, units_check
 from cvae_jax.refinement import coder
-from cvae_jax.refinement.encoder import Refined
 from cvae_jax.refinement.integers import ContextModel
 
 Levels = Callable[[np.ndarray, int], np.ndarray]
 Backend = Callable[[IntegerDecoder], Callable[[np.ndarray], np.ndarray]]
 
 _LENGTH = struct.Struct("<I")
-
-
-class _Archive(Writer):
-    """Writes to memory."""
-
-    def __init__(self, header: Header, model: bytes | None):
-        self._memory = io.BytesIO()
-        super().__init__(self._memory, header, model)
-
-    def content(self) -> bytes:
-        """The whole archive."""
-        self.finish()
-        return self._memory.getvalue()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,50 +86,44 @@ class FileModel:
 
     # Files
 
-    def archive(
+    def chunk(
         self,
         symbols: np.ndarray,
         step: int,
         levels: np.ndarray,
-        names: Sequence[str] | None = None,
-        labels: Labels | None = None,
-        *,
-        embed_model: bool = False,
-    ) -> bytes:
-        """An archive of images; arguments as for ``bitstream.Writer.add``."""
-        writer = _Archive(self.header, self.pack(with_context=False) if embed_model else None)
-        writer.add(symbols, step, self.tables, levels, names, labels)
-        return writer.content()
+        refinement: Refinement | None = None,
+    ) -> Chunk:
+        """A chunk of an archive; arguments, and what is raised, as for ``writer.chunk_of``."""
+        return chunk_of(self.header, symbols, step, self.tables, levels, refinement)
 
-    def refined_archive(
+    def writer(self, file: BinaryIO, *, embed_model: bool = False, refined: bool = False) -> Writer:
+        """What writes an archive, which may carry its model; refined: of refined images."""
+        model = self.pack(with_context=refined) if embed_model else None
+        return Writer(file, self.header, model)
+
+    def archive(
         self,
-        chunks: Sequence[Refined],
+        chunks: Iterable[Chunk],
         names: Sequence[str] | None = None,
         labels: Labels | None = None,
         *,
         embed_model: bool = False,
+        refined: bool = False,
     ) -> bytes:
-        """An archive of refined images.
+        """A whole archive; names, labels: of all images.
 
         Raises:
           DataError: names or labels that cannot be stored, or not one for each image.
         """
-        writer = _Archive(self.header, self.pack() if embed_model else None)
-        at, count = 0, sum(len(chunk.images) for chunk in chunks)
-        for what, given in (("names", names), ("labels", labels)):
-            if given is not None and len(given) != count:
-                raise DataError(f"{len(given)} {what} for {count} images")
-        for base, refinement, images in chunks:
-            part = slice(at, at := at + len(images))
-            writer.add_refined(
-                *base[:2], self.tables, base.levels, refinement,
-                None if names is None else names[part], None if labels is None else labels[part],
-            )  # fmt: skip
-        return writer.content()
+        file = io.BytesIO()
+        writer = self.writer(file, embed_model=embed_model, refined=refined)
+        writer.append_all(chunks, names, labels)
+        writer.finish()
+        return file.getvalue()
 
     def model_file(self) -> bytes:
         """An archive of no images that carries its model: all that reading files needs."""
-        return _Archive(self.header, self.pack()).content()
+        return self.archive([], embed_model=True, refined=True)
 
     # Bytes
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from cvae_jax.batching import mapped
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.container import Reader, unpack_names
@@ -88,9 +90,7 @@ class Archive:
           TypeError: not whole numbers (a mask is none: ``np.flatnonzero`` makes numbers of it).
         """
         if which is None:
-            which = range(len(self))
-            # All of the file is vouched for, whatever decodes it and whatever is asked for.
-            _ = self.reader.model(), self.reader.names_of_chunks, self.reader.labels_of_chunks
+            return self._read_all(progress, preview)
         numbers = self._numbers(which)
         self._decoder.require_affordable(len(numbers), self.reader.allowed, self.reader.paid)
         out = np.empty((len(numbers), *self._decoder.header.image_shape), np.uint8)
@@ -115,6 +115,48 @@ class Archive:
             out[wanted] = images[row[wanted]]
             progress(len(wanted))
         return out
+
+    def _read_all(self, progress: OnProgress, preview: bool) -> np.ndarray:
+        self._decoder.require_affordable(len(self), self.reader.allowed, self.reader.paid)
+        out = np.empty((len(self), *self._decoder.header.image_shape), np.uint8)
+        at = 0
+        for images in self.stream(preview=preview):
+            out[at : at + len(images)] = images
+            at += len(images)
+            progress(len(images))
+        return out
+
+    def stream(self, *, preview: bool = False) -> Iterator[np.ndarray]:
+        """All images in order, uint8 ``[n, H, W, C]``, a chunk at a time: in memory that does not
+        depend on their number.  Several chunks are decoded at once.
+
+        preview, and what is raised: as for ``read``.
+        """
+        # All of the file is vouched for, whatever decodes it and whatever is asked for.
+        _ = self.reader.model(), self.reader.names_of_chunks, self.reader.labels_of_chunks
+        self._decoder.require_affordable(len(self), self.reader.allowed, self.reader.paid)
+        starts, lookups = self.reader.starts, self.reader.meter(budget.LOOKUPS)
+        chunks = range(len(self.reader.entries))
+        for refined, run in itertools.groupby(chunks, lambda k: self._modes(k) is not None):
+            if not refined:
+                yield from mapped(self._decoded, self._paid(run, lookups))
+            elif preview:
+                yield from (self.read(range(*starts[k : k + 2]), preview=True) for k in run)
+            else:
+                yield from self._refined(list(run), lookups)
+
+    def _paid(self, chunks: Iterable[int], lookups: Meter) -> Iterator[Chunk]:
+        for k in chunks:
+            chunk = self.reader.chunk(k)
+            lookups.spend(chunk.work(self._decoder.tables))
+            yield chunk
+
+    def _decoded(self, chunk: Chunk) -> np.ndarray:
+        """The images of a chunk that is not refined; in any thread."""
+        symbols = chunk.symbols(self._decoder.tables, self.reader.allowed)
+        levels = self._decoder.decode_symbols(symbols, chunk.step)
+        chunk.check_pixels(levels)
+        return levels
 
     def _modes(self, k: int) -> np.ndarray | None:
         """How the images of a chunk are coded, None if it is not refined."""

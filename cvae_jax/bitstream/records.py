@@ -24,6 +24,7 @@ MAX_CHUNK = 8192  # images
 MAX_IMAGES = 1 << 63  # of an archive
 MAX_NAME = 1024  # bytes of UTF-8
 MAX_ERROR = 63  # grey levels of a refined image's pixel
+SPOT = 64  # images whose pixels a spot check is of: the first of a chunk
 MODEL, CHUNK, INDEX = b"MODL", b"CHNK", b"INDX"  # tags of sections
 
 FOOTER_SIZE = 16
@@ -34,7 +35,7 @@ _CHUNK = struct.Struct("<QIHBIIII")
 _REFINEMENT = struct.Struct("<B16sIII")
 _FOOTER = struct.Struct("<QI4s")
 _FOOTER_MAGIC = b"CVAZ"
-_HAS_NAMES, _HAS_LABELS, _IS_REFINED = 1, 2, 4
+_HAS_NAMES, _HAS_LABELS, _IS_REFINED, _SPOT_CHECK = 1, 2, 4, 8
 RAW, ALONE, BASED = 0, 1, 2  # how an image of a refined chunk is coded; only the last has symbols
 
 CRC_SIZE = _CRC.size
@@ -64,6 +65,7 @@ class Chunk:
     packed_labels: bytes | None
     stream: bytes
     refinement: Refinement | None = None
+    spot: bool = False  # whether ``pixel_crc`` is of the first SPOT images with symbols alone
 
     @property
     def based(self) -> int:
@@ -121,8 +123,11 @@ class Chunk:
         return symbols
 
     def check_pixels(self, levels: np.ndarray) -> None:
-        """Raises FormatError unless this is what all symbols decode to, ``[based, H, W, C]``."""
-        self._check(levels, self.pixel_crc)
+        """Raises FormatError unless this is what all symbols decode to, ``[based, H, W, C]``.
+
+        Of a spot check, the first SPOT of them are compared.
+        """
+        self._check(levels[:SPOT] if self.spot else levels, self.pixel_crc)
 
     def check_refined(self, images: np.ndarray) -> None:
         """Raises FormatError unless these are the images that were compressed, ``[count, ...]``."""
@@ -188,7 +193,7 @@ def unpack_section(data: bytes, tag: bytes) -> bytes:
 def pack_chunk(chunk: Chunk) -> bytes:
     names, labels = chunk.packed_names, chunk.packed_labels
     flags = _HAS_NAMES * (names is not None) | _HAS_LABELS * (labels is not None)
-    flags |= _IS_REFINED * (chunk.refinement is not None)
+    flags |= _IS_REFINED * (chunk.refinement is not None) | _SPOT_CHECK * chunk.spot
     head = _CHUNK.pack(
         *(chunk.first, chunk.count, chunk.step, flags),
         *(chunk.symbol_crc, chunk.pixel_crc, chunk.names_size, chunk.labels_size),
@@ -206,7 +211,7 @@ def unpack_chunk(body: bytes) -> Chunk:
         raise FormatError("an impossible header")
     if first + count > MAX_IMAGES:
         raise FormatError(f"an impossible header: its first image is number {first}")
-    if flags & ~(_HAS_NAMES | _HAS_LABELS | _IS_REFINED):
+    if flags & ~(_HAS_NAMES | _HAS_LABELS | _IS_REFINED | _SPOT_CHECK):
         raise VersionError("it uses features that this program does not know: update it")
     if (names_size and not flags & _HAS_NAMES) or (labels_size and not flags & _HAS_LABELS):
         raise FormatError("an impossible header")
@@ -216,7 +221,8 @@ def unpack_chunk(body: bytes) -> Chunk:
     refinement = None
     if flags & _IS_REFINED:
         refinement, rest = _unpack_refinement(rest, count)
-    return Chunk(first, count, step, symbols, pixels, names, labels, rest, refinement)
+    spot = bool(flags & _SPOT_CHECK)
+    return Chunk(first, count, step, symbols, pixels, names, labels, rest, refinement, spot)
 
 
 def _pack_refinement(refinement: Refinement) -> bytes:
@@ -245,13 +251,18 @@ def _unpack_refinement(data: bytes, count: int) -> tuple[Refinement, bytes]:
 
 def pack_names(names: Sequence[str]) -> bytes:
     """Raises DataError for a name that cannot be stored."""
+    return zlib.compress(join_names(names), 9)
+
+
+def join_names(names: Sequence[str]) -> bytes:
+    """What ``split_names`` takes; raises as ``pack_names``."""
     for name in names:
         if not isinstance(name, str):
             raise DataError(f"a name must be text, not {type(name).__name__}")
         if not name or "\0" in name or len(name.encode(errors="replace")) > MAX_NAME:
             raise DataError(f"cannot store the name {name[:40]!r}: empty, with NUL, or too long")
     try:
-        return zlib.compress("\0".join(names).encode(), 9)
+        return "\0".join(names).encode()
     except UnicodeEncodeError as error:
         wrong = next(name for name in names if name.encode(errors="ignore").decode() != name)
         raise DataError(f"cannot store the name {wrong[:40]!r}: it is not Unicode") from error
@@ -296,8 +307,9 @@ def pack_crc(data: bytes) -> bytes:
     return _CRC.pack(crc32c(data))
 
 
-def crc32c(data: bytes) -> int:
-    return google_crc32c.value(data)
+def crc32c(data: bytes, before: int = 0) -> int:
+    """before: the check of what comes before this."""
+    return google_crc32c.extend(before, data)
 
 
 def pixel_bytes(levels: np.ndarray) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -12,7 +12,7 @@ from cvae_jax.bitstream import records
 from cvae_jax.bitstream.container import COUNT, ENTRY, Entry, Reader
 from cvae_jax.bitstream.header import Header, pack_header
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, Chunk, Refinement
+from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, SPOT, Chunk, Refinement
 from cvae_jax.coding import entropy
 from cvae_jax.coding.tables import Tables
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError
@@ -58,17 +58,12 @@ class Writer:
           DataError: symbols of another shape, or a name or a label that cannot be stored.
         """
         n = len(symbols)
-        self._check(symbols, tables, levels)
+        _check(self._header, symbols, tables, levels, n)
         numbers = self._checked_extras(n, names, labels)
         for start in range(0, n, CHUNK_IMAGES):
-            part = slice(start, min(start + CHUNK_IMAGES, n))
-            self._chunk(
-                _chunk(
-                    self._images, part.stop - start, step, tables, symbols[part], levels[part],
-                    None if names is None else names[part],
-                    None if numbers is None else numbers[part],
-                )
-            )  # fmt: skip
+            part = slice(start, start + CHUNK_IMAGES)
+            chunk = chunk_of(self._header, symbols[part], step, tables, levels[part])
+            self._append(chunk, part, names, numbers)
 
     def add_refined(
         self,
@@ -88,20 +83,59 @@ class Writer:
           DataError: as ``add``, or a refinement that cannot be read back.
           ModelMismatchError: the chunks before are refined with another context model.
         """
-        _check_refinement(refinement, len(symbols))
-        self._check(symbols, tables, levels)
-        self._require_context([refinement.model])
-        n = len(refinement.modes)
-        numbers = self._checked_extras(n, names, labels)
-        chunk = _chunk(self._images, n, step, tables, symbols, levels, names, numbers)
-        self._chunk(dataclasses.replace(chunk, refinement=refinement))
+        chunk = chunk_of(self._header, symbols, step, tables, levels, refinement)
+        self.append(chunk, names, labels)
 
-    def _check(self, symbols: np.ndarray, tables: Tables, levels: np.ndarray) -> None:
-        n, d = len(symbols), self._header.latent_dim
-        if symbols.shape != (n, d) or tables.latent_dim != d:
-            raise DataError(f"symbols of shape {symbols.shape} for a model of {d} latents")
-        if levels.shape != (n, *self._header.image_shape):
-            raise DataError(f"{n} images that decode to shape {levels.shape}")
+    def append(
+        self, chunk: Chunk, names: Sequence[str] | None = None, labels: Labels | None = None
+    ) -> None:
+        """Appends a chunk that ``chunk_of`` made, and its images' names and labels where given.
+
+        Raises:
+          DataError: a name or a label that cannot be stored.
+          ModelMismatchError: the chunks before are refined with another context model.
+        """
+        if chunk.refinement is not None:
+            self._require_context([chunk.refinement.model])
+        numbers = self._checked_extras(chunk.count, names, labels)
+        self._append(chunk, slice(0, chunk.count), names, numbers)
+
+    def append_all(
+        self,
+        chunks: Iterable[Chunk],
+        names: Sequence[str] | None = None,
+        labels: Labels | None = None,
+        progress: Callable[[int], None] = lambda images: None,
+    ) -> None:
+        """Appends chunks; names, labels: of all their images; progress: told the images of each.
+
+        Raises:
+          DataError, ModelMismatchError: as ``append``, or not a name or a label for each image.
+        """
+        at = 0
+        for chunk in chunks:
+            part = slice(at, at := at + chunk.count)
+            _check_enough(names, labels, at)
+            self.append(chunk, *(None if each is None else each[part] for each in (names, labels)))
+            progress(chunk.count)
+        _check_enough(names, labels, at, exactly=True)
+
+    def _append(
+        self,
+        chunk: Chunk,
+        part: slice,
+        names: Sequence[str] | None,
+        labels: np.ndarray | None,
+    ) -> None:
+        """With those of names and labels that belong to its images."""
+        self._chunk(
+            dataclasses.replace(
+                chunk,
+                first=self._images,
+                packed_names=None if names is None else records.pack_names(names[part]),
+                packed_labels=None if labels is None else records.pack_labels(labels[part]),
+            )
+        )
 
     def _checked_extras(
         self, n: int, names: Sequence[str] | None, labels: Labels | None
@@ -143,7 +177,7 @@ class Writer:
                 )
 
     def _take_names(self, names: Sequence[str]) -> None:
-        records.pack_names(names)  # says which cannot be stored at all
+        records.join_names(names)  # says which cannot be stored at all
         _check_names(names)
         self._batches.append(list(names))
 
@@ -176,26 +210,57 @@ class Writer:
         self._at += len(data)
 
 
-def _chunk(
-    first: int,
-    count: int,
+def chunk_of(
+    header: Header,
+    symbols: np.ndarray,
     step: int,
     tables: Tables,
-    symbols: np.ndarray,
     levels: np.ndarray,
-    names: Sequence[str] | None,
-    labels: np.ndarray | None,
+    refinement: Refinement | None = None,
 ) -> Chunk:
+    """A chunk of at most MAX_CHUNK images, without names or labels, for an archive's `append`.
+
+    levels: what the symbols decode to, as in ``Writer.add``; of the first SPOT images alone where
+    nobody decodes them all, so that the file vouches for no more.
+    refinement: then symbols and levels are of the images whose mode is BASED.
+
+    Raises:
+      DataError: symbols of another shape, or a refinement that cannot be read back.
+    """
+    n, spot = len(symbols), len(levels) < len(symbols)
+    if refinement is not None:
+        _check_refinement(refinement, n)
+    _check(header, symbols, tables, levels, min(n, SPOT) if spot else n)
     return Chunk(
-        first=first,
-        count=count,
+        first=0,
+        count=n if refinement is None else len(refinement.modes),
         step=step,
         symbol_crc=records.crc32c(records.symbol_bytes(symbols)),
         pixel_crc=records.crc32c(records.pixel_bytes(levels)),
-        packed_names=None if names is None else records.pack_names(names),
-        packed_labels=None if labels is None else records.pack_labels(labels),
+        packed_names=None,
+        packed_labels=None,
         stream=entropy.encode(symbols, tables.book(step)),
+        refinement=refinement,
+        spot=spot,
     )
+
+
+def _check(
+    header: Header, symbols: np.ndarray, tables: Tables, levels: np.ndarray, decoded: int
+) -> None:
+    n, d = len(symbols), header.latent_dim
+    if symbols.shape != (n, d) or tables.latent_dim != d:
+        raise DataError(f"symbols of shape {symbols.shape} for a model of {d} latents")
+    if levels.shape != (decoded, *header.image_shape):
+        raise DataError(f"{n} images that decode to shape {levels.shape}")
+
+
+def _check_enough(
+    names: Sequence[str] | None, labels: Labels | None, images: int, exactly: bool = False
+) -> None:
+    for what, given in (("names", names), ("labels", labels)):
+        if given is not None and (len(given) < images or (exactly and len(given) > images)):
+            raise DataError(f"{len(given)} {what} for {images} images{'' if exactly else ' or more'}")
 
 
 def _check_refinement(refinement: Refinement, based: int) -> None:

@@ -24,6 +24,7 @@ _DAMAGE = (
     *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 MAX_EXPANSION = 1032  # no stream of DEFLATE grows by more when it is unpacked
+IdxFile = BufferedReader | gzip.GzipFile
 IDX_STEMS = {"train": "train-images", "test": "t10k-images"}
 
 
@@ -40,27 +41,47 @@ def read_idx(path: str | Path, expected: tuple[int, ...] | None = None) -> np.nd
         shape.
     """
     path = Path(path)
+    with opened_idx(path, expected) as (file, shape):
+        return np.frombuffer(read_idx_bytes(file, math.prod(shape), shape, path), np.uint8).reshape(
+            shape
+        )
+
+
+@contextlib.contextmanager
+def opened_idx(
+    path: Path, expected: tuple[int, ...] | None = None
+) -> Iterator[tuple[IdxFile, tuple[int, ...]]]:
+    """An IDX file of bytes, whose header is read, and the shape that it says; as ``read_idx``."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             if file.read(2) != b"\x1f\x8b":
                 file.seek(0)
-                return _parse_idx(file, size, path, expected)
+                yield file, _idx_shape(file, size, path, expected)
+                return
             file.seek(0)
             with gzip.open(file) as unpacked:
-                return _parse_idx(unpacked, size * MAX_EXPANSION, path, expected)
+                yield unpacked, _idx_shape(unpacked, size * MAX_EXPANSION, path, expected)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error}); fetch it again") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def _parse_idx(
-    file: BufferedReader | gzip.GzipFile,
-    limit: int,
-    path: Path,
-    expected: tuple[int, ...] | None,
-) -> np.ndarray:
+def read_idx_bytes(
+    file: IdxFile, count: int, shape: tuple[int, ...], path: Path, last: bool = True
+) -> bytes:
+    """The next bytes of an opened IDX file; last: nothing may follow them."""
+    data = file.read(count + last)  # one more, to see that nothing follows
+    if len(data) != count:
+        fault = "bytes follow" if len(data) > count else "it ends before that"
+        raise DataError(f"{path}: the header says {shape}, but {fault}; fetch it again")
+    return data
+
+
+def _idx_shape(
+    file: IdxFile, limit: int, path: Path, expected: tuple[int, ...] | None
+) -> tuple[int, ...]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != 8 or not 1 <= magic[3] <= 4:
         raise DataError(
@@ -77,11 +98,7 @@ def _parse_idx(
         raise DataError(f"{path}: of shape {list(shape)}, expected {list(expected)}")
     if count == 0:
         raise DataError(f"{path}: the header says {shape}, which is nothing")
-    data = file.read(count + 1)  # one more, to see that nothing follows
-    if len(data) != count:
-        fault = "bytes follow" if len(data) > count else f"only {len(data)} bytes follow"
-        raise DataError(f"{path}: the header says {shape}, but {fault}; fetch it again")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return shape
 
 
 def idx_images(folder: Path, split: str) -> Path | None:
@@ -125,7 +142,7 @@ def read_array(path: str | Path, split: str = "all") -> np.ndarray:
     path = Path(path)
     if path.suffix.lower() != ".npz":
         return _share(map_array(path), split, str(path))
-    with _explained(path):
+    with explained(path):
         return _read_npz(path, split)
 
 
@@ -136,7 +153,7 @@ def map_array(path: str | Path) -> np.ndarray:
       DataError: missing, damaged, or pickled.
     """
     path = Path(path)
-    with _explained(path):
+    with explained(path):
         # A memory map is refused where the file is smaller than its header says.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
@@ -145,7 +162,8 @@ def map_array(path: str | Path) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Makes a DataError that names the file of what reading a damaged one raises."""
     try:
         yield
     except OSError as error:
@@ -161,7 +179,7 @@ def _read_npz(path: Path, split: str) -> np.ndarray:
             if all(name in members for name in pair):
                 wanted = pair if split == "all" else [pair[split == "test"]]
                 parts = [
-                    _to_images(_read_member(archive, members[name]), f"{path}: {name}")
+                    to_images(_read_member(archive, members[name]), f"{path}: {name}")
                     for name in wanted
                 ]
                 if len({part.shape[1:] for part in parts}) > 1:
@@ -196,10 +214,12 @@ def _share(array: np.ndarray, split: str, where: str) -> np.ndarray:
     """The split's images of an array that has no splits of its own."""
     if array.ndim == 0:
         raise DataError(f"{where}: a single number, not images [N, H, W]")
-    return _to_images(array[splits.member(splits.numbers(len(array)), split)], where)
+    return to_images(array[splits.member(splits.numbers(len(array)), split)], where)
 
 
-def _to_images(array: np.ndarray, where: str) -> np.ndarray:
+def to_images(array: np.ndarray, where: str) -> np.ndarray:
+    """An array as images, as ``read_array`` says; raises DataError, naming ``where``, if it is
+    none."""
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or not 1 <= array.shape[3] <= 4 or 0 in array.shape[1:3]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +13,6 @@ from cvae_jax.refinement import coder, grid
 from cvae_jax.refinement.canvas import near
 from cvae_jax.refinement.coder import Coding
 from cvae_jax.refinement.integers import ContextModel
-from cvae_jax.refinement.parallel import mapped
 
 # Pixel values in a chunk: few enough that one image is decoded in a moment, for which all of its
 # chunk has to be, and enough for a matrix product.
@@ -48,39 +45,28 @@ class Refined(NamedTuple):
     images: np.ndarray  # uint8 [n, H, W, C], what a file makes of them
 
 
-def chunks(
+def chunk(
     images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
-) -> Iterator[Refined]:
-    """The chunks of images, uint8 ``[N, H, W, C]``.
+) -> Refined:
+    """The chunk of images, uint8 ``[n, H, W, C]``, at least one.
 
-    base: of all images; None: they are to be coded without.
+    base: of all of them; None: they are to be coded without.
     """
-    if base is None:
-        base = Base(np.empty((0, tables.latent_dim), np.int32), 1, images[:0])
-    at = slices(len(images), images[0].size) if len(images) else []
-
-    def one(part: slice) -> Refined:
-        some = images[part], base.take(part), tables, model
-        made = _chunk(*some, max_error)
-        unlike = (made.refinement.modes != BASED).mean()
-        if max_error <= TIGHTER or unlike < 1 / 2:
-            return made
-        return min(made, _chunk(*some, TIGHTER), key=_size)
-
-    return mapped(one, at)
+    given = images, base, tables, model
+    made = _chunk(*given, max_error)
+    unlike = (made.refinement.modes != BASED).mean()
+    if max_error <= TIGHTER or unlike < 1 / 2:
+        return made
+    return min(made, _chunk(*given, TIGHTER), key=lambda chunk: len(chunk.refinement.stream))
 
 
-def _size(chunk: Refined) -> int:
-    """Bytes of a chunk's refinement."""
-    return len(chunk.refinement.stream)
+def chunk_images(values: int, count: int | None = None) -> int:
+    """How many images of so many values a chunk has.
 
-
-def slices(n: int, values: int) -> list[slice]:
-    """The chunks of n images of so many values each, all of about the same size."""
+    count: of all images, if it is known: then the chunks are of about the same size.
+    """
     most = min(max(CHUNK_VALUES // values, 1), CHUNK_IMAGES)
-    count = -(-n // most)
-    ends = [n * k // count for k in range(count + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(ends)]
+    return -(-count // -(-count // most)) if count else most
 
 
 def bits(
@@ -110,13 +96,13 @@ def _symbols_bits(base: Base, tables: Tables) -> np.ndarray:
 
 
 def _chunk(
-    images: np.ndarray, base: Base, tables: Tables, model: ContextModel, max_error: int
+    images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
 ) -> Refined:
-    n, has_base = len(images), len(base.symbols) > 0
+    n = len(images)
     made = near(images, max_error) if max_error else images.copy()
-    modes = np.full(n, BASED if has_base else ALONE, np.uint8)
+    modes = np.full(n, ALONE if base is None else BASED, np.uint8)
     raw = images[0].size * np.log2(grid.cells(max_error))
-    if has_base:
+    if base is not None:
         coded = _based(made, base, model, max_error)
         price = coder.bits(coded) + _symbols_bits(base, tables)
         # Trying all of them without a base would take twice as long.
@@ -137,4 +123,6 @@ def _chunk(
     made[~modelled] = coder.evenly(images[~modelled], max_error)
     crc = crc32c(pixel_bytes(made))
     refinement = Refinement(max_error, model.digest[:16], crc, modes, stream)
-    return Refined(base.take(modes == BASED) if has_base else base, refinement, made)
+    if base is None:
+        base = Base(np.empty((0, tables.latent_dim), np.int32), 1, images[:0])
+    return Refined(base.take(modes[: len(base.symbols)] == BASED), refinement, made)

@@ -23,30 +23,13 @@ from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.refinement import grid
 
 
-class Content(NamedTuple):
-    """What is to be stored."""
-
-    symbols: np.ndarray  # int32 [N, D]; of a single image's file [D]
-    step: int
-    names: list[str] | None
-    labels: np.ndarray | None  # [N]
-
-
-class Worst(NamedTuple):
-    """The image of the largest error."""
-
-    name: str
-    psnr: float  # dB
-
-
 class Made(NamedTuple):
-    """A file that is to be written."""
+    """What was written."""
 
-    content: bytes
-    levels: np.ndarray  # uint8 [N, H, W, C], what it decodes to
-    check: Callable[[BinaryIO], None]  # raises DataError unless a file holds that content
+    size: int  # bytes
     quality: float | None  # of the base; None: there is none
     step: int
+    fidelity: Fidelity
 
 
 def compress(args: Namespace) -> Report:
@@ -62,79 +45,98 @@ def compress(args: Namespace) -> Report:
     outputs.check([output], read, force=args.force)
 
     c = codec.load(args.ckpt)
-    found = inputs.read(
+    with inputs.opened(
         sources,
         c.model.image_shape,
         resize=args.resize,
         grayscale=args.grayscale,
         stdin=sys.stdin.buffer,
-    )
-    images = found.images
+    ) as found:
+        made = _write(args, c, found, bound, output)
+    if args.quiet:
+        return Report({}, [], warnings=made.fidelity.warnings(c, made.step))
+    return _report(args, c, bound, output, made)
+
+
+def _write(
+    args: Namespace, c: Codec, found: Inputs, bound: int | None, output: ToStdout | ToFile
+) -> Made:
     one = found.single and not args.embed_model and not args.labels
     names = None if args.no_names or one else found.names
     if names:
         _check_names(names)
-    labels = read_labels(args.labels, len(images)) if args.labels else None
+    labels = read_labels(args.labels, found.count) if args.labels else None
     extras = {"names": names, "labels": labels, "embed_model": args.embed_model}
+    quality = _quality(args, c, found, bound, one, extras)
+    step = quantize.step(quantize.DEFAULT_QUALITY if quality is None else quality)
+    fidelity = Fidelity(found.names, args.min_psnr)
 
-    if bound is None:
-        made = _lossy(args, c, images, one, extras)
-    else:
-        made = _bounded(args, c, images, one, bound, extras)
-    errors = metrics.mse_of_each(made.levels, images)
-    worst = _worst(errors, found.names)
-    if args.min_psnr is not None and worst.psnr < args.min_psnr:
-        below = int((metrics.psnr(errors) < args.min_psnr).sum())
-        raise DataError(
-            f"{below} of {counted(len(images), 'image')} below {args.min_psnr:g} dB, the worst "
-            f"{worst.name} with {db(worst.psnr)}; "
-            + (
-                "raise the quality, or choose another --ckpt"
-                if bound is None
-                else "lower the bound"
+    with (
+        outputs.writing(output, force=args.force, read_back=True) as file,
+        progress(found.count, "compress") as advance,
+    ):
+        if one:
+            image = found.all()
+            content, levels = c.compress_one(image[0], quality, args.effort, max_error=bound)
+            if not np.array_equal(c.decompress(content), levels):
+                raise DataError("what was made reads back as something else; try again")
+            fidelity.add(image, levels)
+            size = file.write(content)
+        else:
+            chunks = c.chunks(
+                found.blocks(bitstream.CHUNK_IMAGES),
+                quality,
+                args.effort,
+                max_error=bound,
+                count=found.count,
+                decode_all=not args.quiet or args.min_psnr is not None,
+                check=True,
             )
-        )
-    warnings = []
-    if bound is None:
-        warnings = _unusual(c.unusual(errors, made.step), worst, len(images))
-    outputs.write(output, made.content, force=args.force, read_back=made.check)
+            writer = c.file_model.writer(
+                file, embed_model=args.embed_model, refined=bound is not None
+            )
+            writer.append_all(fidelity.watching(chunks), names, labels, advance)
+            size = writer.finish()
+        fidelity.require(bound)
+    return Made(size, quality, step, fidelity)
 
-    png = bytes_as(".png", images)
-    each = len(made.content) / len(images)
-    psnr = float(metrics.psnr(errors.mean()))
-    largest = metrics.largest_error(made.levels, images)
+
+def _report(
+    args: Namespace, c: Codec, bound: int | None, output: ToStdout | ToFile, made: Made
+) -> Report:
+    seen, each = made.fidelity, made.size / made.fidelity.count
+    png, raw = seen.png_bytes(), math.prod(c.image_shape)
     values = {
         "output": str(output),
-        "images": len(images),
-        "bytes": len(made.content),
+        "images": seen.count,
+        "bytes": made.size,
         "bytes_per_image": each,
-        "ratio_to_raw": images[0].size / each,
+        "ratio_to_raw": raw / each,
         "ratio_to_png": png / each if png else None,
-        "psnr": finite(psnr),
+        "psnr": finite(seen.psnr),
         "max_error": bound,
-        "largest_error": largest,
-        "worst": worst.name,
-        "worst_psnr": finite(worst.psnr),
+        "largest_error": seen.largest,
+        "worst": seen.worst,
+        "worst_psnr": finite(seen.worst_psnr),
         "quality": made.quality,
         "effort": args.effort,
     }
-    fidelity = f"PSNR {db(psnr)}"
+    told = f"PSNR {db(seen.psnr)}"
     if bound is not None:
-        fidelity = f"{fidelity}, no pixel off by more than {largest}" if bound else "lossless"
+        told = f"{told}, no pixel off by more than {seen.largest}" if bound else "lossless"
     lines = [
-        f"{output}: {counted(len(images), 'image')}, "
-        f"{len(made.content)} bytes, {each:.2f} per image, {fidelity}",
-        f"{_times(images[0].size / each)} than raw"
-        + (f", {_times(png / each)} than PNG" if png else ""),
+        f"{output}: {counted(seen.count, 'image')}, "
+        f"{made.size} bytes, {each:.2f} per image, {told}",
+        f"{_times(raw / each)} than raw" + (f", {_times(png / each)} than PNG" if png else ""),
     ]
     if args.verbose:
-        lines.append(f"worst: {worst.name}, PSNR {db(worst.psnr)}")
+        lines.append(f"worst: {seen.worst}, PSNR {db(seen.worst_psnr)}")
         if made.quality is None:
             lines.append("no base")
         else:
             lines.append(f"quality {made.quality:g}, effort {args.effort}, step {made.step}")
         lines.append(f"model {c.identity.model.hex()}, tables {c.identity.tables.hex()}")
-    return Report(values, lines, warnings=warnings)
+    return Report(values, lines, warnings=[] if bound is not None else seen.warnings(c, made.step))
 
 
 def _bound(args: Namespace) -> int | None:
@@ -150,66 +152,33 @@ def _bound(args: Namespace) -> int | None:
     return bound
 
 
-def _lossy(
-    args: Namespace, c: Codec, images: np.ndarray, one: bool, extras: dict[str, Any]
-) -> Made:
-    quality = _quality(args, c, images[0] if one else images, extras)
-    with progress(len(images), "compress") as advance:
-        symbols, step = c.encode_symbols(images, quality, args.effort, advance)
-    levels = c.decode_symbols(symbols, step)
-    stored = Content(symbols[0] if one else symbols, step, extras["names"], extras["labels"])
-    content = c.pack(stored.symbols, step, levels=levels, **extras)
-    return Made(content, levels, lambda file: check_written(file, stored, c), quality, step)
-
-
-def _bounded(
-    args: Namespace, c: Codec, images: np.ndarray, one: bool, bound: int, extras: dict[str, Any]
-) -> Made:
-    with progress(len(images), "compress") as advance:
-        chunks = list(c.refined_chunks(images, bound, args.quality, args.effort, advance))
-    levels = np.concatenate([chunk.images for chunk in chunks])
-    content = c.pack_refined(chunks, alone=one, **extras)
-    based = any(len(chunk.base.symbols) for chunk in chunks)
-    context = c.file_model.context
-    quality = args.quality if args.quality is not None or not context else context.base_quality
-    step = chunks[0].base.step
-
-    def check(file: BinaryIO) -> None:
-        """Decodes what was written: the promise is about that, not about what was meant."""
-        _check_read_back(lambda: _keeps_bound(file, images, bound, extras, c))
-
-    return Made(content, levels, check, quality if based else None, step)
-
-
 def _times(ratio: float) -> str:
     return f"{ratio:.1f} times smaller" if ratio >= 1 else f"{1 / ratio:.1f} times larger"
 
 
-def _quality(args: Namespace, c: Codec, images: np.ndarray, extras: dict[str, Any]) -> float:
-    """The quality that is asked for, or that meets the target for the very file to be written."""
+def _quality(
+    args: Namespace,
+    c: Codec,
+    found: Inputs,
+    bound: int | None,
+    one: bool,
+    extras: dict[str, Any],
+) -> float | None:
+    """The quality that is asked for, or that meets the target for the very file to be written; of
+    the base of a bounded file, None if there is none."""
+    if args.quality is not None:
+        return args.quality
+    if bound is not None:
+        context = c.file_model.context
+        return context.base_quality if context else None
     goal = {"target_bytes": args.target_bytes, "target_psnr": args.target_psnr}
     if set(goal.values()) == {None}:
-        return quantize.DEFAULT_QUALITY if args.quality is None else args.quality
-    count = len(images) if images.ndim == 4 else 1
-    with progress(count * target.PROBES, "find quality") as advance:
-        return c.find_quality(images, effort=args.effort, progress=advance, **goal, **extras)
-
-
-def _worst(errors: np.ndarray, names: Sequence[str] | None) -> Worst:
-    at = int(errors.argmax())
-    return Worst(names[at] if names else f"image {at}", float(metrics.psnr(errors[at])))
-
-
-def _unusual(which: np.ndarray, worst: Worst, count: int) -> list[str]:
-    """A warning of images that are not of the kind that the model was trained on."""
-    if not len(which):
-        return []
-    are = "is" if len(which) == 1 else "are"
-    return [
-        f"{len(which)} of {counted(count, 'image')} {are} unlike what this model was trained on: "
-        f"far worse than its worst image; the worst, {worst.name}, has {db(worst.psnr)}; "
-        "--min-psnr refuses, another --ckpt may fit"
-    ]
+        return quantize.DEFAULT_QUALITY
+    images = found.all()
+    with progress(len(images) * target.PROBES, "find quality") as advance:
+        return c.find_quality(
+            images[0] if one else images, effort=args.effort, progress=advance, **goal, **extras
+        )
 
 
 def read_labels(name: str, count: int) -> np.ndarray:
@@ -235,73 +204,6 @@ def read_labels(name: str, count: int) -> np.ndarray:
         return checked_labels(labels, count)  # a copy: the file may be replaced
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-
-
-def check_written(file: BinaryIO, stored: Content, c: Codec) -> None:
-    """Reads a file back.
-
-    Raises:
-      DataError: it does not hold what was to be stored.
-    """
-    _check_read_back(lambda: _holds(file, stored, c))
-
-
-def _check_read_back(holds: Callable[[], bool]) -> None:
-    """Raises DataError unless a file ``holds`` what it should, where that can be found out."""
-    try:
-        same = holds()
-    except FormatError as error:
-        raise DataError(f"what was written cannot be read back ({error}); write it anew") from error
-    if not same:
-        raise DataError("what was written reads back as something else; write it anew")
-
-
-def _keeps_bound(
-    file: BinaryIO, images: np.ndarray, bound: int, extras: dict[str, Any], c: Codec
-) -> bool:
-    """Whether a file decodes to images within the bound, and has its extras."""
-    file.seek(0)
-    content = file.read()
-    if not bitstream.is_archive(content):
-        levels = bitstream.single.decode(content, c.file_decoder, UNLIMITED).levels[None]
-        return metrics.largest_error(levels, images) <= bound
-    archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
-    reader = archive.reader
-    with progress(len(images), "check") as advance:
-        levels = archive.read(progress=advance)
-    return (
-        levels.shape == images.shape
-        and metrics.largest_error(levels, images) <= bound
-        and reader.names == extras["names"]
-        and _same(reader.labels, extras["labels"])
-    )
-
-
-def _holds(file: BinaryIO, stored: Content, c: Codec) -> bool:
-    if stored.symbols.ndim == 1:
-        file.seek(0)
-        image = bitstream.single.decode(file.read(), c.file_decoder, UNLIMITED)
-        return image.step == stored.step and np.array_equal(image.symbols, stored.symbols)
-    archive = bitstream.Archive(file, c.file_decoder, allowed=UNLIMITED)
-    reader = archive.reader
-    reader.model()
-    return (
-        len(archive) == len(stored.symbols)
-        and reader.names == stored.names
-        and _same(reader.labels, stored.labels)
-        and all(_chunk_holds(reader, k, stored, c) for k in range(len(reader.entries)))
-    )
-
-
-def _same(labels: np.ndarray | None, others: np.ndarray | None) -> bool:
-    return labels is others if labels is None or others is None else np.array_equal(labels, others)
-
-
-def _chunk_holds(reader: bitstream.Reader, k: int, stored: Content, c: Codec) -> bool:
-    chunk, rows = reader.chunk(k), slice(*map(int, reader.starts[k : k + 2]))
-    return chunk.step == stored.step and np.array_equal(
-        chunk.symbols(c.tables, UNLIMITED), stored.symbols[rows]
-    )
 
 
 def _check_names(names: list[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,9 +28,19 @@ class Source(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    images: np.ndarray  # uint8 [N, H, W, C]
+    """Images, read when they are wanted: there may be more of them than memory has room for."""
+
+    count: int
     names: list[str] | None  # relative paths of image files; None where some had no name
     single: bool  # one image file
+    # The images in order, uint8 [n, H, W, C], at most so many at once, from the start at each call.
+    # Raises DataError where a file turns out to be damaged, or not of the model's shape.
+    blocks: Callable[[int], Iterator[np.ndarray]]
+
+    def all(self) -> np.ndarray:
+        """All images in memory, uint8 ``[N, H, W, C]``."""
+        parts = list(self.blocks(self.count))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def expand(arguments: Sequence[str]) -> list[Source]:
@@ -40,45 +52,78 @@ def expand(arguments: Sequence[str]) -> list[Source]:
     return [source for argument in arguments for source in _expand(argument)]
 
 
-def read(
+@contextlib.contextmanager
+def opened(
     sources: Sequence[Source],
     image_shape: tuple[int, int, int],
     *,
     resize: bool,
     grayscale: bool,
     stdin: BinaryIO,
-) -> Inputs:
-    """Reads the images of all sources, in the order given.
+) -> Iterator[Inputs]:
+    """The images of all sources, in the order given.
 
     image_shape: what the model wants.  Other images are refused, with both sizes in the message;
     ``resize`` stretches image files to its size, ``grayscale`` makes coloured ones grey.
 
     Raises:
-      DataError: something is missing, damaged, or not of the model's shape.
+      DataError: something is missing, or of an array's header damaged or not of the model's shape.
     """
-    parts: list[np.ndarray] = []
     names: list[str | None] = []
+    parts: list[Callable[[int], Iterator[np.ndarray]]] = []
     with contextlib.ExitStack() as stack:
         for name, given in sources:
             path = stack.enter_context(_spooled(stdin)) if given is None else given
             shown = "standard input" if given is None else str(given)
             if not path.is_file():  # reading a FIFO or a device may never end
                 raise DataError(f"{shown}: no regular file; give it as standard input, with -")
-            reader = _array_reader(path)
-            try:
-                if reader:
-                    images = _check_array(reader(path), shown, image_shape)
-                else:
-                    images = _read_image(path, shown, image_shape, resize, grayscale)[None]
-            except DataError as error:
-                raise DataError(str(error).replace(str(path), shown)) from error
-            parts.append(images)
-            names += [None] * len(images) if reader or name is None else [name]
-    images = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if not len(images):
-        raise DataError(f"{shown}: no images")
-    known = None if None in names else [str(name) for name in names]
-    return Inputs(images, known, single=len(parts) == 1 and reader is None)
+            is_array = _holds_array(path)
+            if is_array:
+                with _shown(path, shown):
+                    rows = data.open_rows(path)
+                _check_shape(rows.shape, shown, image_shape)
+                read, count = rows.blocks, rows.shape[0]
+            else:
+                read, count = _image_reader(path, image_shape, resize, grayscale), 1
+            parts.append(_shown_blocks(read, path, shown))
+            names += [None] * count if is_array or name is None else [name]
+        if not names:
+            raise DataError(f"{shown}: no images")
+        known = None if None in names else [str(name) for name in names]
+        yield Inputs(
+            len(names),
+            known,
+            len(parts) == 1 and not is_array,
+            lambda size: itertools.chain.from_iterable(part(size) for part in parts),
+        )
+
+
+def _image_reader(
+    path: Path, wanted: tuple[int, int, int], resize: bool, grayscale: bool
+) -> Callable[[int], Iterator[np.ndarray]]:
+    def blocks(size: int) -> Iterator[np.ndarray]:
+        yield _read_image(path, wanted, resize, grayscale)[None]
+
+    return blocks
+
+
+def _shown_blocks(
+    read: Callable[[int], Iterator[np.ndarray]], path: Path, shown: str
+) -> Callable[[int], Iterator[np.ndarray]]:
+    def blocks(size: int) -> Iterator[np.ndarray]:
+        with _shown(path, shown):
+            yield from read(size)
+
+    return blocks
+
+
+@contextlib.contextmanager
+def _shown(path: Path, shown: str) -> Iterator[None]:
+    """Errors name a file as the user knows it: standard input has become a temporary one."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).replace(str(path), shown)) from error
 
 
 def _expand(argument: str) -> list[Source]:
@@ -100,40 +145,36 @@ def _expand(argument: str) -> list[Source]:
 @contextlib.contextmanager
 def _spooled(stdin: BinaryIO) -> Iterator[Path]:
     """Standard input as a file: the readers of arrays want one, with its suffix."""
-    content = stdin.read()
-    if not content:
+    start = stdin.read(4)
+    if not start:
         raise DataError("standard input: empty")
-    suffix = next((s for start, s in _ARRAY_SUFFIXES.items() if content.startswith(start)), "")
+    suffix = next((s for begins, s in _ARRAY_SUFFIXES.items() if start.startswith(begins[:4])), "")
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-        file.write(content)
+        file.write(start)
+        shutil.copyfileobj(stdin, file)
         file.flush()
         yield Path(file.name)
 
 
-def _array_reader(path: Path) -> Callable[[Path], np.ndarray] | None:
-    """What reads a file that holds an array of images, None for an image file."""
+def _holds_array(path: Path) -> bool:
+    """Whether a file holds an array of images; otherwise it is an image file."""
     with path.open("rb") as file:
         start = file.read(6)
-    if start.startswith(_IDX_STARTS):
-        return data.read_idx
-    if start.startswith(tuple(_ARRAY_SUFFIXES)) or path.suffix in _ARRAY_SUFFIXES.values():
-        return data.read_array
-    return None
+    return start.startswith((*_IDX_STARTS, *_ARRAY_SUFFIXES)) or (
+        path.suffix in _ARRAY_SUFFIXES.values()
+    )
 
 
-def _check_array(images: np.ndarray, shown: str, wanted: tuple[int, int, int]) -> np.ndarray:
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[1:] != wanted:
+def _check_shape(shape: Sequence[int], shown: str, wanted: tuple[int, int, int]) -> None:
+    if len(shape) != 4 or tuple(shape[1:]) != wanted:
         raise DataError(
-            f"{shown}: an array of shape {list(images.shape)}, the model's images are "
+            f"{shown}: an array of shape {list(shape)}, the model's images are "
             f"{_words(wanted)}; choose another --ckpt, or convert the array"
         )
-    return images
 
 
 def _read_image(
-    path: Path, shown: str, wanted: tuple[int, int, int], resize: bool, grayscale: bool
+    path: Path, wanted: tuple[int, int, int], resize: bool, grayscale: bool
 ) -> np.ndarray:
     h, w, channels = wanted
     image = data.read_image(path, image_size=(h, w) if resize else None)
@@ -145,7 +186,7 @@ def _read_image(
         flags = ["--resize"] * (image.shape[:2] != (h, w))
         flags += ["--grayscale"] * (image.shape[2] != channels)
         raise DataError(
-            f"{shown}: {_words(image.shape)}, the model's images are {_words(wanted)}; "
+            f"{path}: {_words(image.shape)}, the model's images are {_words(wanted)}; "
             f"{' '.join(flags)} converts, or choose another --ckpt"
         )
     return image

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from cvae_jax import data, files
+from cvae_jax.bitstream.records import crc32c
 from cvae_jax.cli.files import paths, unpacking
-from cvae_jax.errors import ConfigError
+from cvae_jax.errors import ConfigError, DataError
 
 SUFFIX = ".cvae"
 WRITABLE = (".npy", *data.WRITABLE)
@@ -146,24 +150,37 @@ def check_fit(output: Output, image_shape: Sequence[int], count: int) -> None:
 
 
 def write_images(
-    output: Output, images: np.ndarray, names: Sequence[str] | None, *, force: bool
+    output: Output,
+    blocks: Iterable[np.ndarray],
+    shape: tuple[int, int, int, int],
+    names: Sequence[str] | None,
+    *,
+    force: bool,
 ) -> None:
-    """Writes images, uint8 ``[N, H, W, C]``.
+    """Writes images, uint8 ``[n, H, W, C]`` at a time.
 
-    names: of the files in a folder (``file_names``); None where the images have none.
+    shape: of all of them, ``[N, H, W, C]``; names: of the files in a folder (``file_names``); None
+    where the images have none.
     """
     if isinstance(output, ToFolder):
         if names is None:
-            names = unpacking.file_names(unpacking.numbered(range(len(images))))
-        unpacking.extract(output.path, names, lambda i: data.encode_image(images[i]), force=force)
+            names = unpacking.file_names(unpacking.numbered(range(shape[0])))
+        contents = (data.encode_image(image) for block in blocks for image in block)
+        unpacking.extract(output.path, names, contents, force=force)
         return
     suffix = output.path.suffix.lower() if isinstance(output, ToFile) else ""
     if suffix not in WRITABLE:  # standard output, a device
-        alone = len(images) == 1 and names is None and images.shape[3] in (1, 3)
+        alone = shape[0] == 1 and names is None and shape[3] in (1, 3)
         suffix = ".png" if alone else ".npy"
-    is_array = suffix == ".npy"
-    content = array_file(images) if is_array else data.encode_image(images[0], suffix)
-    write(output, content, force=force)
+    with writing(output, force=force) as file:
+        if suffix == ".npy":
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for block in blocks:
+                file.write(np.ascontiguousarray(block).data)
+        else:
+            (image,) = (image for block in blocks for image in block)
+            file.write(data.encode_image(image, suffix))
 
 
 def array_file(array: np.ndarray) -> bytes:
@@ -173,28 +190,62 @@ def array_file(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write(
-    output: ToStdout | ToFile,
-    content: bytes,
-    *,
-    force: bool,
-    read_back: Callable[[BinaryIO], None] | None = None,
-) -> None:
-    """Writes a file; read_back: raises if what was written is not what was meant.
+def write(output: ToStdout | ToFile, content: bytes, *, force: bool) -> None:
+    """Writes a file."""
+    with writing(output, force=force) as file:
+        file.write(content)
 
-    A file is read back before it takes its name, a stream's content before it is sent.
+
+@contextlib.contextmanager
+def writing(
+    output: ToStdout | ToFile, *, force: bool, read_back: bool = False
+) -> Iterator[BinaryIO]:
+    """A file to write, which is there at the end, or sent, if all went well.
+
+    read_back: what was written is then read again and compared.
+
+    Raises:
+      DataError: it is something else.
     """
-    if isinstance(output, ToFile):
-        with files.whole(output.path, force=force) as file:
-            file.write(content)
-            if read_back:
-                file.flush()
-                read_back(file if file.readable() else io.BytesIO(content))
-        return
-    if read_back:
-        read_back(io.BytesIO(content))
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+    with contextlib.ExitStack() as stack:
+        if isinstance(output, ToStdout):
+            final: BinaryIO = sys.stdout.buffer
+        else:
+            final = stack.enter_context(files.whole(output.path, force=force))
+        # Into what cannot be taken back, a stream or a device, nothing goes before all is well.
+        file = final if final is not sys.stdout.buffer and final.readable() else None
+        made: BinaryIO = file or stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        if read_back:
+            watched = _Watched(made)
+            yield cast(BinaryIO, watched)
+            watched.check()
+        else:
+            yield made
+        if file is None:
+            made.seek(0)
+            shutil.copyfileobj(made, final)
+            final.flush()
+
+
+class _Watched:
+    """A file that is written from its start to its end, and the check of what went into it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._crc = file, 0
+
+    def write(self, content: bytes) -> int:
+        self._crc = crc32c(content, self._crc)
+        return self._file.write(content)
+
+    def check(self) -> None:
+        """Reads all of it.  Raises DataError if it is something else."""
+        self._file.flush()
+        self._file.seek(0)
+        crc = 0
+        while block := self._file.read(1 << 20):
+            crc = crc32c(block, crc)
+        if crc != self._crc:
+            raise DataError("what was written reads back as something else; write it anew")
 
 
 def _names_a_folder(given: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cvae_jax import data, files
@@ -67,11 +67,11 @@ def named(names: Iterable[str | None], numbers: Iterable[int]) -> list[str]:
 def extract(
     folder: Path,
     names: Sequence[str],
-    content: Callable[[int], bytes],
+    contents: Iterable[bytes],
     *,
     force: bool,
 ) -> None:
-    """Writes one file per name below ``folder``; ``content(i)`` makes the bytes of the i-th.
+    """Writes one file per name below ``folder``, with these contents.
 
     All are written to a temporary folder first.  That becomes ``folder`` if there is none; into
     an existing one the files are moved, one by one, never through a symbolic link.
@@ -88,10 +88,10 @@ def extract(
     _check_places(folder, names)
     with files.temporary(folder) as temporary:
         temporary.mkdir(0o700)
-        for i, name in enumerate(names):
+        for name, content in zip(names, contents, strict=True):
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.write(path, content(i), folder / name)
+            files.write(path, content, folder / name)
         if folder.is_dir():
             _move_into(folder, temporary, names)
         else:
