@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cvae_jax.batching import mapped
 from cvae_jax.bitstream import CHUNK_IMAGES
 from cvae_jax.bitstream.records import ALONE, BASED, RAW, Refinement, crc32c, pixel_bytes
 from cvae_jax.coding.tables import Tables
@@ -15,7 +16,6 @@ from cvae_jax.refinement import coder, grid
 from cvae_jax.refinement.canvas import near
 from cvae_jax.refinement.coder import Coding
 from cvae_jax.refinement.integers import ContextModel
-from cvae_jax.refinement.parallel import mapped
 
 # Pixel values in a chunk: few enough that one image is decoded in a moment, for which all of its
 # chunk has to be, and enough for a matrix product.
