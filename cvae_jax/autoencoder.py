@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from cvae_jax import pixels
-from cvae_jax.batching import Batched
+from cvae_jax.backend import Batched
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CheckpointError, ConfigError
 from cvae_jax.modules import Params, Posterior, decode, encode, posterior

@@ -1,11 +1,31 @@
-"""All choices that depend on the machine, in one place."""
+"""All choices that depend on the machine, and how many rows go through a compiled function.
+
+``stream`` cuts host arrays of any length into blocks of a few fixed sizes, and has all cores, or
+the accelerator, work on them; ``microbatched`` makes a function go through such a block in
+microbatches that fit the cache; ``compiled`` compiles it for that.  ``Batched`` is all three.  What
+comes out for an image does not depend on which block it fell into, up to rounding, and not at
+all on the number of cores.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
+from jax import Array, lax
+
+from cvae_jax.batching import blocks, cores, mapped
+
+# Blocks hold this many microbatches at most: enough that a dispatch costs next to nothing.
+MICROBATCHES_PER_BLOCK = 32
+# On CPU, where a core takes a block at a time: few enough that all end at about the same time.
+MICROBATCHES_PER_CORE = 8
 
 
 def on_cpu() -> bool:
@@ -59,3 +79,92 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def compiled(f: Callable, static_argnums: tuple[int, ...] | int = ()) -> Callable:
+    """``jax.jit(f)`` for ``stream``: on CPU, a call keeps to the thread that makes it.
+
+    One call for each core on blocks of its own is faster than all cores inside each operation.
+    """
+
+    @functools.cache  # at the first call, as asking for the device starts JAX
+    def jitted() -> Callable:
+        options = {"xla_cpu_multi_thread_eigen": False} if on_cpu() else None
+        return jax.jit(f, static_argnums=static_argnums, compiler_options=options)
+
+    return lambda *arguments: jitted()(*arguments)
+
+
+def microbatched(f: Callable, most: int | None = None) -> Callable:
+    """``f``, applied to ``microbatch_size()`` rows of its arguments at a time.
+
+    All arguments have the same leading size, at most that many or a multiple of it; most: rows at
+    a time whatever the device, a power of two.
+    """
+
+    def g(*batched):
+        size, micro = len(batched[0]), microbatch_size()
+        micro = min(micro, most or micro)
+        if size <= micro:
+            return f(*batched)
+        pieces = tuple(a.reshape(size // micro, micro, *a.shape[1:]) for a in batched)
+        out = lax.map(lambda piece: f(*piece), pieces)
+        return jax.tree.map(lambda a: a.reshape(size, *a.shape[2:]), out)
+
+    return g
+
+
+def stream(f: Callable, *arrays: np.ndarray, at_once: int | None = None) -> Any:
+    """Calls ``f(*blocks)`` on blocks of the arrays' rows and joins what it returns.
+
+    f: as ``compiled`` makes it; arrays: equal leading size N, 0 included; at_once: how many blocks,
+    if not one for each core, or on an accelerator two, of which one is computed while the other
+    comes or goes.  Returns numpy arrays with leading size N, in the structure that ``f`` returns.
+    Besides them, memory holds one block more than are worked on.
+    """
+    n = len(arrays[0])
+    if n == 0:
+        one = (np.zeros((1, *a.shape[1:]), a.dtype) for a in arrays)
+        return jax.tree.map(lambda part: np.empty((0, *part.shape[1:]), part.dtype), f(*one))
+
+    def results_of(block: tuple[int, int, int]) -> Any:
+        start, stop, size = block
+        rows = [a[start:stop] for a in arrays]
+        if stop - start < size:
+            rows = [np.concatenate([r, np.repeat(r[-1:], size - len(r), axis=0)]) for r in rows]
+        # Waiting first: np.asarray of an array that is not ready waits 50 us too long.
+        done = jax.block_until_ready(f(*rows))
+        return jax.tree.map(lambda part: np.asarray(part)[: stop - start], done)
+
+    micro, most = microbatch_size(), MICROBATCHES_PER_BLOCK
+    if on_cpu():
+        # Whole microbatches, so that the split over cores changes no result.
+        most = max(min(n // micro // (at_once or cores()), MICROBATCHES_PER_CORE), 1)
+    first, *rest = blocks(n, micro, most)
+    if not rest:  # nothing to join, so a single image takes the shortest way
+        return jax.tree.map(np.array, results_of(first))
+    out = None
+    at_once = at_once or (None if on_cpu() else 2)
+    with contextlib.closing(mapped(results_of, [first, *rest], at_once=at_once)) as results:
+        for (start, stop, _), done in zip([first, *rest], results, strict=True):
+            if out is None:
+                out = jax.tree.map(lambda part: np.empty((n, *part.shape[1:]), part.dtype), done)
+            for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(done), strict=True):
+                whole[start:stop] = part
+    return out
+
+
+class Batched:
+    """A pure function of an array of rows, for any number of them.
+
+    It is compiled, and goes through the rows of a host array block by block, as in ``stream``.
+    On rows that JAX traces (under ``jit``, ``vmap`` or ``grad``) it is the function itself.
+    """
+
+    def __init__(self, f: Callable[[Array], Any]):
+        self._f = f
+        self._compiled = compiled(microbatched(f))
+
+    def __call__(self, rows: Any) -> Any:
+        traced = isinstance(rows, jax.core.Tracer)
+        return self._f(rows) if traced else stream(self._compiled, rows)

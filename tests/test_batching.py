@@ -1,43 +1,121 @@
-"""Any number of rows goes through, in a handful of compiled sizes, and comes out in order."""
+"""``mapped`` is ``map``: in order, lazy, and the first error ends it; blocks cover every row."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+import itertools
+import threading
+import time
+
 import pytest
 
-from cvae_jax import backend, batching
+from cvae_jax.batching import blocks, cores, mapped
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 31, 32, 33, 100, 1024, 1025, 3000])
-def test_stream_is_the_function_row_by_row(n):
-    rows = np.arange(n * 3, dtype=np.float32).reshape(n, 3)
-    out = batching.stream(
-        jax.jit(batching.microbatched(lambda x: {"double": 2 * x, "sum": x.sum(1)})), rows
-    )
-    np.testing.assert_array_equal(out["double"], 2 * rows)
-    np.testing.assert_array_equal(out["sum"], rows.sum(1))
+def test_results_come_in_order():
+    def slower_first(k):
+        time.sleep(0.02 / (k + 1))
+        return k
+
+    assert list(mapped(slower_first, range(20))) == list(range(20))
+    assert list(mapped(slower_first, [])) == []
+
+
+def test_items_are_drawn_only_a_little_ahead():
+    drawn = itertools.count()
+    results = mapped(lambda k: k, drawn)
+    for k in range(10):
+        assert next(results) == k
+    assert next(drawn) <= 10 + cores() + 1
+    results.close()
+
+
+def test_items_are_drawn_in_the_callers_thread_and_mapped_in_others():
+    def items():
+        for _ in range(4):
+            yield threading.get_ident()
+
+    both = list(mapped(lambda drawn: (drawn, threading.get_ident()), items()))
+    assert {drawn for drawn, _ in both} == {threading.get_ident()}
+    assert threading.get_ident() not in {ran for _, ran in both}
+
+
+def test_an_error_ends_it_in_its_place():
+    def odd_ones(k):
+        if k == 5:
+            raise ValueError("five")
+        return k
+
+    done = []
+    with pytest.raises(ValueError, match="five"):
+        done.extend(mapped(odd_ones, range(1000)))
+    results = mapped(odd_ones, range(1000))
+    assert list(itertools.islice(results, 5)) == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="five"):
+        next(results)
+
+
+def test_an_error_in_the_items_is_the_callers():
+    def items():
+        yield 1
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        list(mapped(lambda k: k, items()))
+
+
+def test_who_stops_early_waits_for_no_more_than_what_runs():
+    started = []
+
+    def slow(k):
+        started.append(k)
+        time.sleep(0.05)
+        return k
+
+    results = mapped(slow, range(1000))
+    assert next(results) == 0
+    results.close()
+    count = len(started)
+    assert count <= cores() + 2
+    time.sleep(0.15)
+    assert len(started) == count
+
+
+def test_inside_another_it_is_map():
+    """No deadlock and no more threads, however deep."""
+
+    def nested(depth):
+        inner = list(mapped(nested, [depth - 1] * 3)) if depth else []
+        return {threading.get_ident()}.union(*inner)
+
+    threads = list(mapped(nested, [3] * 20))
+    assert all(len(of_one) == 1 for of_one in threads)
+    assert len(set.union(*threads)) <= cores()
+
+
+def test_as_many_at_once_as_asked_for():
+    both = threading.Barrier(3, timeout=10)
+    list(mapped(lambda _: both.wait(), range(3), at_once=3))
+
+
+def test_an_interrupt_ends_it():
+    """As Ctrl-C does: raised in the caller's thread while it waits."""
+    stop = threading.Event()
+
+    def items():
+        yield from range(5)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(mapped(lambda k: k, items(), stop))
+    assert stop.is_set()
 
 
 def test_blocks_cover_every_row_once_in_few_sizes():
     sizes = set()
     for n in range(2500):
         stop = 0
-        for start, end, size in batching.blocks(n):
+        for start, end, size in blocks(n, 32, 8):
             assert start == stop
             assert 0 < end - start <= size
             stop = end
             sizes.add(size)
         assert stop == n
-    assert sizes == {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
-
-
-def test_memory_is_bounded_by_blocks():
-    """However many rows go in, the function never sees more than one block of them."""
-    seen = []
-
-    def f(x):
-        seen.append(len(x))
-        return jnp.zeros((len(x), 1))
-
-    batching.stream(f, np.zeros((5000, 2), np.float32))
-    assert max(seen) == backend.microbatch_size() * batching.MICROBATCHES_PER_BLOCK
+    assert sizes == {1, 2, 4, 8, 16, 32, 64, 128, 256}

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cvae_jax.batching import microbatched, stream
+from cvae_jax.backend import compiled, microbatched, stream
+from cvae_jax.batching import cores
 from cvae_jax.bitstream import budget
 from cvae_jax.conv import fold
 from cvae_jax.exact.by_numpy import level_table
@@ -18,10 +19,12 @@ from cvae_jax.exact.integers import KERNEL, STRIDE, IntegerDecoder, Layer
 
 def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
     """``levels(inputs)``: int32 ``[N, L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
-    # No more at once than a file's budget counts, also where the device would take thousands.
-    in_turn = microbatched(lambda inputs: levels(integers, inputs), most=budget.MICROBATCH)
-    compiled = jax.jit(in_turn)
-    return lambda inputs: stream(compiled, inputs)
+    # No more at once than a file's budget counts, also where the device would take thousands, and
+    # on as many cores as have room in what it always allows.
+    in_turn = compiled(microbatched(lambda inputs: levels(integers, inputs), budget.MICROBATCH))
+    of_a_core = budget.MICROBATCH * integers.architecture.memory()
+    at_once = min(cores(), max(budget.ACTIVATIONS.always // of_a_core, 1))
+    return lambda inputs: stream(in_turn, inputs, at_once=at_once)
 
 
 def levels(integers: IntegerDecoder, inputs: Array) -> Array:

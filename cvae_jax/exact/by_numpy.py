@@ -7,14 +7,13 @@ long, and the bias of a channel is one number for all of it.
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
+from cvae_jax.batching import cores, mapped
 from cvae_jax.bitstream import budget
 from cvae_jax.exact.integers import KERNEL, STRIDE, Architecture, IntegerDecoder, low_padding
 
@@ -83,13 +82,9 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
         threads = min(cores(), len(starts), budget.MICROBATCH // MICROBATCH)
         if threads < 2:
             fill(starts)
-            return out
-        with ThreadPoolExecutor(threads) as pool:
-            try:  # raises what a thread has raised
-                list(pool.map(fill, [starts[k::threads] for k in range(threads)]))
-            except BaseException:  # an interrupt: the pool waits for its threads
-                ended.set()
-                raise
+        else:
+            for _ in mapped(fill, [starts[k::threads] for k in range(threads)], ended):
+                pass
         return out
 
     return levels
@@ -160,8 +155,3 @@ def _places(stride: int, low: int, size: int) -> Iterator[tuple[slice, slice]]:
         skipped = max(-((remainder - low) // stride), 0)
         first = stride * skipped + remainder - low
         yield slice(first, None, stride), slice(skipped, skipped + len(range(first, size, stride)))
-
-
-def cores() -> int:
-    """How many threads run at once; NumPy lets go of the interpreter in all that takes long."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

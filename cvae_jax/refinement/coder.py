@@ -15,6 +15,7 @@ from typing import NamedTuple
 import constriction
 import numpy as np
 
+from cvae_jax.batching import Stopped, mapped
 from cvae_jax.bitstream.records import BASED, RAW, Refinement
 from cvae_jax.coding.frequencies import (
     EACH_ITS_OWN,
@@ -29,7 +30,6 @@ from cvae_jax.refinement import grid, neighbours
 from cvae_jax.refinement.canvas import Canvas, Span
 from cvae_jax.refinement.grid import Grid
 from cvae_jax.refinement.integers import ContextModel, Frequencies, frequencies, interval
-from cvae_jax.refinement.parallel import Stopped, mapped
 
 # What a place in the images takes, whatever their number, and a level that is not the expected one:
 # in distributions, of a model of UNIT multiply-adds.

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from cvae_jax import modules
-from cvae_jax.batching import Batched
+from cvae_jax.backend import Batched
 from cvae_jax.coding.calibration import calibrate, usual_errors
 from cvae_jax.coding.quantize import quantize, step
 from cvae_jax.coding.usual import UsualErrors
