@@ -101,9 +101,9 @@ def main() -> None:
 
 def archive(c: Codec, checkpoint: Path, images: np.ndarray, bound: int) -> dict[str, Any]:
     """Sizes of one archive, without and with its model, both decompressed by other processes."""
-    chunks = list(c.refined_chunks(images, bound))
-    bare = c.pack_refined(chunks)
-    whole = c.pack_refined(chunks, embed_model=True)
+    chunks = [coded.chunk for coded in c.chunks(images, max_error=bound)]
+    bare = c.file_model.archive(chunks)
+    whole = c.file_model.archive(chunks, embed_model=True, refined=True)
     decoded = [_elsewhere(bare, checkpoint), _elsewhere(whole, None)]
     modes = np.concatenate([chunk.refinement.modes for chunk in chunks])
     found = {

@@ -50,10 +50,9 @@ from cvae_jax.exact import by_jax
 from cvae_jax.file_model import FileModel, Levels
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
-from cvae_jax.refinement import encoder, grid
 from cvae_jax.pipeline import blocks
 from cvae_jax.pipeline.chunks import Coded, Maker
-from cvae_jax.refinement.encoder import Refined
+from cvae_jax.refinement import encoder, grid
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.find import file_model, find, usual_errors
 from cvae_jax.runs.record import Record
@@ -118,22 +117,40 @@ class Codec(Autoencoder):
           ConfigError, DataError: an impossible setting or image.
         """
         images = pixels.on_host(images)
-        settings: dict[str, Any] = {"max_error": max_error, "progress": progress}
+        arranged = self._images(images)  # refused before anything else is looked at
         if not pixels.is_single(images, self.image_shape):
             file = io.BytesIO()
-            extras = {"names": names, "labels": labels, "embed_model": embed_model}
-            self.write(file, images, quality, effort, **settings, **extras)
+            self.write(
+                file, arranged, quality, effort, max_error=max_error, names=names, labels=labels,
+                embed_model=embed_model, progress=progress,
+            )  # fmt: skip
             return file.getvalue()
         if names is not None or labels is not None or embed_model:
             raise ConfigError("a single image has no names, labels or embedded model")
-        maker, based = self._maker(quality, effort, max_error)
-        image = pixels.to_levels(self._images(images))
-        if max_error is None:
-            content = self.pack(maker.to_symbols(image)[0], maker.step)
-        else:
-            content = self.pack_refined(maker.refined(image, max_error, based))
+        content, _ = self.compress_one(images, quality, effort, max_error=max_error)
         progress(1)
         return content
+
+    def compress_one(
+        self,
+        image: Any,
+        quality: float | None = None,
+        effort: int = 0,
+        *,
+        max_error: int | None = None,
+    ) -> tuple[bytes, np.ndarray]:
+        """The file of a single image, and what it decodes to, uint8 ``[1, H, W, C]``; arguments,
+        and what is raised, as for ``compress``."""
+        maker, based = self._maker(quality, effort, max_error)
+        arranged = pixels.to_levels(self._images(pixels.on_host(image)))
+        model = self.tables, self.identity
+        if max_error is not None:
+            base, refinement, images = maker.refined(arranged, max_error, based)
+            of_base = base.symbols, base.step, *model, base.levels
+            return bitstream.single.encode_refined(*of_base, refinement, images[0]), images
+        symbols = maker.to_symbols(arranged)
+        levels = self.decode_symbols(symbols, maker.step)
+        return bitstream.single.encode(symbols[0], maker.step, *model, levels[0]), levels
 
     def write(
         self,
@@ -167,12 +184,15 @@ class Codec(Autoencoder):
         effort: int = 0,
         *,
         max_error: int | None = None,
+        count: int | None = None,
         decode_all: bool = True,
         check: bool = False,
     ) -> Iterator[Coded]:
         """The chunks of an archive, which ``file_model.writer`` writes; as many are made at once as
         there are cores.  Arguments, and what is raised, as for ``write``.
 
+        count: of the images, where an iterable does not tell; chunks of files with a bounded error
+        are then of about the same size.
         decode_all, check: as for ``pipeline.chunks.Maker``; the first only of lossy files, the
         other of those with a bounded error.
         """
@@ -184,7 +204,7 @@ class Codec(Autoencoder):
                 return maker.lossy(block, decode_all)
         else:
             bound, values = max_error, math.prod(self.image_shape)
-            size = encoder.chunk_images(values, blocks.count(images))
+            size = encoder.chunk_images(values, count or blocks.count(images))
 
             def made(block: np.ndarray) -> Coded:
                 return maker.bounded(block, bound, based, check)
@@ -239,16 +259,10 @@ class Codec(Autoencoder):
             levels = self.decode_symbols(symbols[None] if alone else symbols, step)
         if alone:
             return bitstream.single.encode(symbols, step, self.tables, self.identity, levels[0])
-        parts = zip(*(blocks.recut([x], bitstream.CHUNK_IMAGES) for x in (symbols, levels)))
-        found = (self.file_model.chunk(part, step, decoded) for part, decoded in parts)
+        size = bitstream.CHUNK_IMAGES
+        parts = [slice(at, at + size) for at in range(0, len(symbols), size)]
+        found = (self.file_model.chunk(symbols[part], step, levels[part]) for part in parts)
         return self.file_model.archive(found, names, labels, embed_model=embed_model)
-
-    def pack_refined(self, made: Refined) -> bytes:
-        """The file of a single image with a bounded error."""
-        (image,) = made.images
-        return bitstream.single.encode_refined(
-            *made.base[:2], self.tables, self.identity, made.base.levels, made.refinement, image
-        )
 
     def encode_symbols(
         self,

@@ -112,13 +112,14 @@ class Writer:
         Raises:
           DataError, ModelMismatchError: as ``append``, or not a name or a label for each image.
         """
-        at = 0
+        at, numbers = 0, None if labels is None else checked_labels(labels)
         for chunk in chunks:
             part = slice(at, at := at + chunk.count)
-            _check_enough(names, labels, at)
-            self.append(chunk, *(None if each is None else each[part] for each in (names, labels)))
+            _check_enough(names, numbers, at)
+            of_part = None if numbers is None else numbers[part]
+            self.append(chunk, None if names is None else names[part], of_part)
             progress(chunk.count)
-        _check_enough(names, labels, at, exactly=True)
+        _check_enough(names, numbers, at, exactly=True)
 
     def _append(
         self,
@@ -181,8 +182,8 @@ class Writer:
         _check_names(names)
         self._batches.append(list(names))
 
-    def finish(self) -> None:
-        """Writes the index, which makes the archive complete.
+    def finish(self) -> int:
+        """Writes the index, which makes the archive complete; returns its bytes.
 
         Raises:
           DataError: names that came one by one cannot be together.
@@ -193,6 +194,7 @@ class Writer:
         entries = b"".join(ENTRY.pack(e.offset, e.length, e.count) for e in self._entries)
         self._section(records.INDEX, self._packed + COUNT.pack(self._images) + entries)
         self._write(records.pack_footer(offset))
+        return self._at
 
     def _chunk(self, chunk: Chunk) -> None:
         offset = self._at
@@ -256,11 +258,12 @@ def _check(
 
 
 def _check_enough(
-    names: Sequence[str] | None, labels: Labels | None, images: int, exactly: bool = False
+    names: Sequence[str] | None, labels: np.ndarray | None, images: int, exactly: bool = False
 ) -> None:
     for what, given in (("names", names), ("labels", labels)):
         if given is not None and (len(given) < images or (exactly and len(given) > images)):
-            raise DataError(f"{len(given)} {what} for {images} images{'' if exactly else ' or more'}")
+            wanted = images if exactly else f"{images} or more"
+            raise DataError(f"{len(given)} {what} for {wanted} images")
 
 
 def _check_refinement(refinement: Refinement, based: int) -> None:
@@ -286,17 +289,21 @@ def _check_names(names: Sequence[str]) -> None:
         raise DataError(str(error)) from error
 
 
-def checked_labels(labels: Labels, n: int) -> np.ndarray:
-    """Labels as uint32 ``[n]``, a copy; raises DataError for what a file cannot hold."""
+def checked_labels(labels: Labels, n: int | None = None) -> np.ndarray:
+    """Labels as uint32 ``[n]``, a copy; raises DataError for what a file cannot hold.
+
+    n: how many there are to be, if that is known.
+    """
     try:
         numbers = np.asarray(labels)
     except ValueError as error:
         raise DataError(f"labels must be one whole number for each image ({error})") from error
     if numbers.ndim != 1:
-        raise DataError(f"labels of shape {numbers.shape}; expected one for each of {n} images")
-    if len(numbers) != n:
+        raise DataError(f"labels of shape {numbers.shape}; expected one for each image")
+    if n is not None and len(numbers) != n:
         raise DataError(f"{len(numbers)} labels for {n} images")
-    low, high = (numbers.min(), numbers.max()) if numbers.dtype.kind in "iu" and n else (0, 0)
-    if (numbers.dtype.kind not in "iu" and n) or not 0 <= low <= high < 1 << 32:
+    some, whole = len(numbers) > 0, numbers.dtype.kind in "iu"
+    low, high = (numbers.min(), numbers.max()) if whole and some else (0, 0)
+    if (some and not whole) or not 0 <= low <= high < 1 << 32:
         raise DataError("labels must be whole numbers from 0 to 4294967295")
     return numbers.astype(np.uint32)

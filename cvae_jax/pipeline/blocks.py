@@ -29,7 +29,7 @@ def of(images: Any, image_shape: tuple[int, int, int], size: int) -> Iterator[np
 
 
 def recut(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The rows of arrays, one after the other, in arrays of ``size`` rows; the last has the rest."""
+    """The rows of arrays, one after the other, in arrays of ``size``; the last has the rest."""
     held: list[np.ndarray] = []
     have = 0
     for part in parts:

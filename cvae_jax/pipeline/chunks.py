@@ -11,7 +11,7 @@ import numpy as np
 
 from cvae_jax.bitstream import UNLIMITED
 from cvae_jax.bitstream.budget import DISTRIBUTIONS, Meter
-from cvae_jax.bitstream.records import SPOT, Chunk
+from cvae_jax.bitstream.records import SPOT, Chunk, Refinement
 from cvae_jax.errors import DataError, FormatError
 from cvae_jax.file_model import FileModel, Levels
 from cvae_jax.metrics import largest_error
@@ -46,10 +46,7 @@ class Maker:
         """
         symbols = self.to_symbols(images)
         levels = self.decode(symbols if decode_all else symbols[:SPOT], self.step)
-        chunk = self.model.chunk(symbols, self.step, levels)
-        with _reading_back():
-            if not np.array_equal(chunk.symbols(self.model.tables, UNLIMITED), symbols):
-                raise FormatError("other symbols")
+        chunk = self._chunk(symbols, self.step, levels)
         return Coded(chunk, images, levels if len(levels) == len(images) else None)
 
     def bounded(
@@ -64,15 +61,28 @@ class Maker:
           DataError: what was made does not keep its promise.
         """
         made = self.refined(images, max_error, based)
-        chunk = self.model.chunk(*made.base, made.refinement)
+        chunk = self._chunk(*made.base, made.refinement)
         if check:
             decoder = self.model.file_decoder(self.decode, trusted=True)
             meter = Meter(DISTRIBUTIONS, UNLIMITED, 0)
-            with _reading_back():
+            with reading_back():
                 (decoded,) = decoder.refined([(chunk, made.base.levels)], meter)
                 if largest_error(decoded, images) > max_error:
                     raise FormatError("pixels beyond the bound")
         return Coded(chunk, images, made.images)
+
+    def _chunk(
+        self,
+        symbols: np.ndarray,
+        step: int,
+        levels: np.ndarray,
+        refinement: Refinement | None = None,
+    ) -> Chunk:
+        chunk = self.model.chunk(symbols, step, levels, refinement)
+        with reading_back():
+            if not np.array_equal(chunk.symbols(self.model.tables, UNLIMITED), symbols):
+                raise FormatError("other symbols")
+        return chunk
 
     def refined(self, images: np.ndarray, max_error: int, based: bool = True) -> encoder.Refined:
         """What a chunk of images with a bounded error is made of; as ``bounded``."""
@@ -85,8 +95,9 @@ class Maker:
 
 
 @contextlib.contextmanager
-def _reading_back() -> Iterator[None]:
+def reading_back() -> Iterator[None]:
+    """Reads what was just made: a FormatError there is this program's fault, not the file's."""
     try:
         yield
     except FormatError as error:
-        raise DataError(f"what was made reads back as something else ({error}); try again") from error
+        raise DataError(f"what was made reads back as other images ({error}); try again") from error

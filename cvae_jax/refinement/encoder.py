@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.batching import mapped
 from cvae_jax.bitstream import CHUNK_IMAGES
 from cvae_jax.bitstream.records import ALONE, BASED, RAW, Refinement, crc32c, pixel_bytes
 from cvae_jax.coding.tables import Tables

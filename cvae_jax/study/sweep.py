@@ -176,12 +176,13 @@ def _ours_bounded(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple
     for bound in sorted(lossless.BOUNDS, reverse=True):
         setting = f"max error {bound}" if bound else "lossless"
         row = functools.partial(_row, name, setting, kind="ours", bound=bound)
-        chunks, encode = _timed(lambda e=bound: list(codec.refined_chunks(images, e)))
-        content = codec.pack_refined(chunks)
+        coded, encode = _timed(lambda e=bound: list(codec.chunks(images, max_error=e)))
+        chunks = [each.chunk for each in coded]
+        content = codec.file_model.archive(chunks)
         decoded, decode = _timed(functools.partial(codec.decompress, content))
         yield row(TOGETHER, len(content), images, decoded, encode=encode, decode=decode)
         if bound in SELF_CONTAINED:
-            content = codec.pack_refined(chunks, embed_model=True)
+            content = codec.file_model.archive(chunks, embed_model=True, refined=True)
             yield row(WITH_MODEL, len(content), images, _decoded_by_itself(content))
         files = [codec.compress(image, max_error=bound) for image in alone]
         decoded = np.concatenate([codec.decompress(file) for file in files])

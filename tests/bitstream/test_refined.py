@@ -263,7 +263,7 @@ def test_a_refinement_that_is_cut_or_unknown():
             continue
         assert len(chunk.stream) < len(PARTS[0].symbols) * 64
     with pytest.raises(FormatError, match="update"):
-        records.unpack_chunk(body[:14] + bytes([body[14] | 8]) + body[15:])
+        records.unpack_chunk(body[:14] + bytes([body[14] | 16]) + body[15:])
 
 
 def test_modes_that_inflate_to_more_than_there_are():

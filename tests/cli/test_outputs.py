@@ -13,10 +13,11 @@ import pytest
 from command_samples import refuses
 from conftest import RELEASED, ROOT
 
-from cvae_jax import codec, data
+from cvae_jax import codec, data, files
 from cvae_jax.bitstream import names
 from cvae_jax.cli.files import outputs
 from cvae_jax.cli.files.outputs import ToFile, ToFolder, ToStdout
+from cvae_jax.coding import entropy
 from cvae_jax.errors import ConfigError
 
 images, folder = command_samples.images, command_samples.folder
@@ -209,20 +210,25 @@ def test_what_was_written_is_read_back_before_it_takes_the_name(
     cvae, archive, folder, tmp_path, monkeypatch
 ):
     one, many = (tmp_path / "one.cvae").read_bytes(), archive.read_bytes()
-    pack = codec.Codec.pack
+    write, many_symbols, one_symbols = files._Raw.write, entropy.encode, entropy.encode_one
 
-    def damaged(self, *args, **kwargs):
-        content = bytearray(pack(self, *args, **kwargs))
-        content[len(content) // 2] ^= 1
-        return bytes(content)
+    def lying(self, data):
+        return write(self, bytes(data[:-1]) + bytes([data[-1] ^ 1]))
 
-    def another(self, symbols, *args, **kwargs):
-        return pack(self, symbols + 1, *args, **kwargs)
-
-    for wrong in (damaged, another):
-        monkeypatch.setattr(codec.Codec, "pack", wrong)
-        refuses(cvae, 1, "written", argv=["compress", "one.png", "-o", "one.cvae", "-f"])
-        refuses(cvae, 1, "written", argv=["compress", folder, "-o", "a.cvae", "-f"])
+    for patch in (
+        {(files._Raw, "write"): lying},
+        {
+            (entropy, "encode"): lambda symbols, book: many_symbols(symbols + 1, book),
+            (entropy, "encode_one"): lambda symbols, book: one_symbols(symbols + 1, book),
+        },
+    ):
+        with monkeypatch.context() as patched:
+            for (where, name), wrong in patch.items():
+                patched.setattr(where, name, wrong)
+            refuses(cvae, 1, "reads back", argv=["compress", "one.png", "-o", "one.cvae", "-f"])
+            refuses(cvae, 1, "reads back", argv=["compress", folder, "-o", "a.cvae", "-f"])
+            argv = ["compress", folder, "--lossless", "-o", "a.cvae", "-f"]
+            refuses(cvae, 1, "reads back", argv=argv)
     assert (one, many) == ((tmp_path / "one.cvae").read_bytes(), archive.read_bytes())
 
 

@@ -52,20 +52,26 @@ def test_a_target_of_bytes_is_met_by_the_very_file(cvae, tmp_path):
 
 def test_each_image_is_encoded_once_and_probes_are_watched(cvae, monkeypatch):
     seen, bars = [], []
-    encode = codec.Codec.encode_symbols
+    encoder = codec.Codec._z_mean.func
 
-    def counted(self, images, *args):
-        seen.append(len(images))
-        return encode(self, images, *args)
+    def counted(self):
+        def encode(images):
+            seen.append(len(images))
+            return encoder(self)(images)
+
+        return encode
 
     def watched(total, what):
         bars.append((what, total))
         return reports.progress(total, what)
 
-    monkeypatch.setattr(codec.Codec, "encode_symbols", counted)
+    monkeypatch.setattr(codec.Codec, "_z_mean", property(counted))
     monkeypatch.setattr("cvae_jax.cli.commands.compress.progress", watched)
-    assert cvae("compress", DIGITS, "-o", "d.cvae", "--target-psnr", 18)[0] == 0
+    assert cvae("compress", DIGITS, "-o", "d.cvae")[0] == 0
     assert seen == [10]
+    bars.clear()
+    assert cvae("compress", DIGITS, "-o", "d.cvae", "-f", "--target-psnr", 18)[0] == 0
+    assert seen == [10, 10, 10]  # once for all probes, once for the file
     assert bars == [("find quality", 10 * target.PROBES), ("compress", 10)]
 
 

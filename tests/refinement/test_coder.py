@@ -1,7 +1,5 @@
 """Images come back from their stream: identical, or within the largest error, whatever they are."""
 
-import itertools
-
 import numpy as np
 import pytest
 from conftest import RELEASED, ROOT, synthetic_tables
@@ -158,7 +156,7 @@ def test_an_image_that_its_base_makes_worse_goes_alone():
     levels = c.decode_symbols(symbols, step)
     levels[5:] = 255 - levels[5:]  # of these, what the network expects is the opposite
     context = c.file_model.context
-    (chunk,) = encoder.chunks(some, Base(symbols, step, levels), c.tables, context, 0)
+    chunk = encoder.chunk(some, Base(symbols, step, levels), c.tables, context, 0)
     modes = chunk.refinement.modes
     assert set(modes[5:]) == {ALONE}
     assert BASED in modes[:5]
@@ -187,23 +185,22 @@ def test_an_encoder_takes_what_is_smallest():
     smooth, noise = (images(kind, 4, model.image_shape) for kind in ("black", "noise"))
     some = np.concatenate([smooth, noise])
     base = Base(np.zeros((8, 3), np.int32), 300, np.concatenate([smooth, noise[::-1]]))
-    chunks = list(encoder.chunks(some, base, tables, model, 0))
-    (chunk,) = chunks
+    chunk = encoder.chunk(some, base, tables, model, 0)
     assert set(chunk.refinement.modes[4:]) == {RAW}
     np.testing.assert_array_equal(chunk.images, some)
     assert len(chunk.base.symbols) == (chunk.refinement.modes == BASED).sum()
     raw_size = noise.size
     assert len(chunk.refinement.stream) < raw_size * 1.02 + 8
-    (without,) = encoder.chunks(some, None, tables, model, 0)
+    without = encoder.chunk(some, None, tables, model, 0)
     assert not (without.refinement.modes == BASED).any()
-    assert list(encoder.chunks(some[:0], None, tables, model, 0)) == []
+    assert len(without.base.symbols) == 0
 
 
 def test_chunks_are_of_about_the_same_size():
     for n, values in ((1, 784), (5000, 784), (10_000, 1), (3, 10**7)):
-        parts = encoder.slices(n, values)
-        assert (parts[0].start, parts[-1].stop) == (0, n)
-        assert all(a.stop == b.start for a, b in itertools.pairwise(parts))
-        sizes = [part.stop - part.start for part in parts]
-        assert max(sizes) - min(sizes) <= 1
-        assert max(sizes) <= max(encoder.CHUNK_VALUES // values, 1)
+        size = encoder.chunk_images(values, n)
+        most = max(encoder.CHUNK_VALUES // values, 1)
+        assert 1 <= size <= most
+        sizes = [min(size, n - at) for at in range(0, n, size)]
+        assert max(sizes) - min(sizes) < len(sizes)
+        assert encoder.chunk_images(values) >= size

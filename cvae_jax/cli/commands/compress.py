@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, codec, data, metrics
-from cvae_jax.bitstream import UNLIMITED
+from cvae_jax import bitstream, codec, data
 from cvae_jax.bitstream.writer import checked_labels
-from cvae_jax.cli.commands.info import bytes_as
+from cvae_jax.cli.fidelity import Fidelity
 from cvae_jax.cli.files import checkpoints, inputs, outputs
+from cvae_jax.cli.files.inputs import Inputs
+from cvae_jax.cli.files.outputs import ToFile, ToStdout
 from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
 from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.errors import ConfigError, DataError, FormatError
+from cvae_jax.pipeline.chunks import reading_back
 from cvae_jax.refinement import grid
 
 
@@ -54,7 +56,7 @@ def compress(args: Namespace) -> Report:
     ) as found:
         made = _write(args, c, found, bound, output)
     if args.quiet:
-        return Report({}, [], warnings=made.fidelity.warnings(c, made.step))
+        return Report({}, [])
     return _report(args, c, bound, output, made)
 
 
@@ -65,21 +67,22 @@ def _write(
     names = None if args.no_names or one else found.names
     if names:
         _check_names(names)
-    labels = read_labels(args.labels, found.count) if args.labels else None
+    labels = read_labels(args.labels, found.total) if args.labels else None
     extras = {"names": names, "labels": labels, "embed_model": args.embed_model}
     quality = _quality(args, c, found, bound, one, extras)
     step = quantize.step(quantize.DEFAULT_QUALITY if quality is None else quality)
-    fidelity = Fidelity(found.names, args.min_psnr)
+    fidelity = Fidelity(found.names, args.min_psnr, lambda errors: c.unusual(errors, step))
 
     with (
         outputs.writing(output, force=args.force, read_back=True) as file,
-        progress(found.count, "compress") as advance,
+        progress(found.total, "compress") as advance,
     ):
         if one:
             image = found.all()
             content, levels = c.compress_one(image[0], quality, args.effort, max_error=bound)
-            if not np.array_equal(c.decompress(content), levels):
-                raise DataError("what was made reads back as something else; try again")
+            with reading_back():
+                if not np.array_equal(c.decompress(content), levels):
+                    raise FormatError("other pixels")
             fidelity.add(image, levels)
             size = file.write(content)
         else:
@@ -88,7 +91,7 @@ def _write(
                 quality,
                 args.effort,
                 max_error=bound,
-                count=found.count,
+                count=found.total,
                 decode_all=not args.quiet or args.min_psnr is not None,
                 check=True,
             )
@@ -97,7 +100,9 @@ def _write(
             )
             writer.append_all(fidelity.watching(chunks), names, labels, advance)
             size = writer.finish()
-        fidelity.require(bound)
+        fidelity.require(
+            "raise the quality, or choose another --ckpt" if bound is None else "lower the bound"
+        )
     return Made(size, quality, step, fidelity)
 
 
@@ -136,7 +141,7 @@ def _report(
         else:
             lines.append(f"quality {made.quality:g}, effort {args.effort}, step {made.step}")
         lines.append(f"model {c.identity.model.hex()}, tables {c.identity.tables.hex()}")
-    return Report(values, lines, warnings=[] if bound is not None else seen.warnings(c, made.step))
+    return Report(values, lines, warnings=[] if bound is not None else seen.warnings())
 
 
 def _bound(args: Namespace) -> int | None:

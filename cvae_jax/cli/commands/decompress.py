@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,8 @@ from cvae_jax.files import whole
 
 
 class Decoded(NamedTuple):
-    images: np.ndarray  # uint8 [N, H, W, C]
+    blocks: Iterable[np.ndarray]  # uint8 [n, H, W, C] each, as they are decoded
+    shape: tuple[int, int, int, int]  # of all of them
     names: list[str] | None  # of the files in a folder; None: the images have none
     labels: np.ndarray | None  # [N], where they are asked for
     lost: Sequence[tuple[int, int]] = ()  # ranges of images, first and last
@@ -49,8 +50,8 @@ def decompress(args: Namespace) -> Report:
     decode = _recovered if args.keep_going else _strict
     with models.naming(args.input):
         found = (decode if is_archive else _single)(args, content, output)
-    _write(found, output, labels_to, force=args.force)
-    count = len(found.images)
+        _write(found, output, labels_to, force=args.force)
+    count = found.shape[0]
     lines = [f"{output}: {counted(count, 'image')}"]
     lines += [f"fault: {fault}" for fault in found.faults]
     lines += [f"lost: images {first} to {last}" for first, last in found.lost]
@@ -71,7 +72,7 @@ def _write(
         if labels and isinstance(labels_to, ToFile):
             # Made first and named last: both are there at the end, or neither.
             stack.enter_context(whole(labels_to.path, force=force)).write(labels)
-        outputs.write_images(output, found.images, found.names, force=force)
+        outputs.write_images(output, found.blocks, found.shape, found.names, force=force)
         if labels and isinstance(labels_to, ToStdout):
             outputs.write(labels_to, labels, force=force)
 
@@ -92,12 +93,19 @@ def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
     model = models.of_single(content, args.ckpt, allowed)
     outputs.check_fit(output, model.files.image_shape, 1)
     image = bitstream.single.decode(content, model.decoder(1), allowed, preview=args.preview)
-    return Decoded(image.levels[None], None, None)
+    return Decoded([image.levels[None]], (1, *model.files.image_shape), None, None)
 
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
-    try:
+    with _advising():
         return _intact(args, content, output)
+
+
+@contextlib.contextmanager
+def _advising() -> Iterator[None]:
+    """Tells of ``--keep-going`` where an archive is damaged."""
+    try:
+        yield
     except (VersionError, CostError):
         raise
     except FormatError as error:
@@ -121,8 +129,15 @@ def _intact(args: Namespace, content: bytes, output: Output) -> Decoded:
         names = file_names(names or numbered(range(len(archive))))
         check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
-    with progress(len(archive), "decompress") as advance:
-        return Decoded(archive.read(progress=advance, preview=args.preview), names, labels)
+    shape = (len(archive), *opened.header.image_shape)
+    return Decoded(_blocks(archive, args.preview), shape, names, labels)
+
+
+def _blocks(archive: bitstream.Archive, preview: bool) -> Iterator[np.ndarray]:
+    with _advising(), progress(len(archive), "decompress") as advance:
+        for images in archive.stream(preview=preview):
+            yield images
+            advance(len(images))
 
 
 def _check_images(archive: bitstream.Reader) -> None:
@@ -156,7 +171,8 @@ def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
             names = file_names(numbers)
         check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
-    return Decoded(found.images, names, None, found.lost, faults)
+    shape = (len(found.images), *model.files.image_shape)
+    return Decoded([found.images], shape, names, None, found.lost, faults)
 
 
 def _others(args: Namespace) -> list[Path]:

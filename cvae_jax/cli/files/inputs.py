@@ -30,7 +30,7 @@ class Source(NamedTuple):
 class Inputs(NamedTuple):
     """Images, read when they are wanted: there may be more of them than memory has room for."""
 
-    count: int
+    total: int
     names: list[str] | None  # relative paths of image files; None where some had no name
     single: bool  # one image file
     # The images in order, uint8 [n, H, W, C], at most so many at once, from the start at each call.
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
 
     def all(self) -> np.ndarray:
         """All images in memory, uint8 ``[N, H, W, C]``."""
-        parts = list(self.blocks(self.count))
+        parts = list(self.blocks(self.total))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

@@ -214,7 +214,7 @@ def writing(
             final = stack.enter_context(files.whole(output.path, force=force))
         # Into what cannot be taken back, a stream or a device, nothing goes before all is well.
         file = final if final is not sys.stdout.buffer and final.readable() else None
-        made: BinaryIO = file or stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        made: BinaryIO = file or stack.enter_context(tempfile.TemporaryFile())
         if read_back:
             watched = _Watched(made)
             yield cast(BinaryIO, watched)
