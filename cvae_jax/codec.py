@@ -35,23 +35,20 @@ with errors.needs("codec", "cvae_jax.codec (cvae_jax.reader reads files without 
     import jax
 
 from cvae_jax import backend, bitstream, pixels
-from cvae_jax.autoencoder import Autoencoder
 from cvae_jax.batching import mapped
-from cvae_jax.bitstream import Archive, FileDecoder, Identity
+from cvae_jax.bitstream import Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.bitstream.writer import Labels
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
-from cvae_jax.coding.tables import Tables
-from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CheckpointError, ConfigError, DataError
-from cvae_jax.exact import by_jax
-from cvae_jax.file_model import FileModel, Levels
+from cvae_jax.file_model import FileModel
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
 from cvae_jax.pipeline import blocks
 from cvae_jax.pipeline.chunks import Coded, Maker
+from cvae_jax.pipeline.decompressor import Decompressor
 from cvae_jax.refinement import encoder, grid
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.find import file_model, find, usual_errors
@@ -61,14 +58,11 @@ __all__ = ["Codec", "decode", "encode", "from_embedded", "load", "posterior"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Codec(Autoencoder):
+class Codec(Decompressor):
     """A trained model, ready for use; make one with ``load``.
 
     Copies and pickles are the same codec, compiled anew.
     """
-
-    files: FileModel | None = None  # None: encode and decode work, files do not
-    usual_errors: UsualErrors | None = None  # of calibration; None: nobody measured them
 
     def __repr__(self) -> str:
         h, w, channels = self.model.image_shape
@@ -342,100 +336,6 @@ class Codec(Autoencoder):
             lambda quality: mse_of_levels(self.decode_symbols(*probe(quality)), levels),
             target_psnr,
         )
-
-    def decompress(self, data: bytes, progress: OnProgress = unwatched) -> np.ndarray:
-        """The images of an archive or of a single image's file, uint8 ``[N, H, W, C]``.
-
-        Raises:
-          DataError: no bytes.
-          FormatError: damaged.
-          VersionError: of a newer format.
-          ModelMismatchError: compressed with another model.
-        """
-        data = bitstream.as_bytes(data)
-        if bitstream.is_archive(data):
-            return Archive(io.BytesIO(data), self.file_decoder).read(progress=progress)
-        return bitstream.single.decode(data, self.file_decoder).levels[None]
-
-    def open(self, path: str | Path) -> Archive:
-        """An archive for random access: ``archive[i]``, ``archive[i:j]``, ``len(archive)``.
-
-        Raises:
-          FormatError, VersionError, ModelMismatchError: as for ``decompress``.
-          OSError: it cannot be read.
-        """
-        file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
-        try:
-            with errors.naming(path):
-                return Archive(file, self.file_decoder)
-        except BaseException:
-            file.close()
-            raise
-
-    def decode_symbols(self, symbols: np.ndarray, step: int) -> np.ndarray:
-        """The images of a file's symbols: int32 ``[N, D]`` -> uint8 ``[N, H, W, C]``.
-
-        By the integer decoder, so that they are the same everywhere.
-
-        Raises:
-          DataError: no symbols of this model, or no step.
-        """
-        symbols = pixels.as_symbols(symbols, step, self.latent_dim)
-        if symbols.ndim != 2:
-            raise DataError(f"symbols of shape {list(symbols.shape)}; expected [N, D]")
-        return self._file_levels(symbols, step)
-
-    @functools.cached_property
-    def _file_levels(self) -> Levels:
-        return self.file_model.levels_by(by_jax.decoder)
-
-    def unusual(self, mse: np.ndarray, step: int) -> np.ndarray:
-        """Which images are far from what this model was trained on, worst first.
-
-        mse: of each image to what was decoded of it, ``[N]`` (``metrics.mse_of_each``); step: of
-        the quantiser.  Empty where nobody measured the model's usual errors.
-        """
-        if self.usual_errors is None:
-            return np.zeros(0, np.intp)
-        return self.usual_errors.far(np.asarray(mse), step)
-
-    @property
-    def file_model(self) -> FileModel:
-        """What files are made and read with: coding tables and integer decoder.
-
-        Raises:
-          CheckpointError: the checkpoint has none.
-        """
-        if self.files is None:
-            raise CheckpointError(
-                "the checkpoint has no coding tables, or no integer decoder, so it cannot make or "
-                "read files: add them with cvae calibrate CHECKPOINT"
-            )
-        return self.files
-
-    @property
-    def tables(self) -> Tables:
-        """What symbols are coded with; raises as ``file_model``."""
-        return self.file_model.tables
-
-    @property
-    def identity(self) -> Identity:
-        """Digests of the integer decoder and of the tables, which every file names."""
-        return self.file_model.identity
-
-    @property
-    def header(self) -> bitstream.Header:
-        """What every archive of this codec starts with."""
-        return self.file_model.header
-
-    @property
-    def file_decoder(self) -> FileDecoder:
-        """What reading an archive needs of this codec; one that came with a file is not trusted."""
-        return self.file_model.file_decoder(self.decode_symbols, trusted=self.record is not None)
-
-    def model_file(self) -> bytes:
-        """An archive of no images that carries its model: all that reading files needs."""
-        return self.file_model.model_file()
 
 
 def load(path: str | Path | None = None) -> Codec:
