@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks import contestants, exactness, fuzz, lossless, throughput
+from benchmarks import contestants, exactness, files, fuzz, lossless, throughput
 from benchmarks.memory import Peak
 from cvae_jax.config import ModelConfig
 
@@ -141,6 +141,55 @@ def test_a_bar_of_lossless_files_is_met_or_missed():
     }
     assert found["max error 4, against JPEG-LS's sheet"]["measured"] == pytest.approx(600 / 1300)
     assert found["patches with their model, against JPEG-LS"]["measured"] == pytest.approx(0.45)
+
+
+def test_a_bar_of_whole_files_is_met_or_missed():
+    def row(compress, decompress, *peaks):
+        commands = zip(("compress", "decompress"), (compress, decompress), peaks, strict=True)
+        found = {c: {"images_per_second": rate, "peak_mb": mb} for c, rate, mb in commands}
+        return {**found, "decompress_over_decoder": decompress / 14_000}
+
+    rows = {"60000": row(17_000, 12_000, 500, 600), "1000000": row(20_000, 14_000, 540, 800)}
+    found = {bar["what"]: bar for bar in files.bars({"files": rows})}
+    assert len(found) == 8
+    assert {what for what, bar in found.items() if not bar["met"]} == {
+        "decompress, 60000 images, share of the decoder's own rate",
+        "decompress, 1000000 images, peak MB",
+        "decompress, growth of the peak with the images",
+    }
+    assert len(files.bars({"files": {"60000": rows["60000"]}})) == 4
+
+
+def test_a_command_is_measured_with_its_memory(tmp_path):
+    checkpoint = ROOT / "checkpoints" / "mnist"
+    found = files.measured("model", checkpoint, "-o", tmp_path / "model.cvae")
+    assert (tmp_path / "model.cvae").is_file()
+    assert 0 < found["seconds"] < 100
+    assert 10 < found["peak_mb"] < 1000
+
+
+def test_a_large_file_is_the_images_and_then_the_same_shifted(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
+    files.write_repeated(tmp_path / "images.npy", images, 11)
+    written = np.load(tmp_path / "images.npy")
+    assert written.shape == (11, 28, 28, 1)
+    np.testing.assert_array_equal(written[:4], images)
+    (first, second), (third, fourth) = files.SHIFTS[1:3]
+    np.testing.assert_array_equal(written[4:8], np.roll(images, (first, second), (1, 2)))
+    np.testing.assert_array_equal(written[8:], np.roll(images[:3], (third, fourth), (1, 2)))
+
+
+def test_other_codecs_bring_the_images_back():
+    pytest.importorskip("imagecodecs")
+    images = np.zeros((40, 28, 28, 1), np.uint8)
+    images[:, 8:20, 10:18] = np.arange(40, dtype=np.uint8)[:, None, None, None] * 6
+    rows = {row["codec"]: row for row in files.others(images, mse=0.001)}
+    assert list(rows) == ["JPEG", "WebP", "zstd"]
+    assert rows["zstd"]["mse"] == 0
+    for row in rows.values():
+        assert 0 < row["bytes_per_image"] < 784
+        assert row["mse"] < 0.01
+        assert min(row["compress"], row["decompress"]) > 0
 
 
 def test_images_that_no_model_knows():
