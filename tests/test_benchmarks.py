@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks import contestants, exactness, files, fuzz, lossless, throughput
+from benchmarks import contestants, exactness, files, fuzz, lossless, readme, throughput
 from benchmarks.memory import Peak
 from cvae_jax.config import ModelConfig
 
@@ -42,12 +42,8 @@ def test_figures_follow_from_the_medians(monkeypatch):
         "decode 1": {"best": "OpenVINO, one thread", "ratio": pytest.approx(1.6)}
     }
     table = throughput.markdown(results)
-    for text in (
-        "train, batch 128",
-        "Linen layers",
-        "625 (OpenVINO, one thread) | 1.60",
-        "0.50 GB",
-    ):
+    fastest = "625 (OpenVINO, one thread) | 1.60"
+    for text in ("| train 128 |", "train 128, Linen layers", fastest, "0.50 GB"):
         assert text in table
 
 
@@ -160,6 +156,18 @@ def test_a_bar_of_whole_files_is_met_or_missed():
     assert len(files.bars({"files": {"60000": rows["60000"]}})) == 4
 
 
+def test_rates_leave_start_up_out():
+    def took(seconds):
+        return {name: {"seconds": seconds, "peak_mb": 300} for name in ("compress", "decompress")}
+
+    rounds = [files.one_round(60, 20, took(4 + x), took(2 + x), 20) for x in (0, 0.5, 3)]
+    found = files.medians(rounds)
+    assert found["decoder"] == found["compress"]["images_per_second"] == 20
+    assert found["compress"]["with_start_up"] == pytest.approx(60 / 4.5)
+    assert found["compress"]["start_up_seconds"] == pytest.approx(1.5)
+    assert found["decompress_over_decoder"] == 1
+
+
 def test_a_command_is_measured_with_its_memory(tmp_path):
     checkpoint = ROOT / "checkpoints" / "mnist"
     found = files.measured("model", checkpoint, "-o", tmp_path / "model.cvae")
@@ -233,3 +241,33 @@ def test_a_framework_that_is_not_installed_is_named(monkeypatch):
     rivals = {"Here": (("numpy",), lambda: ready), "Gone": (("numpy", "no_such_module"), dict)}
     monkeypatch.setattr(contestants, "RIVALS", rivals)
     assert contestants.rivals() == (ready, {"Gone": "not installed: no_such_module"})
+
+
+def test_the_readme_shows_what_has_been_measured(tmp_path, monkeypatch):
+    row = {"bytes_per_image": 5.07, "mse": 0.0085, "decoder": 13_000, "decompress_over_decoder": 1}
+    both = {
+        name: {"images_per_second": rate, "peak_mb": mb}
+        for name, rate, mb in (("compress", 17_000, 400), ("decompress", 12_500, 390))
+    }
+    zstd = {"codec": "zstd", "bytes_per_image": 166, "mse": 0, "compress": 9e5, "decompress": 2e6}
+    searched = {"images_per_second": 1700, "share_of_gain": 0.46, "bytes_per_image": 5.1}
+    measured = {
+        "FILES": {"files": {"60000": row | both, "1000000": row | both}, "others": [zstd]},
+        "SEARCH": {"rows": [{"effort": e, "mse": 0.008, **searched} for e in (0, 1, 2)]},
+        "STARTUP": {"seconds": {"compress": 0.91}},
+    }
+    for name, content in measured.items():
+        monkeypatch.setattr(readme, name, tmp_path / name)
+        before = readme.filled((ROOT / "README.md").read_text())
+        (tmp_path / name).write_text(json.dumps(content))
+        assert readme.filled(before) != before
+    text = readme.filled(before)
+    for words in (
+        "| `cvae`, MSE 0.0085 | 5.1 | 17,000 | 12,500 |",
+        "| zstd, lossless | 166.0 | 900,000 | 2,000,000 |",
+        "in at most 400 MB (1,000,000 images: 400)",
+        "at effort 1 5.10, MSE 0.0080 (1,700 images/s, 46% of a full round's gain)",
+        "`cvae compress one.png` takes 0.9 s",
+    ):
+        assert words in text
+    assert len(text.split()) < 1600
