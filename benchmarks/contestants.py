@@ -211,8 +211,7 @@ def exported(task: str, batch: int) -> bytes:
 
     model = CONFIG.model
     params = {k: np.asarray(v) for k, v in named_leaves(codec.load("mnist").params).items()}
-    sides = [model.height, model.height // 2, model.height // 4]
-    flat = (sides[-1], sides[-1], model.filters[-1])
+    flat = (model.height // 4, model.width // 4, model.filters[-1])
     tensors: dict[str, np.ndarray] = {}
     nodes: list = []
 
@@ -246,7 +245,7 @@ def exported(task: str, batch: int) -> bytes:
     latents = [batch, model.latent_dim]
     images = [batch, *model.image_shape]
     if task == "encode":
-        shape = constant("shape", [batch, model.channels, *sides[:1] * 2])
+        shape = constant("shape", [batch, model.channels, model.height, model.width])
         x = add("Cast", "input", to=TensorProto.FLOAT)
         x = add("Reshape", add("Mul", x, constant("scale", np.float32(1 / 255))), shape)
         for i in range(len(model.filters)):
