@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,38 +29,42 @@ STUDY = ROOT / "results" / "mnist.json"  # evaluate.py --rate-distortion
 PATCHES = ROOT / "results" / "patches.json"  # likewise
 COMPRESSION = ROOT / "results" / "compression.json"
 TIME_TO_QUALITY = ROOT / "results" / "time_to_quality.json"
+# These are left out where they have not been measured.
+SEARCH = ROOT / "results" / "search.json"
+FILES = ROOT / "results" / "files.json"
+STARTUP = ROOT / "results" / "startup.json"
 
 # What the README shows of the longer tables.
 QUALITIES = (0, 100)
-EFFORTS = (9,)
+EFFORTS = (1, 9)
 BOUNDS = (0, 4)  # largest errors of a pixel
-SPEED = ("train 128", "encode 128", "decode 128")
+SPEED = ("train 128", "train 512", "encode 128", "encode 1024", "encode 4096")
 
-# Label, section and name of the number, digits, and which way is better.
-ROWS = (
-    ("−ELBO, nats (sampled z)", "sampled", "negative_elbo", 2),
-    ("MSE of decode(z_mean)", "deterministic", "mse", 5),
-    ("SSIM, Gaussian 11, σ 1.5", "deterministic", "ssim", 4),
+# Label, section and name of the number, and digits.
+NUMBERS = (
+    ("−ELBO {} nats", "sampled", "negative_elbo", 2),
+    ("MSE of decode(z_mean) {}", "deterministic", "mse", 5),
+    ("SSIM (Gaussian 11, σ 1.5) {}", "deterministic", "ssim", 4),
 )
 
 
 def results() -> str:
     released = json.loads(RELEASED.read_text())["test"]
     original = json.loads(ORIGINAL.read_text())["summary"]
-    lines = ["| | `checkpoints/mnist` | original weights |", "|---|---:|---:|"]
-    for label, section, name, digits in ROWS:
-        cells = (f"{summary[section][name]:.{digits}f}" for summary in (released, original))
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    parts = []
+    for label, section, name, digits in NUMBERS:
+        ours, theirs = (f"{s[section][name]:.{digits}f}" for s in (released, original))
+        parts.append(f"{label.format(ours)}, {theirs}")
+    return f"{'; '.join(parts)}."
 
 
 def time_to_quality() -> str:
     measured = json.loads(TIME_TO_QUALITY.read_text())
     ours, theirs = measured["default_preset"], measured["original_recipe_in_pytorch"]
     return (
-        f"From nothing to a test −ELBO of {measured['target_negative_elbo']:.0f} nats, about the "
-        f"original's after 50 epochs, the default preset takes {ours['seconds']:.0f} s, the "
-        f"original's recipe in PyTorch {theirs['seconds_extrapolated']:,} s, extrapolated "
+        f"From nothing to a test −ELBO of {measured['target_negative_elbo']:.0f} nats, the default "
+        f"preset takes {ours['seconds']:.0f} s, the original's recipe in PyTorch "
+        f"{theirs['seconds_extrapolated']:,} s, extrapolated "
         "(`python -m benchmarks.time_to_quality`)."
     )
 
@@ -80,25 +85,31 @@ back: {count} images
 
 
 def compression() -> str:
+    """Other qualities, and searching; the lead has the default and single images."""
     measured = json.loads(COMPRESSION.read_text())
-    lines = [
-        "| quality | effort | bytes per image | MSE | PSNR, dB |",
-        "|---:|---:|---:|---:|---:|",
-    ]
-    curve = [row for row in measured["curve"] if row["quality"] in QUALITIES]
-    for row in [*curve, *(row for row in measured["searched"] if row["effort"] in EFFORTS)]:
-        psnr = -10 * math.log10(row["mse"])
-        lines.append(
-            f"| {row['quality']} | {row['effort']} | {row['bytes_per_image']:.2f} "
-            f"| {row['mse']:.5f} | {psnr:.2f} |"
-        )
-    single = measured["single_image"]
-    lines += [
-        "",
-        f"A file of one image takes {single['mean_bytes']:.1f} bytes on average, "
-        f"{single['largest']} at most.",
-    ]
-    return "\n".join(lines)
+    curve = {row["quality"]: row for row in measured["curve"]}
+    if SEARCH.is_file():
+        searched = _quickest(json.loads(SEARCH.read_text())["mnist"]["rows"])
+    else:
+        searched = [row for row in measured["searched"] if row["effort"] in EFFORTS]
+    shown = [(f"quality {q}", curve[q]) for q in QUALITIES]
+    shown += [(f"effort {row['effort']}", row) for row in searched]
+    return f"Bytes per image: {'; '.join(_setting(name, row) for name, row in shown)}."
+
+
+def _quickest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of ``benchmarks.search``: effort 1, and the fastest that gains what a full round gains."""
+    whole = [row for row in rows if row["share_of_gain"] >= 1]
+    best = max(whole, key=lambda row: row["images_per_second"], default=rows[-1])
+    return [row for row in rows if row["effort"] == 1 or row is best]
+
+
+def _setting(name: str, row: dict[str, Any]) -> str:
+    found = f"at {name} {row['bytes_per_image']:.2f}, MSE {row['mse']:.4f}"
+    if "images_per_second" in row:  # of benchmarks.search
+        rate, share = row["images_per_second"], row["share_of_gain"]
+        found += f" ({rate:,.0f} images/s, {share:.0%} of a full round's gain)"
+    return found
 
 
 def lead() -> str:
@@ -197,21 +208,71 @@ def study() -> str:
 
 def speed() -> str:
     measured = json.loads(THROUGHPUT.read_text())
-    lines = {
-        line: {
-            name: value for name, value in measured["lines"][line].items() if "Linen" not in name
-        }
-        for line in SPEED
-    }
-    return throughput.markdown({**measured, "lines": lines})
+    lines = [
+        f"{throughput.conditions(measured)}.",
+        "",
+        "| task, batch | images/s | fastest other | ratio |",
+        "|---|---:|---:|---:|",
+    ]
+    for line in SPEED:
+        rate = measured["lines"][line]["cvae_jax"]["images_per_second"]
+        theirs = " | ".join(throughput.fastest_other(measured, line))
+        lines.append(f"| {line} | {rate:,.0f} | {theirs} |")
+    return "\n".join(lines)
+
+
+def whole_speed() -> str:
+    """The network, whole files, start-up and training, as far as they have been measured."""
+    parts = [speed()]
+    if FILES.is_file():
+        parts.append(through_files(json.loads(FILES.read_text())))
+    if STARTUP.is_file():
+        parts.append(start_up(json.loads(STARTUP.read_text())))
+    return "\n\n".join([*parts, time_to_quality()])
+
+
+def through_files(measured: dict[str, Any]) -> str:
+    """Rows of ``benchmarks.files``: from file to file, and others from memory to memory."""
+    rows = {int(count): row for count, row in measured["files"].items()}
+    fewest, most = min(rows), max(rows)
+    ours, names = rows[fewest], ("compress", "decompress")
+    rates = {name: ours[name]["images_per_second"] for name in names}
+    lines = [
+        f"| {fewest:,} images | bytes each | compress, images/s | decompress |",
+        "|---|---:|---:|---:|",
+    ]
+    for label, row in [
+        ("`cvae`", {**ours, **rates}),
+        *((r["codec"], r) for r in measured["others"]),
+    ]:
+        error = f"MSE {row['mse']:.4f}" if row["mse"] else "lossless"
+        lines.append(
+            f"| {label}, {error} | {row['bytes_per_image']:.1f} "
+            f"| {row['compress']:,.0f} | {row['decompress']:,.0f} |"
+        )
+    peaks = {count: max(rows[count][name]["peak_mb"] for name in names) for count in rows}
+    memory = f"{peaks[fewest]:.0f} MB"
+    if most > fewest:
+        memory += f" ({most:,} images: {peaks[most]:.0f})"
+    lines += [
+        "",
+        "`cvae` from file to file without start-up (`python -m benchmarks.files`), in at most "
+        f"{memory}; others in memory. The decoder alone makes {ours['decoder']:,.0f} images/s.",
+    ]
+    return "\n".join(lines)
+
+
+def start_up(measured: dict[str, Any]) -> str:
+    """One row of ``benchmarks.startup``."""
+    seconds = measured["seconds"]["compress"]
+    return f"`cvae compress one.png` takes {seconds:.1f} s (`python -m benchmarks.startup`)."
 
 
 def filled(text: str) -> str:
     """The README with every table as the files have it now."""
     tables = {
         "results": results(),
-        "throughput": speed(),
-        "time-to-quality": time_to_quality(),
+        "speed": whole_speed(),
         "console": console(),
         "compression": compression(),
         "lead": lead(),

@@ -1,7 +1,12 @@
 """Images per second of training, encoding and decoding, beside the machine and other frameworks.
 
     python -m benchmarks.throughput [--rounds 7] [--json results/throughput.json]
+    python -m benchmarks.throughput --tasks encode --json encode.json   # a shorter run
     python -m benchmarks.throughput --markdown results/throughput.json
+
+The others are PyTorch (eager, channels_last, compiled) and, for encoding and decoding, ONNX
+Runtime and OpenVINO, each with its default threads and with one thread; a ratio is against the
+fastest of them.
 
 Every contestant takes its turn in every round, so that a machine that drifts drifts for all;
 figures are medians over the rounds.  A line's share of the limit is its exact multiply-adds over
@@ -20,7 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +38,9 @@ from cvae_jax import backend
 from cvae_jax.config import ModelConfig
 from cvae_jax.conv import output_size
 
+TASKS = ("train", "encode", "decode")
 TRAIN_BATCHES = (32, 128, 512, 4096)
+COMPARED = (128, 512)  # of them, those that others train with too
 BATCHES = (1, 128, 1024, 4096)
 SECONDS = 0.4  # of each contestant's turn
 PAUSE = 0.25  # before it, see `timed`
@@ -64,18 +71,21 @@ def gemm_call() -> Callable[[], object]:
     return lambda: product(a).block_until_ready()
 
 
-def lines() -> dict[str, dict[str, contestants.Call]]:
-    """Label of a line -> contestant -> call.  Making them compiles nothing yet."""
-    ours, linen, torch = contestants.ours(), contestants.linen(), contestants.pytorch()
+def lines(
+    tasks: Sequence[str], rivals: dict[str, contestants.Make]
+) -> dict[str, dict[str, contestants.Call]]:
+    """Label of a line -> contestant -> call."""
+    ours, linen = contestants.ours(), contestants.linen()
     table: dict[str, dict[str, contestants.Call]] = {}
-    for task, batches in (("train", TRAIN_BATCHES), ("encode", BATCHES), ("decode", BATCHES)):
-        for batch in batches:
+    for task in tasks:
+        for batch in TRAIN_BATCHES if task == "train" else BATCHES:
             row = table.setdefault(f"{task} {batch}", {})
             row["cvae_jax"] = ours(task, batch)
             if batch == 128:
                 row["Linen layers"] = linen(task, batch)
-            if task != "train" or batch == 128:
-                row |= {name: make(task, batch) for name, make in torch.items()}
+            for name, make in rivals.items():
+                if task != "train" or (name.startswith(contestants.TRAINS) and batch in COMPARED):
+                    row[name] = make(task, batch)
     return table
 
 
@@ -134,9 +144,14 @@ def report(measured: dict) -> dict[str, Any]:
         row = {"images_per_second": rate, "milliseconds": 1000 * s}
         row["share_of_gemm"] = rate * 2 * work[task] / gemm
         rows.setdefault(line, {})[who] = row
+    tasks = {line.split()[0]: None for line in rows}  # in order
     ratios = {}
     for line, row in rows.items():
-        rivals = {w: r["images_per_second"] for w, r in row.items() if w.startswith("PyTorch")}
+        rivals = {
+            who: found["images_per_second"]
+            for who, found in row.items()
+            if who.startswith(tuple(contestants.RIVALS))
+        }
         if rivals:
             best = max(rivals, key=rivals.get)
             ratio = row["cvae_jax"]["images_per_second"] / rivals[best]
@@ -145,11 +160,9 @@ def report(measured: dict) -> dict[str, Any]:
         "machine": machine(),
         "gemm_gflops": gemm / 1e9,
         "lines": rows,
-        "against_pytorch": ratios,
-        "largest_batch_over_best": {
-            task: _largest_over_best(rows, task) for task in ("train", "encode", "decode")
-        },
-        "peak_memory_of_training_gb": peak_memory_of_training(),
+        "against_best": ratios,
+        "largest_batch_over_best": {task: _largest_over_best(rows, task) for task in tasks},
+        "peak_memory_of_training_gb": peak_memory_of_training() if "train" in tasks else None,
         "left_out": measured["failed"],
     }
 
@@ -165,8 +178,9 @@ def _largest_over_best(rows: dict, task: str) -> float:
 
 def machine() -> dict[str, Any]:
     versions = {"python": platform.python_version(), "jax": jax.__version__}
-    if "torch" in sys.modules:
-        versions["torch"] = sys.modules["torch"].__version__
+    for name in ("torch", "onnxruntime", "openvino"):
+        if name in sys.modules:
+            versions[name] = sys.modules[name].__version__.split("-")[0]  # OpenVINO's is long
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -217,38 +231,47 @@ def accelerator() -> dict[str, float]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The table of the README."""
-    m = results["machine"]
+    """All lines as a table."""
     lines = [
-        f"{m['cpu']}, {m['cores']} cores; Python {m['python']}, jax {m['jax']}"
-        + (f", PyTorch {m['torch']}" if "torch" in m else "")
-        + f"; matrix products run at {results['gemm_gflops']:.0f} GFLOP/s.",
+        f"{conditions(results)}; matrix products run at {results['gemm_gflops']:.0f} GFLOP/s.",
         "",
-        "| | images/s | ms per call | of the limit | best PyTorch, images/s | ratio |",
+        "| task, batch | images/s | ms per call | of the limit | fastest other | ratio |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for line, row in results["lines"].items():
-        ours = row["cvae_jax"]
-        theirs, ratio = "", ""
-        if line in results["against_pytorch"]:
-            best = results["against_pytorch"][line]
-            rate = row[best["best"]]["images_per_second"]
-            theirs = f"{rate:,.0f} ({best['best'].removeprefix('PyTorch ')})"
-            ratio = f"{best['ratio']:.2f}"
-        task, batch = line.split()
         lines.append(
-            f"| {task}, batch {batch} | {ours['images_per_second']:,.0f} "
-            f"| {ours['milliseconds']:.2f} | {ours['share_of_gemm']:.0%} | {theirs} | {ratio} |"
+            f"{_cells(line, row['cvae_jax'])} {' | '.join(fastest_other(results, line))} |"
         )
         if "Linen layers" in row:
-            linen = row["Linen layers"]
-            lines.append(
-                f"| the same, Linen layers | {linen['images_per_second']:,.0f} "
-                f"| {linen['milliseconds']:.2f} | {linen['share_of_gemm']:.0%} | | |"
-            )
+            lines.append(f"{_cells(f'{line}, Linen layers', row['Linen layers'])} | |")
     memory = results["peak_memory_of_training_gb"]
-    lines += ["", f"Peak memory of training on 60,000 images: {memory:.2f} GB."]
+    if memory is not None:
+        lines += ["", f"Peak memory of training on 60,000 images: {memory:.2f} GB."]
     return "\n".join(lines)
+
+
+def conditions(results: dict[str, Any]) -> str:
+    """The machine and the versions."""
+    m = results["machine"]
+    names = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+    versions = "".join(f", {name} {m[key]}" for key, name in names.items() if key in m)
+    return f"{m['cpu']}, {m['cores']} cores; Python {m['python']}, jax {m['jax']}{versions}"
+
+
+def fastest_other(results: dict[str, Any], line: str) -> tuple[str, str]:
+    """Its images/s and name, and how many times as fast we are; empty where nobody else ran."""
+    if line not in results["against_best"]:
+        return "", ""
+    best = results["against_best"][line]
+    rate = results["lines"][line][best["best"]]["images_per_second"]
+    return f"{rate:,.0f} ({best['best']})", f"{best['ratio']:.2f}"
+
+
+def _cells(label: str, found: dict[str, float]) -> str:
+    return (
+        f"| {label} | {found['images_per_second']:,.0f} | {found['milliseconds']:.2f} "
+        f"| {found['share_of_gemm']:.0%} |"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -256,13 +279,16 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.throughput", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contestant")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--json", type=Path, default=Path("results/throughput.json"))
     parser.add_argument("--markdown", type=Path, metavar="JSON", help="only show this result")
     args = parser.parse_args(argv)
     if args.markdown:
         print(markdown(json.loads(args.markdown.read_text())))
         return 0
-    results = report(measure(args.rounds, SECONDS, lines()))
+    rivals, left_out = contestants.rivals()
+    measured = measure(args.rounds, SECONDS, lines(args.tasks, rivals))
+    results = report(measured | {"failed": left_out | measured["failed"]})
     if not backend.on_cpu():
         results["accelerator"] = accelerator()
     args.json.parent.mkdir(parents=True, exist_ok=True)

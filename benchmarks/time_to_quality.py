@@ -62,8 +62,8 @@ def main() -> int:
     if args.throughput.is_file():
         throughput = json.loads(args.throughput.read_text())
         line = "train 128"
-        if line in throughput["against_pytorch"]:
-            best = throughput["against_pytorch"][line]["best"]
+        if line in throughput["against_best"]:
+            best = throughput["against_best"][line]["best"]
             rate = throughput["lines"][line][best]["images_per_second"]
             result["original_recipe_in_pytorch"] = {
                 "seconds_extrapolated": round(ORIGINAL_IMAGES / rate),
