@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from cvae_jax import __version__, errors
+from cvae_jax.cli import start
 from cvae_jax.cli.commands import evaluate, release, train
 from cvae_jax.cli.files import paths
 from cvae_jax.cli.flags import Parser, finite, positive
@@ -209,12 +210,12 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
             from cvae_jax import backend
         backend.use_compilation_cache()
     if "program" in args:
-        _take_interrupts()
+        start.imported()
         return args.program(args)
     started = time.monotonic()
     # Imported after the arguments, and no other command's: reading needs no JAX.
     command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
-    _take_interrupts()
+    start.imported()
     report = getattr(command, args.command)(args)
     if args.verbose:
         seconds = round(time.monotonic() - started, 2)
@@ -259,12 +260,6 @@ def _check_text(args: argparse.Namespace) -> None:
                     text.encode()
                 except UnicodeEncodeError as error:
                     raise ConfigError(f"the name {text!r} is not UTF-8; rename it") from error
-
-
-def _take_interrupts() -> None:
-    """Makes an interrupt a KeyboardInterrupt, which ``start`` has put off."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop(signum: int, frame: Any) -> None:
