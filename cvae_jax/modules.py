@@ -192,8 +192,35 @@ def init_params(config: ModelConfig, key: Array) -> Params:
 
 
 def abstract_params(config: ModelConfig) -> Params:
-    """Shapes and dtypes of the parameters, nothing computed or allocated."""
-    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    """Shapes and dtypes of the parameters, nothing computed or allocated.
+
+    Written out, as having JAX trace ``init_params`` for them takes longer than encoding an image.
+    """
+    size = config.height, config.width
+    for _ in config.filters:
+        size = conv.output_size(size, STRIDE)
+    filters, width = (config.channels, *config.filters), config.dense_width
+    flat = size[0] * size[1] * filters[-1]
+
+    def layers(**kernels: tuple[int, ...]) -> Params:
+        def array(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+        return {
+            name: {"kernel": array(shape), "bias": array(shape[-1:])}
+            for name, shape in kernels.items()
+        }
+
+    convs = {f"conv_{i}": (*KERNEL, *filters[i : i + 2]) for i in range(len(config.filters))}
+    upward = [filters[-1], *filters[:0:-1]]  # channels before and after each transposed convolution
+    deconvs = {f"deconv_{i}": (*KERNEL, *upward[i : i + 2]) for i in range(len(config.filters))}
+    latents = {name: (width, config.latent_dim) for name in ("z_mean", "z_log_var")}
+    return {
+        "encoder": layers(**convs, dense=(flat, width), **latents),
+        "decoder": layers(
+            dense=(config.latent_dim, flat), **deconvs, output=(*KERNEL, upward[-1], filters[0])
+        ),
+    }
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Model:
 
     @functools.cached_property
     def _quickest(self) -> quickest.Quickest:
-        return quickest.Quickest(self.files.decoder, self.compiled)
+        return quickest.Quickest(self.files.decoder, quickest.WORTH_STARTING, self.compiled)
 
 
 def load(name: str | Path | None = None, allowed: Budget = budget.DEFAULT) -> Model:

@@ -21,6 +21,16 @@ def test_default_has_the_parameters_of_the_original():
 
 @pytest.mark.parametrize(
     ("shape", "filters"),
+    [((28, 28, 1), (32, 64)), ((27, 30, 3), (8, 4)), ((5, 9, 2), (4,)), ((13, 13, 1), (4, 3, 2))],
+)
+def test_the_shapes_of_parameters_are_those_that_are_made(shape, filters):
+    config = ModelConfig(*shape, latent_dim=3, filters=filters, dense_width=7)
+    made = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    assert abstract_params(config) == made
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters"),
     [((32, 32, 3), (32, 64)), ((27, 30, 1), (8, 4)), ((5, 9, 2), (4,)), ((13, 13, 1), (4, 4, 4))],
 )
 def test_output_has_exactly_the_inputs_size(shape, filters):

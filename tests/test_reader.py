@@ -13,7 +13,7 @@ from PIL import Image
 
 from cvae_jax import codec, data, reader
 from cvae_jax.errors import CheckpointError, DataError, FormatError, ModelMismatchError
-from cvae_jax.exact import quickest
+from cvae_jax.exact import by_jax, by_numpy, quickest
 
 DIGITS = ROOT / "examples" / "digits"
 
@@ -160,7 +160,7 @@ class TestWhichDecoder:
 
         files_of = reader.load(RELEASED).files
         each = files_of.decoder.architecture.multiply_adds()
-        monkeypatch.setattr(quickest, "WORTH_COMPILING", 11 * each)
+        monkeypatch.setattr(quickest, "WORTH_STARTING", 11 * each)
         model = reader.Model(files_of, compiled=counted)
         assert np.array_equal(reader.decompress(content, model), files[1])
         assert len(made) == 1  # it was known that there are twelve
@@ -172,6 +172,20 @@ class TestWhichDecoder:
                 counts.append(len(made))
         assert counts == [1] * 11 + [2] * 2  # it turned out at the twelfth
 
+    def test_a_codec_decodes_few_images_without_compiling(self, files, monkeypatch):
+        made = []
+        monkeypatch.setattr(
+            by_jax, "decoder", lambda found: made.append(found) or by_numpy.decoder(found)
+        )
+        c = codec.load(RELEASED)
+        content = (files[0] / "one.cvae").read_bytes()
+        assert np.array_equal(c.decompress(content), files[1][3:4])
+        assert not made
+        each = c.file_model.decoder.architecture.multiply_adds()
+        many = np.zeros((quickest.WORTH_COMPILING // each + 1, c.latent_dim), np.int32)
+        c.decode_symbols(many, 1)
+        assert len(made) == 1
+
     @pytest.mark.parametrize("fault", ["no JAX", "no device", "no device at the first call"])
     def test_without_a_usable_jax_numpy_does_all(self, files, monkeypatch, fault):
         def unusable(integers):
@@ -181,7 +195,7 @@ class TestWhichDecoder:
                 raise RuntimeError("Unknown backend")
             return lambda inputs: 1 // 0
 
-        monkeypatch.setattr(quickest, "WORTH_COMPILING", 0)
+        monkeypatch.setattr(quickest, "WORTH_STARTING", 0)
         model = reader.Model(reader.load(RELEASED).files, compiled=unusable)
         content = (files[0] / "archive.cvae").read_bytes()
         assert np.array_equal(reader.decompress(content, model), files[1])

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from cvae_jax import __version__, errors
+from cvae_jax.cli import start
 from cvae_jax.cli.commands import evaluate, release, train
 from cvae_jax.cli.files import paths
 from cvae_jax.cli.flags import Parser, finite, positive
@@ -206,21 +207,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(args: argparse.Namespace, to: TextIO) -> int:
     signal.signal(signal.SIGTERM, _stop)
-    if args.command in READING:
-        if "numpy" not in sys.modules:  # else it is too late
-            # Several images are decoded at once: threads in each product would be in the way.
-            os.environ.setdefault("OMP_NUM_THREADS", "1")
-    else:
+    if args.command in (*READING, "compress") and "numpy" not in sys.modules:  # else it is too late
+        # Several images are decoded at once: threads in each product would be in the way.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if args.command not in READING:
         with errors.needs(_extra(args), f"cvae {args.command}"):
             from cvae_jax import backend
         backend.use_compilation_cache()
     if "program" in args:
-        _take_interrupts()
+        start.imported()
         return args.program(args)
     started = time.monotonic()
     # Imported after the arguments, and no other command's: reading needs no JAX.
     command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
-    _take_interrupts()
+    start.imported()
     report = getattr(command, args.command)(args)
     if args.verbose:
         seconds = round(time.monotonic() - started, 2)
@@ -266,12 +266,6 @@ def _check_text(args: argparse.Namespace) -> None:
                     text.encode()
                 except UnicodeEncodeError as error:
                     raise ConfigError(f"the name {text!r} is not UTF-8; rename it") from error
-
-
-def _take_interrupts() -> None:
-    """Makes an interrupt a KeyboardInterrupt, which ``start`` has put off."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop(signum: int, frame: Any) -> None:

@@ -6,6 +6,7 @@ Both give the same levels: nobody can tell but by the clock.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,10 @@ from cvae_jax.exact.integers import IntegerDecoder
 # Multiply-adds of all images from which on compiled code is faster.  Importing JAX and compiling
 # take about 1.3 s; in that time NumPy does some 4e10 on two cores, and compiled code is then two
 # to three times as fast.  Of the released models these are 9,000 images.
-WORTH_COMPILING = 5 * 10**10
+WORTH_STARTING = 5 * 10**10
+# The same where JAX is there already: it compiles in 0.05 s (kept from before) to 0.4 s, in which
+# NumPy decodes 30 images if its products take several threads each, and 1,000 if they do not.
+WORTH_COMPILING = 2 * 10**8
 
 Levels = Callable[[np.ndarray], np.ndarray]
 
@@ -35,28 +39,32 @@ class Quickest:
     def __init__(
         self,
         integers: IntegerDecoder,
+        worth: int,
         compiled: Callable[[IntegerDecoder], Levels] = compiled,
     ):
-        """compiled: makes the compiled decoder, or raises what it likes."""
-        self._integers, self._compiled = integers, compiled
+        """worth: multiply-adds of all images from which on compiled code takes over; compiled:
+        makes it, or raises what it likes."""
+        self._integers, self._compiled, self._worth = integers, compiled, worth
         self._each = integers.architecture.multiply_adds()
         self._decoded = self._expected = 0
         self._levels = by_numpy.decoder(integers)
         self._decided = False
+        self._deciding = threading.Lock()  # who decodes beside the first waits for what it compiles
 
     def expect(self, images: int) -> None:
         """So many more images are to be decoded; where nobody says so, it turns out in time."""
         self._expected = self._decoded + images
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        self._decoded += len(inputs)
-        images = max(self._decoded, self._expected)
-        if not self._decided and images * self._each > WORTH_COMPILING:
-            self._decided = True
-            # JAX may be missing, broken, or set to a device that is not there: reading goes on.
-            with contextlib.suppress(Exception):
-                made = self._compiled(self._integers)
-                levels = made(inputs)  # compiles
-                self._levels = made
-                return levels
+        with self._deciding:
+            self._decoded += len(inputs)
+            images = max(self._decoded, self._expected)
+            if not self._decided and images * self._each > self._worth:
+                self._decided = True
+                # JAX may be missing, broken, or set to a device that is not there: reading goes on.
+                with contextlib.suppress(Exception):
+                    made = self._compiled(self._integers)
+                    levels = made(inputs)  # compiles
+                    self._levels = made
+                    return levels
         return self._levels(inputs)

@@ -17,7 +17,7 @@ from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.coding.tables import Tables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.errors import CheckpointError, DataError
-from cvae_jax.exact import by_jax
+from cvae_jax.exact.quickest import WORTH_COMPILING, Quickest
 from cvae_jax.file_model import FileModel, Levels
 
 
@@ -72,7 +72,7 @@ class Decompressor(Autoencoder):
 
     @functools.cached_property
     def _file_levels(self) -> Levels:
-        return self.file_model.levels_by(by_jax.decoder)
+        return self.file_model.levels_by(lambda found: Quickest(found, WORTH_COMPILING))
 
     def unusual(self, mse: np.ndarray, step: int) -> np.ndarray:
         """Which images are far from what this model was trained on, worst first.

@@ -1,5 +1,6 @@
 """What careless or hostile hands give to the command: one line each, and nothing written."""
 
+import gc
 import io
 import os
 import signal
@@ -15,6 +16,7 @@ from PIL import Image
 
 from cvae_jax import data, errors
 from cvae_jax.cli.commands import info
+from cvae_jax.cli.reports import Report
 
 images, folder = command_samples.images, command_samples.folder
 
@@ -122,6 +124,19 @@ def test_an_interrupt_of_a_running_command_is_one_line(cvae, monkeypatch):
         assert cvae("info", "x.cvae") == (130, "", "interrupted\n")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_garbage_is_collected_while_a_command_works(cvae, monkeypatch):
+    seen = []
+    monkeypatch.setattr(info, "info", lambda args: seen.append(gc.isenabled()) or Report({}, []))
+    gc.disable()  # as cli.start leaves it
+    try:
+        assert cvae("info", "x.cvae")[0] == 0
+        assert seen == [True]
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def test_labels_in_idx_files(cvae, tmp_path, images):
