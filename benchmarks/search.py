@@ -1,10 +1,10 @@
 """What searching for better symbols costs and gives:  python -m benchmarks.search --data-dir DIR
 
 On MNIST's test images and the released checkpoints, at the default quality: images per second from
-pixels to symbols, and what the search minimises, the cost (squared error + slope * bits, a mean over
-images).  Gains are measured in that of one full round of ``coding.search`` from the nearest symbols,
-which is what effort 1 was at first.  Writes results/search.json, where ``bars`` says what was to be
-reached and what was.
+pixels to symbols, and what the search minimises, the cost (squared error + slope * bits, a mean
+over images).  Gains are measured in that of one full round of ``coding.search`` from the nearest
+symbols, which is what effort 1 was at first.  Writes results/search.json, where ``bars`` says what
+was to be reached and what was.
 """
 
 from __future__ import annotations
