@@ -31,7 +31,7 @@ from cvae_jax.pixels import to_levels, to_unit
 SWEEPS = 3  # over the dimensions, for each quadratic model
 # Dimensions that the second round may change, and that later ones may; of 160, 32 gain a little and
 # take twice as long.
-FEW, MORE = 6, 12
+FEW, MORE = 5, 12
 PROBES = 64  # latents that the average curvature is measured at
 # What the average curvature is multiplied by in the quick round: an image's own may be larger.
 DAMPING = 2.0
