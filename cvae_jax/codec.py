@@ -280,8 +280,9 @@ class Codec(Decompressor):
     def _symbols(
         self, images: np.ndarray, z_mean: np.ndarray, step: int, effort: int
     ) -> np.ndarray:
-        symbols = quantize.quantize(z_mean, self.tables, step)
-        return self._refiner.refine(images, symbols, step, effort) if effort else symbols
+        if not effort:  # and no search to compile
+            return quantize.quantize(z_mean, self.tables, step)
+        return self._refiner.refine(images, z_mean, step, effort)
 
     def find_quality(
         self,

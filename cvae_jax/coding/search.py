@@ -1,9 +1,15 @@
 """Rate-distortion-optimised quantisation: symbols chosen for squared error + slope * bits.
 
 The nearest symbols are neither the cheapest nor, the decoder being no linear map, those of the
-smallest error.  From them, each round measures what one step in each dimension does to the
-decoded image, descends over the integers on the quadratic model that this gives, and keeps
-what the decoder of files confirms.  The decoder of a file neither knows nor pays.
+smallest error.  Effort is a number of rounds that look for better ones.  Each has a quadratic model
+of an image's error, descends on it over the integers, and keeps what the decoder of files confirms:
+
+- the first is quick: one gradient per image, taken at its latents, and for all images the average
+  curvature of the decoder;
+- later ones measure what a step in each of a few dimensions does to the decoded image.
+
+What an image gets does not depend on the images beside it, up to the rounding of floats.  The
+decoder of a file neither knows nor pays.
 """
 
 from __future__ import annotations
@@ -17,16 +23,19 @@ from jax import Array, lax
 
 from cvae_jax.backend import compiled, microbatched, stream
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, dequantize, quantize, step
-from cvae_jax.coding.tables import Book, Tables
+from cvae_jax.coding.tables import SUBUNIT, Book, Tables
 from cvae_jax.errors import ConfigError
 from cvae_jax.metrics import mse_of_each
 from cvae_jax.pixels import to_levels, to_unit
 
 SWEEPS = 3  # over the dimensions, for each quadratic model
-MOVABLE = 12  # dimensions that a round may change; of 160, 32 gain a little and take twice as long
-PROBES = 64  # images of a block that the curvature is first measured on
-# Images that are refined together, from the first on: their quadratic models are in memory at once.
-BLOCK = 2048
+# Dimensions that the second round may change, and that later ones may; of 160, 32 gain a little and
+# take twice as long.
+FEW, MORE = 5, 12
+PROBES = 64  # latents that the average curvature is measured at
+# What the average curvature is multiplied by in the quick round: an image's own may be larger.
+DAMPING = 2.0
+BLOCK = 1024  # images that are refined together: their quadratic models are in memory at once
 
 Decode = Callable[[Array], Array]  # [B, D] -> [B, H, W, C] in [0, 1]
 Levels = Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
@@ -47,30 +56,37 @@ class Refiner:
         end (without it, those of ``decode``)."""
         self._tables, self._levels = tables, levels
 
-        def error(images: Array, z: Array) -> Array:
-            return (decode(z) - to_unit(images)).reshape(len(z), -1)
-
         def errors(images: Array, z: Array) -> Array:
-            return jnp.sum(error(images, z) ** 2, axis=1)
+            return jnp.sum((decode(z) - to_unit(images)).reshape(len(z), -1) ** 2, axis=1)
 
         def slopes(images: Array, z: Array) -> Array:
             return jax.grad(lambda z: jnp.sum(errors(images, z)))(z)
 
-        def model(images: Array, z: Array, move: Array, which: Array) -> tuple[Array, Array]:
-            at = error(images, z)
-
+        def changes(at: Array, z: Array, move: Array, which: Array) -> Array:
             # Differences over the whole step, not derivatives: the step is what may be taken.
             def change(column: Array) -> Array:
                 one = jax.nn.one_hot(column, z.shape[1], dtype=z.dtype)
-                return error(images, z + move * one) - at
+                return (decode(z + move * one) - at).reshape(len(z), -1)
 
-            changes = lax.map(change, which.T)
-            gradient = jnp.einsum("mbp,bp->bm", changes, at)
-            return gradient, jnp.einsum("mbp,nbp->bmn", changes, changes)
+            return lax.map(change, which.T)
+
+        def products(changes: Array) -> Array:
+            return jnp.einsum("mbp,nbp->bmn", changes, changes)
+
+        def model(images: Array, z: Array, move: Array, which: Array) -> tuple[Array, Array]:
+            at = decode(z)
+            error = (at - to_unit(images)).reshape(len(z), -1)
+            moved = changes(at, z, move, which)
+            return jnp.einsum("mbp,bp->bm", moved, error), products(moved)
+
+        def curvature(z: Array, move: Array, which: Array) -> Array:
+            return products(changes(decode(z), z, move, which))
 
         self._errors = compiled(microbatched(errors))
         self._slopes = compiled(microbatched(slopes))
         self._model = compiled(microbatched(model))
+        self._curvature = compiled(microbatched(curvature))
+        self._average: tuple[int, np.ndarray] | None = None  # of the last step
 
     def squared_errors(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:
         """Of what the symbols decode to, summed over each image's pixels: ``[N]``."""
@@ -97,46 +113,104 @@ class Refiner:
         sign = np.take_along_axis(toward, which, 1)
         return gradient * sign, curvature * (sign[:, :, None] * sign[:, None, :])
 
-    def refine(self, images: np.ndarray, symbols: np.ndarray, step: int, rounds: int) -> np.ndarray:
-        """Symbols of a lower squared error + slope * bits than the given int32 ``[N, D]``.
+    def refine(self, images: np.ndarray, z_mean: np.ndarray, step: int, effort: int) -> np.ndarray:
+        """Symbols of a low squared error + slope * bits: int32 ``[N, D]``.
 
-        images: ``[N, H, W, C]``, uint8 or in [0, 1].  Images that a round cannot improve are
-        left out of the next.
+        images: ``[N, H, W, C]``, uint8 or in [0, 1]; z_mean: their latents, ``[N, D]``; effort:
+        rounds, from 0, which gives the nearest symbols.  No image's cost rises with effort.
         """
-        book, slope = self._tables.book(step), self._tables.slope * step**2
-        unit = self._tables.unit.astype(np.float64) * step
-        best = symbols.copy()
-        for start in range(0, len(images), BLOCK):
-            rows = np.arange(start, min(start + BLOCK, len(images)))
-            # Of this block: what is found must not depend on how many blocks come at once.
-            typical = self._typical_curvature(images[rows[:PROBES]], symbols[rows[:PROBES]], step)
-            before = self._cost(images[rows], best[rows], book, slope)
-            for _ in range(rounds):
-                now, pictures = best[rows], images[rows]
-                gradient = (
-                    unit / 2 * stream(self._slopes, pictures, dequantize(now, self._tables, step))
+        best = quantize(z_mean, self._tables, step)
+        if effort:
+            average = self.average_curvature(step)  # once, before any block
+            for start in range(0, len(images), BLOCK):
+                rows = slice(start, start + BLOCK)
+                best[rows] = self._refined(
+                    images[rows], z_mean[rows], best[rows], step, effort, average
                 )
-                which, toward = _promising(now, gradient, typical, book, slope)
-                model = self.quadratic_model(pictures, now, step, toward, which)
-                moved = _descend(now, which, *model, book, slope)
-                after = self._cost(pictures, moved, book, slope)
-                better = after < before
-                rows, before = rows[better], after[better]
-                best[rows] = moved[better]
-                if not len(rows):
-                    break
         return best
 
-    def _typical_curvature(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:
-        """Mean of the diagonal of G over some images, ``[D]``."""
-        every = np.tile(np.arange(symbols.shape[1], dtype=np.int32), (len(symbols), 1))
-        model = self.quadratic_model(images, symbols, step, np.ones_like(symbols), every)
-        return np.diagonal(model[1], axis1=1, axis2=2).mean(0)
-
-    def _cost(
-        self, images: np.ndarray, symbols: np.ndarray, book: Book, slope: float
+    def _refined(
+        self,
+        images: np.ndarray,
+        z_mean: np.ndarray,
+        nearest: np.ndarray,
+        step: int,
+        effort: int,
+        average: np.ndarray,
     ) -> np.ndarray:
-        return self.squared_errors(images, symbols, book.step) + slope * book.bits(symbols)
+        """One block of ``refine``; a pure function, so blocks may run side by side."""
+        best, cost = nearest.copy(), self.cost(images, nearest, step)
+        rows = np.arange(len(images))
+        for number in range(effort):
+            if number == 0:
+                moved = self.quick_round(images, z_mean, nearest, step, average)
+            else:
+                width = FEW if number == 1 else MORE
+                moved = self.full_round(images[rows], best[rows], step, average, width)
+            after = self.cost(images[rows], moved, step)
+            better = after < cost[rows]
+            best[rows[better]], cost[rows[better]] = moved[better], after[better]
+            if number:  # what such a round cannot improve, the next hardly will
+                rows = rows[better]
+            if not len(rows):
+                break
+        return best
+
+    def quick_round(
+        self,
+        images: np.ndarray,
+        z_mean: np.ndarray,
+        nearest: np.ndarray,
+        step: int,
+        average: np.ndarray,
+    ) -> np.ndarray:
+        """What the average curvature and one gradient suggest: ``[N, D]``; not yet checked."""
+        curvature = DAMPING * average
+        # At the latents, which no quantiser has moved, a gradient says more than at symbols.
+        rounding = nearest - z_mean.astype(np.float64) / self._size(step)
+        gradient = self._gradient(images, z_mean, step) + rounding @ curvature
+        everything = np.tile(np.arange(len(average), dtype=np.int32), (len(nearest), 1))
+        curvature = np.broadcast_to(curvature, (len(nearest), *curvature.shape))
+        return _descend(nearest, everything, gradient, curvature, *self._worth(step))
+
+    def full_round(
+        self, images: np.ndarray, symbols: np.ndarray, step: int, average: np.ndarray, width: int
+    ) -> np.ndarray:
+        """What each image's own model suggests of ``width`` dimensions; not yet checked."""
+        gradient = self._gradient(images, dequantize(symbols, self._tables, step), step)
+        book, slope = self._worth(step)
+        which, toward = _promising(symbols, gradient, np.diag(average), width, book, slope)
+        model = self.quadratic_model(images, symbols, step, toward, which)
+        return _descend(symbols, which, *model, book, slope)
+
+    def average_curvature(self, step: int) -> np.ndarray:
+        """Mean of G over latents as the tables have them, ``[D, D]``; always the same."""
+        if self._average is None or self._average[0] != step:
+            self._average = step, self._measured_curvature(step)
+        return self._average[1]
+
+    def _measured_curvature(self, step: int) -> np.ndarray:
+        symbols = quantize(_typical(self._tables), self._tables, step)
+        every = np.tile(np.arange(symbols.shape[1], dtype=np.int32), (PROBES, 1))
+        z, move = (dequantize(s, self._tables, step) for s in (symbols, np.ones_like(symbols)))
+        return stream(self._curvature, z, move, every).mean(0, dtype=np.float64)
+
+    def _gradient(self, images: np.ndarray, z: np.ndarray, step: int) -> np.ndarray:
+        """g of the quadratic model at latents, ``[N, D]``, by differentiation."""
+        return self._size(step) / 2 * stream(self._slopes, images, z)
+
+    def _size(self, step: int) -> np.ndarray:
+        """Of a quantiser step in each dimension, ``[D]``."""
+        return self._tables.unit.astype(np.float64) * step
+
+    def _worth(self, step: int) -> tuple[Book, float]:
+        """Where the bits of symbols are from, and the squared error that one is worth."""
+        return self._tables.book(step), self._tables.slope * step**2
+
+    def cost(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:
+        """Squared error + slope * bits of each image, ``[N]``, as a file has them."""
+        book, slope = self._worth(step)
+        return self.squared_errors(images, symbols, step) + slope * book.bits(symbols)
 
 
 def slope_per_step(decode: Decode, images: np.ndarray, z_mean: np.ndarray, tables: Tables) -> float:
@@ -156,29 +230,49 @@ def slope_per_step(decode: Decode, images: np.ndarray, z_mean: np.ndarray, table
     return float(error / saved / middle**2) if error > 0 and saved > 0 else 1e-12
 
 
+def _typical(tables: Tables) -> np.ndarray:
+    """Latents as the tables have them, ``[PROBES, D]``: always the same ones."""
+    rng = np.random.default_rng(0)
+    component = rng.choice(tables.components, PROBES, p=tables.weights / tables.weights.sum())
+    spread = tables.widths[component] / (SUBUNIT / 16)  # 16 of the curve's points are a sigma
+    noise = rng.normal(size=spread.shape)
+    return ((tables.means[component] + noise * spread) * tables.unit).astype(np.float32)
+
+
 def _promising(
-    symbols: np.ndarray, gradient: np.ndarray, curvature: np.ndarray, book: Book, slope: float
+    symbols: np.ndarray,
+    gradient: np.ndarray,
+    curvature: np.ndarray,
+    width: int,
+    book: Book,
+    slope: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The dimensions whose best single move promises most, ``[N, M]``, and its side, ``[N, D]``."""
-    rows, _ = book.index(symbols, book.tables.assign(symbols, book.step))
-    gains = np.stack(
-        [
-            2 * move * gradient + curvature + slope * _price(book, rows, symbols, move)
-            for move in (-1, 1)
-        ]
-    )
+    """The dimensions whose best single move promises most, ``[N, width]``, and its side,
+    ``[N, D]``."""
+    down, here, up = np.moveaxis(slope * _prices(book, _rows(book, symbols), symbols, 1), 2, 0)
+    gains = curvature + np.stack([down - here - 2 * gradient, up - here + 2 * gradient])
     toward = np.where(gains[0] < gains[1], -1, 1).astype(np.int32)
     order = np.argsort(gains.min(0), axis=1, kind="stable")
-    return order[:, :MOVABLE].astype(np.int32), toward
+    return order[:, :width].astype(np.int32), toward
 
 
-def _price(book: Book, rows: np.ndarray, symbols: np.ndarray, move: np.ndarray | int) -> np.ndarray:
-    """Bits that moving each symbol costs; infinite where that leaves its row."""
-    index = symbols - book.first[rows]
-    last = book.count[rows] - 1
-    now = book.prices(rows, np.clip(index, 0, last))
-    then = book.prices(rows, np.clip(index + move, 0, last))
-    return np.where((index + move >= 0) & (index + move <= last), then - now, np.inf)
+def _rows(book: Book, symbols: np.ndarray) -> np.ndarray:
+    """The rows of symbols in their images' components, ``[N, D]``."""
+    return book.index(symbols, book.tables.assign(symbols, book.step))[0]
+
+
+def _prices(book: Book, rows: np.ndarray, symbols: np.ndarray, reach: int) -> np.ndarray:
+    """Bits of the symbols up to ``reach`` from each: ``[N, M]`` twice -> ``[N, M, 2 * reach + 1]``.
+
+    Infinite outside a row; there, a symbol itself has the price of the row's end, so that it may
+    move back.
+    """
+    index = (symbols - book.first[rows])[..., None] + np.arange(-reach, reach + 1)
+    inside = np.clip(index, 0, (book.count[rows] - 1)[..., None])
+    bits = book.prices(rows[..., None], inside)
+    allowed = index == inside
+    allowed[..., reach] = True
+    return np.where(allowed, bits, np.inf)
 
 
 def _descend(
@@ -191,17 +285,21 @@ def _descend(
 ) -> np.ndarray:
     """Coordinate descent over single steps up and down, all images at once."""
     symbols, gradient = symbols.copy(), gradient.copy()
-    rows, _ = book.index(symbols, book.tables.assign(symbols, book.step))
     everyone = np.arange(len(symbols))
+    rows, start = (np.take_along_axis(a, which, 1) for a in (_rows(book, symbols), symbols))
+    prices = slope * _prices(book, rows, start, SWEEPS)
+    prices = np.pad(prices, ((0, 0), (0, 0), (1, 1)), constant_values=np.inf)
+    at = np.full(which.shape, SWEEPS + 1)  # in the prices
     for _ in range(SWEEPS):
         for m in range(which.shape[1]):
-            d = which[:, m]
-            change, best = np.zeros(len(symbols)), np.zeros(len(symbols), np.int32)
-            for move in (-1, 1):
-                price = _price(book, rows[everyone, d], symbols[everyone, d], move)
-                moved = 2 * move * gradient[:, m] + curvature[:, m, m] + slope * price
-                better = moved < change
-                change[better], best[better] = moved[better], move
-            symbols[everyone, d] += best
-            gradient += curvature[:, m] * best[:, None]
+            price, here = prices[:, m], at[:, m]
+            rise = curvature[:, m, m] - price[everyone, here]
+            down = price[everyone, here - 1] + rise - 2 * gradient[:, m]
+            up = price[everyone, here + 1] + rise + 2 * gradient[:, m]
+            move = np.where(down <= up, -1, 1)
+            moved = np.flatnonzero(np.minimum(down, up) < 0)
+            at[moved, m] += move[moved]
+            gradient[moved] += curvature[moved, m] * move[moved, None]
+    found = start + (at - SWEEPS - 1).astype(np.int32)
+    np.put_along_axis(symbols, which, found, 1)
     return symbols

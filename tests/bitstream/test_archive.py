@@ -100,7 +100,6 @@ def test_targets_are_met_by_the_nearest_quality():
 def test_what_a_search_for_a_quality_measures_is_what_a_file_holds(monkeypatch):
     """Also in several blocks: ``find_quality`` has all images refined in one call."""
     monkeypatch.setattr(search, "BLOCK", 16)
-    monkeypatch.setattr(search, "PROBES", 2)
     c, images = released(), digits()
     symbols, step = c.encode_symbols(images, 50, effort=1)
     assert np.array_equal(c._symbols(images, c._z_mean(images), step, 1), symbols)

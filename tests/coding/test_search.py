@@ -1,5 +1,7 @@
 """The search for better symbols: never worse by its own measure, and never needed to decode."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,27 +32,64 @@ def cost(symbols):
     return errors + TABLES.slope * STEP**2 * TABLES.book(STEP).bits(symbols)
 
 
-def test_no_image_gets_worse_and_most_get_better():
-    once = REFINER.refine(IMAGES, SYMBOLS, STEP, rounds=1)
-    more = REFINER.refine(IMAGES, SYMBOLS, STEP, rounds=5)
-    assert once.dtype == np.int32
-    assert (cost(once) <= cost(SYMBOLS)).all()
-    assert (cost(more) <= cost(once)).all()
-    assert (cost(more) < cost(SYMBOLS)).mean() > 0.5
-    assert np.array_equal(REFINER.refine(IMAGES, SYMBOLS, STEP, rounds=0), SYMBOLS)
+def test_no_image_gets_worse_with_effort_and_most_get_better():
+    found = [REFINER.refine(IMAGES, Z, STEP, effort) for effort in (0, 1, 2, 3, 9)]
+    assert all(symbols.dtype == np.int32 for symbols in found)
+    assert np.array_equal(found[0], SYMBOLS)
+    costs = [cost(symbols) for symbols in found]
+    for less, more in itertools.pairwise(costs):
+        assert (more <= less).all()
+    for searched in costs[1:]:
+        assert (searched < costs[0]).mean() > 0.5
+    assert costs[2].sum() < costs[1].sum()
 
 
-def test_images_in_several_blocks_are_refined_as_block_by_block(monkeypatch):
+def test_what_an_image_gets_depends_neither_on_its_block_nor_on_calls_before(monkeypatch):
     """So that the very file is made whose size a search for a quality has found."""
+    together = REFINER.refine(IMAGES, Z, STEP, effort=3)
     monkeypatch.setattr(search, "BLOCK", 32)
-    monkeypatch.setattr(search, "PROBES", 2)
-    monkeypatch.setattr(search, "MOVABLE", 1)  # so that it matters what the curvature is
-    # Far out, what a move changes is another thing than near zero.
-    symbols = SYMBOLS * np.where(np.arange(len(SYMBOLS)) < 32, 0, 3)[:, None].astype(np.int32)
-    together = REFINER.refine(IMAGES, symbols, STEP, rounds=2)
-    parts = [slice(start, start + 32) for start in range(0, len(IMAGES), 32)]
-    apart = [REFINER.refine(IMAGES[part], symbols[part], STEP, rounds=2) for part in parts]
-    assert np.array_equal(np.concatenate(apart), together)
+    other = Refiner(decode, TABLES)
+    other.refine(IMAGES[:3], Z[:3], 2 * STEP, effort=1)
+    assert np.array_equal(other.refine(IMAGES, Z, STEP, effort=3), together)
+    assert np.array_equal(other.refine(IMAGES[40:45], Z[40:45], STEP, 3), together[40:45])
+
+
+def test_no_images_give_no_symbols():
+    assert REFINER.refine(IMAGES[:0], Z[:0], STEP, effort=2).shape == (0, 4)
+
+
+def test_the_average_curvature_is_that_of_single_moves():
+    average = REFINER.average_curvature(STEP)
+    np.testing.assert_allclose(average, average.T, rtol=1e-5)
+    assert (np.linalg.eigvalsh(average) > -1e-6).all()
+    z = search._typical(TABLES)
+    symbols = quantize.quantize(z, TABLES, STEP)
+    here = np.asarray(decode(quantize.dequantize(symbols, TABLES, STEP)))
+    for d in range(4):
+        moved = symbols + np.eye(4, dtype=np.int32)[d]
+        change = REFINER.squared_errors(here, moved, STEP).mean()
+        assert change == pytest.approx(average[d, d], rel=1e-4)
+
+
+def test_descending_never_raises_what_it_descends_on():
+    book, slope = TABLES.book(STEP), TABLES.slope * STEP**2
+    changes = RNG.normal(size=(len(SYMBOLS), 3, 5))
+    curvature = changes @ changes.transpose(0, 2, 1)
+    gradient = RNG.normal(size=(len(SYMBOLS), 3)) * 3
+    which = np.tile(np.array([2, 0, 3]), (len(SYMBOLS), 1))
+    symbols = SYMBOLS.copy()
+    symbols[0] = book.first[0] - 1000  # far outside any row: it has nowhere to go
+    moved = search._descend(symbols, which, gradient, curvature, book, slope)
+    moves = (moved - symbols)[:, which[0]]
+    assert not (moved - symbols)[:, 1].any()
+    assert not moves[0].any()
+    assert 0 < np.abs(moves).max() <= search.SWEEPS
+    rows = search._rows(book, symbols)
+    bits = [book.prices(rows, s - book.first[rows]).sum(1)[1:] for s in (symbols, moved)]
+    quadratic = np.einsum("nm,nmk,nk->n", moves, curvature, moves) + 2 * (gradient * moves).sum(1)
+    change = quadratic[1:] + slope * (bits[1] - bits[0])
+    assert (change <= 1e-9).all()
+    assert (change < 0).mean() > 0.5
 
 
 def test_the_quadratic_model_predicts_what_moves_do():
