@@ -127,30 +127,32 @@ def stream(f: Callable, *arrays: np.ndarray, at_once: int | None = None) -> Any:
         one = (np.zeros((1, *a.shape[1:]), a.dtype) for a in arrays)
         return jax.tree.map(lambda part: np.empty((0, *part.shape[1:]), part.dtype), f(*one))
 
-    def results_of(block: tuple[int, int, int]) -> Any:
+    def call(block: tuple[int, int, int]) -> Any:
         start, stop, size = block
         rows = [a[start:stop] for a in arrays]
         if stop - start < size:
             rows = [np.concatenate([r, np.repeat(r[-1:], size - len(r), axis=0)]) for r in rows]
         # Waiting first: np.asarray of an array that is not ready waits 50 us too long.
-        done = jax.block_until_ready(f(*rows))
-        return jax.tree.map(lambda part: np.asarray(part)[: stop - start], done)
+        return jax.tree.map(lambda part: np.asarray(part.block_until_ready()), f(*rows))
 
-    micro, most = microbatch_size(), MICROBATCHES_PER_BLOCK
+    micro = microbatch_size()
+    if n <= micro:  # nothing to join, so a single image takes the shortest way
+        (block,) = blocks(n, micro, 1)
+        return jax.tree.map(lambda part: np.array(part[:n]), call(block))
     if on_cpu():
         # Whole microbatches, so that the split over cores changes no result.
-        most = max(min(n // micro // (at_once or cores()), MICROBATCHES_PER_CORE), 1)
-    first, *rest = blocks(n, micro, most)
-    if not rest:  # nothing to join, so a single image takes the shortest way
-        return jax.tree.map(np.array, results_of(first))
+        at_once = at_once or cores()
+        most = max(min(n // micro // at_once, MICROBATCHES_PER_CORE), 1)
+    else:
+        at_once, most = at_once or 2, MICROBATCHES_PER_BLOCK
+    bounds = list(blocks(n, micro, most))
     out = None
-    at_once = at_once or (None if on_cpu() else 2)
-    with contextlib.closing(mapped(results_of, [first, *rest], at_once=at_once)) as results:
-        for (start, stop, _), done in zip([first, *rest], results, strict=True):
+    with contextlib.closing(mapped(call, bounds, at_once=at_once)) as results:
+        for (start, stop, _), done in zip(bounds, results, strict=True):
             if out is None:
                 out = jax.tree.map(lambda part: np.empty((n, *part.shape[1:]), part.dtype), done)
             for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(done), strict=True):
-                whole[start:stop] = part
+                whole[start:stop] = part[: stop - start]
     return out
 
 

@@ -9,11 +9,12 @@ that would spread itself again runs in that thread: cores are given out once, at
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 
@@ -24,17 +25,23 @@ class Stopped(Exception):
 _this_thread = threading.local()
 
 
-def _works_for_mapped() -> bool:
-    return getattr(_this_thread, "works_for_mapped", False)
-
-
-def _will_work_for_mapped() -> None:
-    _this_thread.works_for_mapped = True
+def _will_work() -> None:
+    _this_thread.works = True
 
 
 def cores() -> int:
     """How many threads run at once."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """One for each core, kept: starting two takes as long as encoding four images."""
+    return ThreadPoolExecutor(cores(), "cvae_jax", _will_work)
+
+
+if hasattr(os, "register_at_fork"):  # threads do not live on in a fork
+    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def mapped(
@@ -45,30 +52,31 @@ def mapped(
 ) -> Generator[Any]:
     """``map(f, items)``, as many at once as there are cores.
 
-    Items are drawn in the caller's thread, one more than ``at_once`` ahead of the results.  What
-    ``f`` or the items raise comes out in its place.  In a thread of another ``mapped`` it is
-    ``map``.
+    Items are drawn in the caller's thread, only a little ahead of the results.  What ``f`` or the
+    items raise comes out in its place.  In a thread that works for ``mapped`` it is ``map``; the
+    items may come from another ``mapped``, and the two share the cores.
 
     stop: set as soon as no more results are wanted, so that ``f`` can raise Stopped; at_once: how
-    many, if not one for each core.
+    many are under way at most, if not one more than there are cores.
     """
-    if _works_for_mapped():
+    if getattr(_this_thread, "works", False):
         yield from map(f, items)
         return
-    at_once = at_once or cores()
+    most = at_once or cores() + 1
     pending: deque[Future] = deque()
-    pool = ThreadPoolExecutor(at_once, initializer=_will_work_for_mapped)
     try:
         for item in items:
-            pending.append(pool.submit(f, item))
-            if len(pending) > at_once:
+            if len(pending) >= most:
                 yield pending.popleft().result()
+            pending.append(_threads().submit(f, item))
         while pending:
             yield pending.popleft().result()
     finally:
         if stop:
             stop.set()
-        pool.shutdown(cancel_futures=True)
+        for future in pending:
+            future.cancel()
+        wait(pending)
 
 
 def blocks(n: int, micro: int, most: int) -> Iterator[tuple[int, int, int]]:

@@ -1,10 +1,14 @@
 """``mapped`` is ``map``: in order, lazy, and the first error ends it; blocks cover every row."""
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from conftest import ROOT
 
 from cvae_jax.batching import blocks, cores, mapped
 
@@ -90,9 +94,41 @@ def test_inside_another_it_is_map():
     assert len(set.union(*threads)) <= cores()
 
 
-def test_as_many_at_once_as_asked_for():
-    both = threading.Barrier(3, timeout=10)
-    list(mapped(lambda _: both.wait(), range(3), at_once=3))
+def test_no_more_at_once_than_asked_for():
+    now = []
+
+    def alone(k):
+        now.append(k)
+        time.sleep(0.001)
+        assert now == [k]
+        now.clear()
+        return k
+
+    assert list(mapped(alone, range(20), at_once=1)) == list(range(20))
+
+
+def test_items_may_come_from_another():
+    """Both share the same threads, and neither waits for the other for ever."""
+    items = range(50)
+    for _ in range(5):
+        items = mapped(lambda k: k + 1, items)
+    assert list(items) == list(range(5, 55))
+
+
+def twice_each(n):
+    return list(mapped(lambda k: 2 * k, range(n)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_has_threads_of_its_own():
+    assert twice_each(5) == [0, 2, 4, 6, 8]
+    code = (
+        "import os, sys; sys.path.insert(0, 'tests'); from test_batching import twice_each\n"
+        "twice_each(5); child = os.fork()\n"
+        "if not child: os._exit(twice_each(5) != [0, 2, 4, 6, 8])\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
 def test_an_interrupt_ends_it():
