@@ -10,6 +10,7 @@ that would spread itself again runs in that thread: cores are given out once, at
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import threading
 from collections import deque
@@ -54,7 +55,8 @@ def mapped(
 
     Items are drawn in the caller's thread, only a little ahead of the results.  What ``f`` or the
     items raise comes out in its place.  In a thread that works for ``mapped`` it is ``map``; the
-    items may come from another ``mapped``, and the two share the cores.
+    items may come from another ``mapped``, and the two share the cores.  A single item is worked
+    on in the caller's thread.
 
     stop: set as soon as no more results are wanted, so that ``f`` can raise Stopped; at_once: how
     many are under way at most, if not one more than there are cores.
@@ -62,6 +64,12 @@ def mapped(
     if getattr(_this_thread, "works", False):
         yield from map(f, items)
         return
+    items = iter(items)
+    first = list(itertools.islice(items, 2))
+    if len(first) < 2:  # alone, it may spread what it does itself
+        yield from map(f, first)
+        return
+    items = itertools.chain(first, items)
     most = at_once or cores() + 1
     pending: deque[Future] = deque()
     try:

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array, lax
 
 from cvae_jax.backend import compiled, microbatched, stream
+from cvae_jax.batching import mapped
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, dequantize, quantize, step
 from cvae_jax.coding.tables import SUBUNIT, Book, Tables
 from cvae_jax.errors import ConfigError
@@ -122,11 +123,13 @@ class Refiner:
         best = quantize(z_mean, self._tables, step)
         if effort:
             average = self.average_curvature(step)  # once, before any block
-            for start in range(0, len(images), BLOCK):
-                rows = slice(start, start + BLOCK)
-                best[rows] = self._refined(
-                    images[rows], z_mean[rows], best[rows], step, effort, average
-                )
+            blocks = [slice(start, start + BLOCK) for start in range(0, len(images), BLOCK)]
+
+            def refined(rows: slice) -> np.ndarray:
+                return self._refined(images[rows], z_mean[rows], best[rows], step, effort, average)
+
+            for rows, found in zip(blocks, mapped(refined, blocks), strict=True):
+                best[rows] = found
         return best
 
     def _refined(
