@@ -9,6 +9,7 @@ that would spread itself again runs in that thread: cores are given out once, at
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -17,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
+
+from threadpoolctl import ThreadpoolController
 
 
 class Stopped(Exception):
@@ -85,6 +88,48 @@ def mapped(
         for future in pending:
             future.cancel()
         wait(pending)
+
+
+class _Products:
+    """How many threads NumPy's products of matrices take, in the whole process."""
+
+    def __init__(self) -> None:
+        self._lock, self._asked = threading.Lock(), 0
+        self._limited: contextlib.AbstractContextManager[Any] | None = None
+
+    @functools.cached_property
+    def _libraries(self) -> ThreadpoolController:
+        return ThreadpoolController()
+
+    def limit(self) -> None:
+        with self._lock:
+            self._asked += 1
+            if self._asked == 1:
+                self._limited = self._libraries.limit(limits=1, user_api="blas")
+                self._limited.__enter__()
+
+    def restore(self) -> None:
+        with self._lock:
+            self._asked -= 1
+            if not self._asked and self._limited:
+                self._limited.__exit__(None, None, None)
+
+
+_products = _Products()
+
+
+@contextlib.contextmanager
+def products_in_one_thread() -> Iterator[None]:
+    """While this is open, NumPy multiplies matrices in the thread that asks for it.
+
+    To share a small product between threads takes longer than to compute it, and ten times as long
+    where several threads do so.
+    """
+    _products.limit()
+    try:
+        yield
+    finally:
+        _products.restore()
 
 
 def blocks(n: int, micro: int, most: int) -> Iterator[tuple[int, int, int]]:

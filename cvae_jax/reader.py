@@ -7,9 +7,7 @@
         image = archive[1234]
 
 The pixels are those of ``codec``, whatever computes them: where JAX is installed, it takes over
-from NumPy once there is enough to decode to repay its start (``exact.quickest``).  NumPy's
-matrix products should run in one thread each, as several images are decoded at once anyway:
-set ``OMP_NUM_THREADS=1`` before Python starts, as the command ``cvae`` does.
+from NumPy once there is enough to decode to repay its start (``exact.quickest``).
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import time
 
 import pytest
 from conftest import ROOT
+from threadpoolctl import threadpool_info
 
-from cvae_jax.batching import blocks, cores, mapped
+from cvae_jax.batching import blocks, cores, mapped, products_in_one_thread
 
 
 def test_results_come_in_order():
@@ -155,3 +156,25 @@ def test_blocks_cover_every_row_once_in_few_sizes():
             sizes.add(size)
         assert stop == n
     assert sizes == {1, 2, 4, 8, 16, 32, 64, 128, 256}
+
+
+def test_products_in_one_thread_until_the_last_who_asked_is_done():
+    def threads():
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before = threads()
+    if set(before) <= {1}:
+        pytest.skip("NumPy multiplies matrices in one thread anyway, or with what nobody can limit")
+    first, second = products_in_one_thread(), products_in_one_thread()
+    with first:
+        second.__enter__()
+        assert set(threads()) == {1}
+    assert set(threads()) == {1}
+    second.__exit__(None, None, None)
+    assert threads() == before
+
+
+def test_one_item_is_worked_on_by_the_caller():
+    assert list(mapped(lambda _: threading.current_thread(), [0])) == [threading.current_thread()]
+    workers = set(mapped(lambda _: threading.current_thread(), [0, 1]))
+    assert threading.current_thread() not in workers

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import signal
 import sys
 import time
@@ -207,9 +206,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(args: argparse.Namespace, to: TextIO) -> int:
     signal.signal(signal.SIGTERM, _stop)
-    if args.command in (*READING, "compress") and "numpy" not in sys.modules:  # else it is too late
-        # Several images are decoded at once: threads in each product would be in the way.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if args.command not in READING:
         with errors.needs(_extra(args), f"cvae {args.command}"):
             from cvae_jax import backend

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.batching import cores, mapped
+from cvae_jax.batching import cores, mapped, products_in_one_thread
 from cvae_jax.bitstream import budget
 from cvae_jax.exact.integers import KERNEL, STRIDE, Architecture, IntegerDecoder, low_padding
 
@@ -80,9 +80,7 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
 
         starts = range(0, len(inputs), MICROBATCH)
         threads = min(cores(), len(starts), budget.MICROBATCH // MICROBATCH)
-        if threads < 2:
-            fill(starts)
-        else:
+        with products_in_one_thread():
             for _ in mapped(fill, [starts[k::threads] for k in range(threads)], ended):
                 pass
         return out

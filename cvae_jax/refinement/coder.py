@@ -15,7 +15,7 @@ from typing import NamedTuple
 import constriction
 import numpy as np
 
-from cvae_jax.batching import Stopped, mapped
+from cvae_jax.batching import Stopped, mapped, products_in_one_thread
 from cvae_jax.bitstream.records import BASED, RAW, Refinement
 from cvae_jax.coding.frequencies import (
     EACH_ITS_OWN,
@@ -137,6 +137,7 @@ def _blocks(which: np.ndarray) -> list[np.ndarray]:
     return [which[k : k + BLOCK] for k in range(0, len(which), BLOCK)]
 
 
+@products_in_one_thread()
 def coding(
     model: ContextModel, images: np.ndarray, base: np.ndarray, based: np.ndarray, max_error: int
 ) -> Coding:
@@ -184,6 +185,7 @@ def encode(coded: Coding, raw: np.ndarray, max_error: int) -> bytes:
     return coder.get_compressed().astype("<u4").tobytes()
 
 
+@products_in_one_thread()
 def decode(
     stream: bytes,
     modes: np.ndarray,
