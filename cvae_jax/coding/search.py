@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from cvae_jax.backend import compiled, microbatched, stream
+from cvae_jax.backend import microbatched, stream
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, dequantize, quantize, step
 from cvae_jax.coding.tables import Book, Tables
 from cvae_jax.errors import ConfigError
@@ -68,9 +68,9 @@ class Refiner:
             gradient = jnp.einsum("mbp,bp->bm", changes, at)
             return gradient, jnp.einsum("mbp,nbp->bmn", changes, changes)
 
-        self._errors = compiled(microbatched(errors))
-        self._slopes = compiled(microbatched(slopes))
-        self._model = compiled(microbatched(model))
+        self._errors = jax.jit(microbatched(errors))
+        self._slopes = jax.jit(microbatched(slopes))
+        self._model = jax.jit(microbatched(model))
 
     def squared_errors(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:
         """Of what the symbols decode to, summed over each image's pixels: ``[N]``."""
