@@ -1,16 +1,14 @@
 """All choices that depend on the machine, and how many rows go through a compiled function.
 
 ``stream`` cuts host arrays of any length into blocks of a few fixed sizes, and has all cores, or
-the accelerator, work on them; ``microbatched`` makes a function go through such a block in
-microbatches that fit the cache; ``compiled`` compiles it for that.  ``Batched`` is all three.  What
-comes out for an image does not depend on which block it fell into, up to rounding, and not at
-all on the number of cores.
+the accelerator, work on them; ``microbatched`` makes a compiled function go through such a block in
+microbatches that fit the cache; ``Batched`` is both.  What comes out for an image does not depend
+on which block it fell into, up to rounding, and not at all on the number of cores.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -81,20 +79,6 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-def compiled(f: Callable, static_argnums: tuple[int, ...] | int = ()) -> Callable:
-    """``jax.jit(f)`` for ``stream``: on CPU, a call keeps to the thread that makes it.
-
-    One call for each core on blocks of its own is faster than all cores inside each operation.
-    """
-
-    @functools.cache  # at the first call, as asking for the device starts JAX
-    def jitted() -> Callable:
-        options = {"xla_cpu_multi_thread_eigen": False} if on_cpu() else None
-        return jax.jit(f, static_argnums=static_argnums, compiler_options=options)
-
-    return lambda *arguments: jitted()(*arguments)
-
-
 def microbatched(f: Callable, most: int | None = None) -> Callable:
     """``f``, applied to ``microbatch_size()`` rows of its arguments at a time.
 
@@ -117,15 +101,15 @@ def microbatched(f: Callable, most: int | None = None) -> Callable:
 def stream(f: Callable, *arrays: np.ndarray, at_once: int | None = None) -> Any:
     """Calls ``f(*blocks)`` on blocks of the arrays' rows and joins what it returns.
 
-    f: as ``compiled`` makes it; arrays: equal leading size N, 0 included; at_once: how many blocks,
-    if not one for each core, or on an accelerator two, of which one is computed while the other
-    comes or goes.  Returns numpy arrays with leading size N, in the structure that ``f`` returns.
-    Besides them, memory holds one block more than are worked on.
+    f: compiled; arrays: equal leading size N, 0 included; at_once: how many blocks memory holds at
+    most, if not one more than there are cores, or on an accelerator two, of which one is computed
+    while the other comes or goes.  Returns numpy arrays with leading size N, in the structure that
+    ``f`` returns.
     """
     n = len(arrays[0])
     if n == 0:
-        one = (np.zeros((1, *a.shape[1:]), a.dtype) for a in arrays)
-        return jax.tree.map(lambda part: np.empty((0, *part.shape[1:]), part.dtype), f(*one))
+        one = (jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for a in arrays)
+        return jax.tree.map(lambda s: np.empty((0, *s.shape[1:]), s.dtype), jax.eval_shape(f, *one))
 
     def call(block: tuple[int, int, int]) -> Any:
         start, stop, size = block
@@ -141,8 +125,7 @@ def stream(f: Callable, *arrays: np.ndarray, at_once: int | None = None) -> Any:
         return jax.tree.map(lambda part: np.array(part[:n]), call(block))
     if on_cpu():
         # Whole microbatches, so that the split over cores changes no result.
-        at_once = at_once or cores()
-        most = max(min(n // micro // at_once, MICROBATCHES_PER_CORE), 1)
+        most = max(min(n // micro // (at_once or cores()), MICROBATCHES_PER_CORE), 1)
     else:
         at_once, most = at_once or 2, MICROBATCHES_PER_BLOCK
     bounds = list(blocks(n, micro, most))
@@ -165,7 +148,7 @@ class Batched:
 
     def __init__(self, f: Callable[[Array], Any]):
         self._f = f
-        self._compiled = compiled(microbatched(f))
+        self._compiled = jax.jit(microbatched(f))
 
     def __call__(self, rows: Any) -> Any:
         traced = isinstance(rows, jax.core.Tracer)

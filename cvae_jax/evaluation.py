@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from cvae_jax import losses, metrics
-from cvae_jax.backend import compiled, microbatched, stream
+from cvae_jax.backend import microbatched, stream
 from cvae_jax.config import Config, ModelConfig
 from cvae_jax.modules import Params, autoencode
 from cvae_jax.pixels import to_levels, to_unit
@@ -51,7 +51,7 @@ def noise_for(seed: int, n: int, dim: int) -> Array:
     return jax.vmap(lambda key: jax.random.normal(key, (dim,), jnp.float32))(keys)
 
 
-@functools.partial(compiled, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def _negative_elbo(config: Config, params: Params, images: Array, noise: Array) -> Array:
     def per_image(images, noise):
         x = to_unit(images)
@@ -69,7 +69,7 @@ def validation_loss(config: Config, params: Params, images: np.ndarray) -> float
     return float(loss.astype(np.float64).mean())
 
 
-@functools.partial(compiled, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def _measure(config: ModelConfig, params: Params, images: Array, noise: Array) -> dict:
     """Everything per image: z_mean ``[B, D]``, pixels, and ``[B]`` for each number."""
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from cvae_jax import backend, batching, modules
-from cvae_jax.backend import compiled, microbatched, stream
+from cvae_jax.backend import microbatched, stream
 from cvae_jax.config import ModelConfig
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 31, 32, 33, 100, 1024, 1025, 3000])
 def test_stream_is_the_function_row_by_row(n):
     rows = np.arange(n * 3, dtype=np.float32).reshape(n, 3)
-    out = stream(compiled(microbatched(lambda x: {"double": 2 * x, "sum": x.sum(1)})), rows)
+    out = stream(jax.jit(microbatched(lambda x: {"double": 2 * x, "sum": x.sum(1)})), rows)
     np.testing.assert_array_equal(out["double"], 2 * rows)
     np.testing.assert_array_equal(out["sum"], rows.sum(1))
 
@@ -37,7 +37,7 @@ def test_the_number_of_cores_changes_no_bit(monkeypatch):
     model = ModelConfig(filters=(3,), dense_width=5, latent_dim=2)
     params = modules.init_params(model, jax.random.key(0))
     images = np.random.default_rng(0).integers(0, 256, (301, *model.image_shape), np.uint8)
-    encode = compiled(microbatched(lambda images: modules.encode(params, images, model)))
+    encode = jax.jit(microbatched(lambda images: modules.encode(params, images, model)))
     found = []
     for cores in (1, 2, 5, 64):
         monkeypatch.setattr(backend, "cores", lambda n=cores: n)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from cvae_jax.backend import compiled, microbatched, stream
+from cvae_jax.backend import microbatched, stream
 from cvae_jax.batching import mapped
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, dequantize, quantize, step
 from cvae_jax.coding.tables import SUBUNIT, Book, Tables
@@ -83,10 +83,10 @@ class Refiner:
         def curvature(z: Array, move: Array, which: Array) -> Array:
             return products(changes(decode(z), z, move, which))
 
-        self._errors = compiled(microbatched(errors))
-        self._slopes = compiled(microbatched(slopes))
-        self._model = compiled(microbatched(model))
-        self._curvature = compiled(microbatched(curvature))
+        self._errors = jax.jit(microbatched(errors))
+        self._slopes = jax.jit(microbatched(slopes))
+        self._model = jax.jit(microbatched(model))
+        self._curvature = jax.jit(microbatched(curvature))
         self._average: tuple[int, np.ndarray] | None = None  # of the last step
 
     def squared_errors(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cvae_jax.backend import compiled, microbatched, stream
+from cvae_jax.backend import microbatched, stream
 from cvae_jax.batching import cores
 from cvae_jax.bitstream import budget
 from cvae_jax.conv import fold
@@ -21,9 +21,10 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
     """``levels(inputs)``: int32 ``[N, L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
     # No more at once than a file's budget counts, also where the device would take thousands, and
     # on as many cores as have room in what it always allows.
-    in_turn = compiled(microbatched(lambda inputs: levels(integers, inputs), budget.MICROBATCH))
+    in_turn = jax.jit(microbatched(lambda inputs: levels(integers, inputs), budget.MICROBATCH))
     of_a_core = budget.MICROBATCH * integers.architecture.memory()
-    at_once = min(cores(), max(budget.ACTIVATIONS.always // of_a_core, 1))
+    room = max(budget.ACTIVATIONS.always // of_a_core, 1)
+    at_once = room if room <= cores() else None
     return lambda inputs: stream(in_turn, inputs, at_once=at_once)
 
 

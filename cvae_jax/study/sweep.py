@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from cvae_jax import metrics
-from cvae_jax.backend import compiled, microbatched, stream
+from cvae_jax.backend import microbatched, stream
 from cvae_jax.codec import Codec, load
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.data.image_files import sheet
@@ -131,7 +132,7 @@ def quality(images: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
     }
 
 
-@compiled
+@jax.jit
 @microbatched
 def _ssim(images: Array, decoded: Array) -> Array:
     small = min(images.shape[1:3]) < SSIM_SIZE

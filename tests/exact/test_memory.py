@@ -90,3 +90,15 @@ def test_no_more_images_at_once_than_are_counted(monkeypatch):
     seen.clear()  # each call has threads of its own
     by_numpy.decoder(decoder)(inputs)
     assert len({thread for thread, _ in seen}) <= budget.MICROBATCH // by_numpy.MICROBATCH
+
+
+def test_compiled_code_is_called_on_no_more_cores_than_have_room(monkeypatch):
+    """A model that takes all that a file may always cost gets one block at a time, a small one
+    all cores."""
+    asked = []
+    monkeypatch.setattr(by_jax, "stream", lambda f, inputs, at_once: asked.append(at_once))
+    monkeypatch.setattr(by_jax, "cores", lambda: 3)
+    for of_an_image in (1, budget.ACTIVATIONS.always // budget.MICROBATCH // 2, 1 << 40):
+        monkeypatch.setattr(Architecture, "memory", lambda self, m=of_an_image: m)
+        by_jax.decoder(DECODERS["mnist"])(None)
+    assert asked == [None, 2, 1]
