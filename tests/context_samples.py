@@ -7,7 +7,7 @@ import io
 import jax
 import numpy as np
 
-from benchmarks.samples import refined_part, tiny_context, tiny_model
+from benchmarks.fuzz.samples import refined_part, tiny_context, tiny_model
 from cvae_jax import data
 from cvae_jax.bitstream import Writer, single
 from cvae_jax.bitstream.records import ALONE, BASED, RAW

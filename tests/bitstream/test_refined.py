@@ -10,7 +10,7 @@ from archive_samples import archive_of_chunks
 from conftest import Counting
 from context_samples import archive_of, decoder_of, file_model, part, single_of
 
-from benchmarks.samples import tiny_context
+from benchmarks.fuzz.samples import tiny_context
 from cvae_jax.bitstream import Archive, Budget, Reader, Writer, budget, records, recover, single
 from cvae_jax.bitstream.records import ALONE, BASED, RAW, Refinement
 from cvae_jax.bitstream.verify import verify_archive

@@ -8,7 +8,7 @@ import pytest
 from command_samples import refuses
 from context_samples import archive_of, file_model, part
 
-from benchmarks.samples import tiny_context
+from benchmarks.fuzz.samples import tiny_context
 from cvae_jax import reader
 from cvae_jax.bitstream import Writer
 from cvae_jax.bitstream.records import BASED

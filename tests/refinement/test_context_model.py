@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from context_samples import digits, mixed, random_model, trained
 
-from benchmarks.samples import tiny_context
+from benchmarks.fuzz.samples import tiny_context
 from cvae_jax.bitstream.records import BASED, RAW
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.errors import ConfigError, FormatError

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import changes
-from benchmarks.changes import changed, extreme, pick, put
-from benchmarks.samples import IMAGES, TINY, Sample, levels
+from benchmarks.fuzz import changes
+from benchmarks.fuzz.changes import changed, extreme, pick, put
+from benchmarks.fuzz.samples import IMAGES, TINY, Sample, levels
 from cvae_jax.bitstream import Chunk, records, single
 from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC

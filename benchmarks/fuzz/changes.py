@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-from benchmarks.samples import Sample, levels
+from benchmarks.fuzz.samples import Sample, levels
 from cvae_jax.bitstream import Chunk, Refinement, records
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
 from cvae_jax.bitstream.records import ALONE, BASED, MAX_ERROR, RAW

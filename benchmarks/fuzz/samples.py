@@ -21,7 +21,7 @@ from cvae_jax.refinement import coder, integers, neighbours
 from cvae_jax.refinement.canvas import near
 from cvae_jax.refinement.integers import LEVELS, ContextModel
 
-CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "mnist"
+CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "mnist"
 TINY = Architecture((12, 10, 1), 3, (3, 2))
 IMAGES = 6  # in a chunk, of which an archive has two
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.fuzz.mutants import mutant
+from benchmarks.fuzz.samples import TINY, Sample, levels, samples
 from benchmarks.memory import Peak
-from benchmarks.mutants import mutant
-from benchmarks.samples import TINY, Sample, levels, samples
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, FileDecoder, Header, Reader, Refinement, single
 from cvae_jax.bitstream.decoder import Context
@@ -34,7 +34,7 @@ from cvae_jax.exact import by_numpy
 from cvae_jax.file_model import FileModel
 from cvae_jax.refinement import coder
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS, SECONDS_PER_MEGABYTE = 2.0, 4.0
 SECONDS_PER_DISTRIBUTION = 5e-6  # of those that were paid for, of a budget that limits them
 MEGABYTES, MEGABYTES_PER_MEGABYTE = 64.0, 20.0
@@ -233,7 +233,3 @@ def _sample_decoder(sample: Sample, images: Images) -> FileDecoder:
 
 def _made(images: Images, shape: tuple[int, int, int]) -> Callable[[np.ndarray, int], np.ndarray]:
     return lambda symbols, step: images.make(len(symbols), shape, step)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,5 @@
+import sys
+
+from benchmarks.fuzz import main
+
+sys.exit(main())
