@@ -22,8 +22,6 @@ from cvae_jax.batching import blocks, cores, mapped
 
 # Blocks hold this many microbatches at most: enough that a dispatch costs next to nothing.
 MICROBATCHES_PER_BLOCK = 32
-# On CPU, where a core takes a block at a time: few enough that all end at about the same time.
-MICROBATCHES_PER_CORE = 8
 
 
 def on_cpu() -> bool:
@@ -123,11 +121,12 @@ def stream(f: Callable, *arrays: np.ndarray, at_once: int | None = None) -> Any:
     if n <= micro:  # nothing to join, so a single image takes the shortest way
         (block,) = blocks(n, micro, 1)
         return jax.tree.map(lambda part: np.array(part[:n]), call(block))
+    most = MICROBATCHES_PER_BLOCK
     if on_cpu():
-        # Whole microbatches, so that the split over cores changes no result.
-        most = max(min(n // micro // (at_once or cores()), MICROBATCHES_PER_CORE), 1)
+        # A block for each core, of whole microbatches, so that the split changes no result.
+        most = max(min(n // micro // (at_once or cores()), most), 1)
     else:
-        at_once, most = at_once or 2, MICROBATCHES_PER_BLOCK
+        at_once = at_once or 2
     bounds = list(blocks(n, micro, most))
     out = None
     with contextlib.closing(mapped(call, bounds, at_once=at_once)) as results:

@@ -211,9 +211,9 @@ def test_many_batch_sizes_are_few_compilations(monkeypatch):
 
     monkeypatch.setattr(autoencoder, "decode", decode)
     c = make(height=4, width=4, latent_dim=2, filters=(2,), dense_width=3)
-    for n in (*range(70), 1024, 1500, 2000, 5000):
+    for n in (*range(70), 1024, 1500, 2000, 100_000):
         c.decode(np.zeros((n, 2), np.float32))
-    assert len(traced) == 9  # 1, 2, 4, ... 256
+    assert len(traced) <= 11  # 1, 2, 4, ... 1024
 
 
 def test_load_finds_a_checkpoint_and_says_what_it_looked_for(grey, tmp_path):
