@@ -101,7 +101,7 @@ class Codec(Decompressor):
         quality: 0 to 100, bytes and fidelity rise with it; ``find_quality`` chooses one.  None: 50,
         or, with ``max_error``, what calibration found to make the smallest lossless files.
         max_error: no pixel comes back off by more grey levels than this; 0: lossless.
-        effort: 0 to 9, rounds of looking for better symbols (``search``), paid for here alone.
+        effort: 0 to 9, rounds of looking for better symbols, the first of them quick (``search``).
         names, labels: of an archive's images, text and integers from 0 to 2**32 - 1.
         embed_model: the archive carries its decoder; ``load`` takes it.
         progress: called from time to time with the number of images finished since the last call.

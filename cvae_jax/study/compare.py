@@ -14,6 +14,7 @@ from cvae_jax.coding.quantize import DEFAULT_QUALITY
 OWN, PAYLOAD, TOGETHER, WITH_MODEL = "own file", "payload", "together", "with its model"
 LOSSY = f"quality {DEFAULT_QUALITY}"  # of ours, where nothing is promised
 MSE_RANGE = (0.005, 0.0015)
+EFFORT = 2  # of the rows that are searched
 LEAST_OVERLAP = 0.5  # dB; with less, a delta means nothing
 
 Row = dict[str, Any]  # a setting and its measurements

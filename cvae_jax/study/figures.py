@@ -17,7 +17,7 @@ from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs.plots import COLOURS, grid, show, spread, tile
-from cvae_jax.study.compare import OWN, TOGETHER, Row
+from cvae_jax.study.compare import EFFORT, OWN, TOGETHER, Row
 from cvae_jax.study.sweep import Study
 
 # Distinct by shape and brightness as well as by colour; ours share none with the others.
@@ -27,7 +27,7 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 NAMES = {OWN: "each image a file of its own", TOGETHER: "all images in one file"}
 ABOVE = 6  # dB, what is lossless above what is not
 NEAR = 1.7  # how many times a rate or an error still counts as about equal; less always does
-EFFORT = "effort 1: one round of searching for better symbols when compressing"
+SEARCHED = f"effort {EFFORT}: two rounds of searching for better symbols when compressing"
 
 
 def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
@@ -67,7 +67,7 @@ def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
     note = (
         "Up and to the left is better; each point is a setting, and those in the grey band lose "
         "nothing. Everything in a file counts, but not the model that this codec and PCA need. "
-        f"Bounded: no pixel is off by more than 8, 4, 2 or 1 grey levels. {_capital(EFFORT)}."
+        f"Bounded: no pixel is off by more than 8, 4, 2 or 1 grey levels. {_capital(SEARCHED)}."
     )
     figure.text(0.5, 0.24, textwrap.fill(note, 140), ha="center", va="top", fontsize=8)
     figure.subplots_adjust(left=0.08, right=0.99, top=0.95, bottom=0.31, wspace=0.04)
@@ -79,7 +79,11 @@ def _series(ours: Sequence[Row]) -> list[tuple[str, list[Row], dict[str, str]]]:
     lossy = [r for r in ours if r["bound"] is None]
     curves = [
         ("", [r for r in lossy if "effort" not in r["setting"]], {"ls": "-"}),
-        (", effort 1", [r for r in lossy if "effort" in r["setting"]], {"ls": ":", "mfc": "white"}),
+        (
+            f", effort {EFFORT}",
+            [r for r in lossy if "effort" in r["setting"]],
+            {"ls": ":", "mfc": "white"},
+        ),
         (", bounded, lossless", [r for r in ours if r["bound"] is not None], {"ls": "-."}),
     ]
     return [curve for curve in curves if curve[1]]

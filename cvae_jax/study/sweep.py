@@ -29,11 +29,10 @@ from cvae_jax.pixels import to_unit
 from cvae_jax.runs.plots import spread
 from cvae_jax.study import classical, lossless, pca
 from cvae_jax.study.classical import Setting
-from cvae_jax.study.compare import OWN, PAYLOAD, TOGETHER, WITH_MODEL, Row, compare
+from cvae_jax.study.compare import EFFORT, OWN, PAYLOAD, TOGETHER, WITH_MODEL, Row, compare
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
-EFFORT = 1
 SINGLES = 1000  # evenly spread images of which the slow codecs and this one make single files
 FEW_SINGLES = 100  # of files with a bound, each of which takes this one as long as hundreds at once
 SELF_CONTAINED = (0, 4)  # bounds of archives that are also made with their model
