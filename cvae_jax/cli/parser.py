@@ -104,8 +104,8 @@ def parser() -> argparse.ArgumentParser:
         "--effort",
         type=int,
         default=0,
-        help="0 to 9 (default: 0): rounds of searching for better symbols, the first of them quick; "
-        "decoding stays as fast",
+        help="0 to 9 (default: 0): rounds of searching for better symbols, of which the first is "
+        "quick; decoding stays as fast",
     )
     sub.add_argument("--resize", action="store_true", help="stretch images to the model's size")
     sub.add_argument("--grayscale", action="store_true", help="make coloured images grey")

@@ -22,8 +22,9 @@ GLOSSARY = """What the words mean:
 - **quality** (0 to 100): how finely the latents are rounded to **symbols**, the whole numbers in
   a file, which trades bytes for error; 50 is the default. The other codecs' settings have the
   names that those codecs give them.
-- **effort** (0 to 9): rounds of searching, the first a quick one, when compressing, for symbols that decode to a better
-  image for their bytes; "searched" means with effort. Where it is not mentioned, it is 0.
+- **effort** (0 to 9): rounds of searching, the first a quick one, when compressing, for symbols
+  that decode to a better image for their bytes; "searched" means with effort. Where it is not
+  mentioned, it is 0.
 - **tables**: the probabilities that symbols are coded with, part of a checkpoint. They divide
   images into up to 256 groups of similar ones, their **components**.
 - **together**: all images in one file: this codec's archive, a sheet of all images side by side for
