@@ -264,7 +264,7 @@ def through_files(measured: dict[str, Any]) -> str:
 
 def start_up(measured: dict[str, Any]) -> str:
     """One row of ``benchmarks.startup``."""
-    seconds = measured["seconds"]["compress"]
+    seconds = measured["rows"]["compress"]["seconds"]
     return f"`cvae compress one.png` takes {seconds:.1f} s (`python -m benchmarks.startup`)."
 
 

@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--evaluate", metavar="DATASET", help="images for evaluate.py")
-    parser.add_argument("--out", type=Path, default=Path("results/startup.json"))
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "startup.json")
     args = parser.parse_args()
     cvae = [sys.executable, "-m", "cvae_jax"]
     commands = {

@@ -73,21 +73,32 @@ def mapped(
         yield from map(f, first)
         return
     items = itertools.chain(first, items)
-    most = at_once or cores() + 1
+    most, process = at_once or cores() + 1, os.getpid()
     pending: deque[Future] = deque()
+    fault: Exception | None = None
     try:
-        for item in items:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                break
+            except Exception as error:  # what came before it comes out first
+                fault = error
+                break
             if len(pending) >= most:
                 yield pending.popleft().result()
             pending.append(_threads().submit(f, item))
         while pending:
             yield pending.popleft().result()
+        if fault is not None:
+            raise fault
     finally:
         if stop:
             stop.set()
-        for future in pending:
-            future.cancel()
-        wait(pending)
+        if os.getpid() == process:  # in a fork there is nobody to wait for
+            for future in pending:
+                future.cancel()
+            wait(pending)
 
 
 class _Products:
@@ -103,10 +114,10 @@ class _Products:
 
     def limit(self) -> None:
         with self._lock:
-            self._asked += 1
-            if self._asked == 1:
+            if not self._asked:
                 self._limited = self._libraries.limit(limits=1, user_api="blas")
                 self._limited.__enter__()
+            self._asked += 1
 
     def restore(self) -> None:
         with self._lock:

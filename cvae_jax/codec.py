@@ -18,11 +18,13 @@ input, any number of images and bounded memory.  Under ``jax.jit``, ``vmap`` and
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dataclasses
 import functools
 import io
 import math
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,10 +37,10 @@ with errors.needs("codec", "cvae_jax.codec (cvae_jax.reader reads files without 
     import jax
 
 from cvae_jax import backend, bitstream, pixels
-from cvae_jax.batching import mapped
+from cvae_jax.batching import Stopped, cores, mapped
 from cvae_jax.bitstream import Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
-from cvae_jax.bitstream.writer import Labels
+from cvae_jax.bitstream.writer import Labels, check_enough
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.config import ModelConfig
@@ -164,11 +166,16 @@ class Codec(Decompressor):
 
         images: an array, a memory map, or an iterable of arrays of one or more images.
         """
-        chunks = self.chunks(images, quality, effort, max_error=max_error)
+        total = blocks.count(images, self.image_shape)
+        if total is not None:
+            check_enough(names, labels, total, exactly=True)  # before the work
         writer = self.file_model.writer(
             file, embed_model=embed_model, refined=max_error is not None
         )
-        writer.append_all((coded.chunk for coded in chunks), names, labels, progress)
+        with contextlib.closing(
+            self.chunks(images, quality, effort, max_error=max_error)
+        ) as chunks:
+            writer.append_all((coded.chunk for coded in chunks), names, labels, progress)
         writer.finish()
 
     def chunks(
@@ -181,7 +188,7 @@ class Codec(Decompressor):
         count: int | None = None,
         decode_all: bool = True,
         check: bool = False,
-    ) -> Iterator[Coded]:
+    ) -> Generator[Coded]:
         """The chunks of an archive, which ``file_model.writer`` writes; as many are made at once as
         there are cores.  Arguments, and what is raised, as for ``write``.
 
@@ -190,7 +197,8 @@ class Codec(Decompressor):
         decode_all, check: as for ``pipeline.chunks.Maker``; the first only of lossy files, the
         other of those with a bounded error.
         """
-        maker, based = self._maker(quality, effort, max_error)
+        stop = threading.Event()
+        maker, based = self._maker(quality, effort, max_error, stop)
         if max_error is None:
             size = bitstream.CHUNK_IMAGES
 
@@ -198,18 +206,25 @@ class Codec(Decompressor):
                 return maker.lossy(block, decode_all)
         else:
             bound, values = max_error, math.prod(self.image_shape)
-            size = encoder.chunk_images(values, count or blocks.count(images))
+            size = encoder.chunk_images(values, count or blocks.count(images, self.image_shape))
 
             def made(block: np.ndarray) -> Coded:
                 return maker.bounded(block, bound, based, check)
 
         self.made_by()  # refuses a codec that cannot encode
-        return mapped(made, blocks.of(images, self.image_shape, size))
+        return mapped(made, blocks.of(images, self.image_shape, size), stop)
 
     def _maker(
-        self, quality: float | None, effort: int, max_error: int | None
+        self,
+        quality: float | None,
+        effort: int,
+        max_error: int | None,
+        stop: threading.Event | None = None,
     ) -> tuple[Maker, bool]:
-        """What makes chunks; and whether refined ones are to have a base."""
+        """What makes chunks; and whether refined ones are to have a base.
+
+        stop: set when nobody waits for them any more; a search then ends soon.
+        """
         search.check_effort(effort)
         based = True
         if max_error is not None:
@@ -223,9 +238,16 @@ class Codec(Decompressor):
             if quality is None:
                 quality, based = context.base_quality, context.base_quality is not None
         step = quantize.step(DEFAULT_QUALITY if quality is None else quality)
+        if effort:
+            self._refiner.average_curvature(step)  # once, before there are threads
 
         def to_symbols(images: np.ndarray) -> np.ndarray:
-            return self._symbols(images, self._z_mean(images), step, effort)
+            found = []
+            for block in blocks.recut([images], search.BLOCK if effort else len(images)):
+                if stop and stop.is_set():
+                    raise Stopped
+                found.append(self._symbols(block, self._z_mean(block), step, effort))
+            return np.concatenate(found)
 
         return Maker(self.file_model, to_symbols, step, self.decode_symbols), based
 
@@ -268,10 +290,11 @@ class Codec(Decompressor):
         """What a file holds of images: int32 ``[N, D]``, and the quantiser's step in units."""
         step = quantize.step(DEFAULT_QUALITY if quality is None else quality)
         search.check_effort(effort)
-        arranged = self._images(pixels.on_host(images))
+        arranged = pixels.to_levels(self._images(pixels.on_host(images)))
         out = np.empty((len(arranged), self.latent_dim), np.int32)
-        for start in range(0, len(arranged), search.BLOCK):  # progress is reported after each
-            rows = slice(start, start + search.BLOCK)
+        size = search.BLOCK * cores()  # progress is reported after each
+        for start in range(0, len(arranged), size):
+            rows = slice(start, start + size)
             z_mean = self._z_mean(arranged[rows])
             out[rows] = self._symbols(arranged[rows], z_mean, step, effort)
             progress(len(z_mean))
@@ -309,7 +332,7 @@ class Codec(Decompressor):
             raise ConfigError("give one of target_bytes and target_psnr")
         search.check_effort(effort)
         images = pixels.on_host(images)
-        arranged = self._images(images)
+        arranged = pixels.to_levels(self._images(images))
         if not len(arranged):
             raise DataError("no images to find a quality for")
         alone = pixels.is_single(images, self.image_shape)
@@ -321,20 +344,21 @@ class Codec(Decompressor):
             progress(len(symbols))
             return symbols, step
 
-        levels = pixels.to_levels(arranged)
         if target_bytes is not None:
             extras = {"names": names, "labels": labels, "embed_model": embed_model}
 
             def bytes_per_image(quality: int, **extras: Any) -> float:
                 symbols, step = probe(quality)
                 # A check takes the same bytes whatever it is of.
-                packed = self.pack(symbols[0] if alone else symbols, step, levels=levels, **extras)
+                packed = self.pack(
+                    symbols[0] if alone else symbols, step, levels=arranged, **extras
+                )
                 return len(packed) / len(arranged)
 
             return target.quality_for_bytes(bytes_per_image, target_bytes, extras)
         assert target_psnr is not None  # one of the two is given
         return target.quality_for_psnr(
-            lambda quality: mse_of_levels(self.decode_symbols(*probe(quality)), levels),
+            lambda quality: mse_of_levels(self.decode_symbols(*probe(quality)), arranged),
             target_psnr,
         )
 

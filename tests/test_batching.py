@@ -178,3 +178,15 @@ def test_one_item_is_worked_on_by_the_caller():
     assert list(mapped(lambda _: threading.current_thread(), [0])) == [threading.current_thread()]
     workers = set(mapped(lambda _: threading.current_thread(), [0, 1]))
     assert threading.current_thread() not in workers
+
+
+def test_what_came_before_an_error_of_the_items_comes_out_first():
+    def items():
+        yield from range(5)
+        raise ValueError("the sixth")
+
+    found = []
+    with pytest.raises(ValueError, match="the sixth"):
+        for each in mapped(lambda x: x, items()):
+            found.append(each)
+    assert found == [0, 1, 2, 3, 4]

@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from cvae_jax.batching import mapped
+from cvae_jax.batching import cores, mapped
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.container import Reader, unpack_names
@@ -93,10 +93,14 @@ class Archive:
             return self._read_all(progress, preview)
         numbers = self._numbers(which)
         self._decoder.require_affordable(len(numbers), self.reader.allowed, self.reader.paid)
+        return self._chosen(numbers, self.reader.meter(budget.LOOKUPS), progress, preview)
+
+    def _chosen(
+        self, numbers: np.ndarray, lookups: Meter, progress: OnProgress, preview: bool
+    ) -> np.ndarray:
         out = np.empty((len(numbers), *self._decoder.header.image_shape), np.uint8)
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
         of_chunk, row = self.reader.find(numbers)
-        lookups = self.reader.meter(budget.LOOKUPS)
         refined: list[tuple[int, np.ndarray]] = []  # chunks, and where in `out` their images go
         for k in np.unique(of_chunk).tolist():
             wanted = np.flatnonzero(of_chunk == k)
@@ -139,11 +143,20 @@ class Archive:
         chunks = range(len(self.reader.entries))
         for refined, run in itertools.groupby(chunks, lambda k: self._modes(k) is not None):
             if not refined:
-                yield from mapped(self._decoded, self._paid(run, lookups))
+                yield from mapped(self._decoded, self._paid(run, lookups), at_once=self._room())
             elif preview:
-                yield from (self.read(range(*starts[k : k + 2]), preview=True) for k in run)
+                for k in run:
+                    yield self._chosen(np.arange(*starts[k : k + 2]), lookups, unwatched, True)
             else:
                 yield from self._refined(list(run), lookups)
+
+    def _room(self) -> int | None:
+        """How many chunks may be decoded at once; None: as many as there are cores for."""
+        cost = self._decoder.cost
+        if cost is None:
+            return None
+        room = budget.ACTIVATIONS.always // (budget.MICROBATCH * cost.memory)
+        return min(max(room, 1), cores() + 1)
 
     def _paid(self, chunks: Iterable[int], lookups: Meter) -> Iterator[Chunk]:
         for k in chunks:

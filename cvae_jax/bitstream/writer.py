@@ -115,11 +115,11 @@ class Writer:
         at, numbers = 0, None if labels is None else checked_labels(labels)
         for chunk in chunks:
             part = slice(at, at := at + chunk.count)
-            _check_enough(names, numbers, at)
+            check_enough(names, numbers, at)
             of_part = None if numbers is None else numbers[part]
             self.append(chunk, None if names is None else names[part], of_part)
             progress(chunk.count)
-        _check_enough(names, numbers, at, exactly=True)
+        check_enough(names, numbers, at, exactly=True)
 
     def _append(
         self,
@@ -257,9 +257,14 @@ def _check(
         raise DataError(f"{n} images that decode to shape {levels.shape}")
 
 
-def _check_enough(
-    names: Sequence[str] | None, labels: np.ndarray | None, images: int, exactly: bool = False
+def check_enough(
+    names: Sequence[str] | None, labels: Labels | None, images: int, exactly: bool = False
 ) -> None:
+    """Raises DataError unless there is a name, and a label, for each image where any are given.
+
+    exactly: there are no more images than that.
+    """
+    labels = None if labels is None else checked_labels(labels)
     for what, given in (("names", names), ("labels", labels)):
         if given is not None and (len(given) < images or (exactly and len(given) > images)):
             wanted = images if exactly else f"{images} or more"

@@ -29,7 +29,7 @@ def open_rows(path: str | Path) -> Rows:
       DataError: missing, damaged as far as its header says, pickled, or not images.
     """
     path = Path(path)
-    with path.open("rb") as file:
+    with arrays.explained(path), path.open("rb") as file:
         start = file.read(3)
     if start.startswith((b"\0\0\x08", b"\x1f\x8b")):
         return _idx_rows(path)

@@ -19,8 +19,8 @@ from cvae_jax.exact.integers import IntegerDecoder
 # to three times as fast.  Of the released models these are 9,000 images.
 WORTH_STARTING = 5 * 10**10
 # The same where JAX is there already: it compiles in 0.05 s (kept from before) to 0.4 s, in which
-# NumPy decodes 30 images if its products take several threads each, and 1,000 if they do not.
-WORTH_COMPILING = 2 * 10**8
+# NumPy decodes some 1,000 images.
+WORTH_COMPILING = 5 * 10**9
 
 Levels = Callable[[np.ndarray], np.ndarray]
 
@@ -49,22 +49,24 @@ class Quickest:
         self._decoded = self._expected = 0
         self._levels = by_numpy.decoder(integers)
         self._decided = False
-        self._deciding = threading.Lock()  # who decodes beside the first waits for what it compiles
+        self._counting = threading.Lock()
 
     def expect(self, images: int) -> None:
         """So many more images are to be decoded; where nobody says so, it turns out in time."""
         self._expected = self._decoded + images
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        with self._deciding:
+        with self._counting:
             self._decoded += len(inputs)
             images = max(self._decoded, self._expected)
-            if not self._decided and images * self._each > self._worth:
-                self._decided = True
-                # JAX may be missing, broken, or set to a device that is not there: reading goes on.
-                with contextlib.suppress(Exception):
-                    made = self._compiled(self._integers)
-                    levels = made(inputs)  # compiles
-                    self._levels = made
-                    return levels
+            mine = not self._decided and images * self._each > self._worth
+            self._decided |= mine
+        if mine:
+            # Without the lock: others decode by NumPy meanwhile.  JAX may be missing, broken, or
+            # set to a device that is not there: reading goes on.
+            with contextlib.suppress(Exception):
+                made = self._compiled(self._integers)
+                levels = made(inputs)  # compiles
+                self._levels = made
+                return levels
         return self._levels(inputs)

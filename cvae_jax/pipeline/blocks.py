@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 
 from cvae_jax import pixels
+from cvae_jax.errors import DataError
 
 
-def count(images: Any) -> int | None:
-    """How many images there are; None of an iterable that is no array: nobody knows."""
-    return len(images) if hasattr(images, "__array__") or isinstance(images, list | tuple) else None
+def count(images: Any, image_shape: tuple[int, int, int]) -> int | None:
+    """How many images an array, or a list of single ones, has; None of any other iterable: nobody
+    knows."""
+    if isinstance(images, list | tuple):
+        alone = all(pixels.is_single(image, image_shape) for image in images)
+        return len(images) if alone else None
+    return len(images) if hasattr(images, "__array__") else None
 
 
 def of(images: Any, image_shape: tuple[int, int, int], size: int) -> Iterator[np.ndarray]:
@@ -23,9 +28,17 @@ def of(images: Any, image_shape: tuple[int, int, int], size: int) -> Iterator[np
     Raises:
       DataError: they are none; when it comes to them.
     """
-    parts = [images] if count(images) is not None else images
-    arranged = (pixels.as_images(pixels.on_host(part), image_shape) for part in parts)
-    return map(pixels.to_levels, recut(arranged, size))
+    whole = count(images, image_shape) is not None
+    if not whole and not isinstance(images, Iterable):
+        raise DataError(f"expected images, or an iterable of them, not {type(images).__name__}")
+
+    def arranged() -> Iterator[np.ndarray]:
+        for part in [images] if whole else images:
+            checked = pixels.as_images(pixels.on_host(part), image_shape)
+            # An iterable may reuse its memory as soon as it is asked for the next.
+            yield checked if whole else np.array(checked)
+
+    return map(pixels.to_levels, recut(arranged(), size))
 
 
 def recut(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """Archives made and read as streams are those of whole arrays, whatever the images come in."""
 
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -45,6 +46,15 @@ def parts(images, *sizes):
     yield images[at:]
 
 
+def reusing(images, size):
+    """As cameras and ``readinto`` do it."""
+    memory = np.empty_like(images[:size])
+    for at in range(0, len(images), size):
+        some = images[at : at + size]
+        memory[: len(some)] = some
+        yield memory[: len(some)]
+
+
 @pytest.mark.parametrize("settings", [{}, {"effort": 1}, {"max_error": 0}])
 def test_whatever_images_come_in_the_file_is_the_same(c, images, tmp_path, settings):
     np.save(tmp_path / "images.npy", images)
@@ -56,6 +66,8 @@ def test_whatever_images_come_in_the_file_is_the_same(c, images, tmp_path, setti
         iter(images),  # one by one
         (images / np.float32(255)).astype(np.float32),
         list(images),
+        list(parts(images, 64, 100)),
+        reusing(images, 30),
     ):
         assert written(c, given, **settings) == whole
 
@@ -137,3 +149,26 @@ def test_what_is_not_decoded_is_not_vouched_for(c, images, monkeypatch, decode_a
     assert [each.levels is None for each in coded] == [not decode_all] * 2
     file = c.file_model.archive(each.chunk for each in coded)
     np.testing.assert_array_equal(c.decompress(file), c.decompress(c.compress(images)))
+
+
+def test_two_threads_may_use_a_codec_that_nothing_is_compiled_of(c, images):
+    """Neither waits for a thread of ``mapped`` while others there wait for it."""
+    many = np.concatenate([images] * 20)
+    one, several = c.compress(images), c.compress(many)
+    fresh = codec.load(RELEASED)
+    results = {}
+
+    def decompress(name, data):
+        results[name] = fresh.decompress(data)
+
+    threads = [
+        threading.Thread(target=decompress, args=given, daemon=True)
+        for given in (("several", several), ("one", one))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    np.testing.assert_array_equal(results["one"], c.decompress(one))
+    np.testing.assert_array_equal(results["several"], c.decompress(several))
