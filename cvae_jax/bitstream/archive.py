@@ -79,8 +79,8 @@ class Archive:
     ) -> np.ndarray:
         """The images of these numbers (default: all), uint8 ``[n, H, W, C]``.
 
-        The pixels of chunks that are read whole, in their order, are compared with their check;
-        those of refined chunks always are.
+        The pixels of chunks that are read whole, in their order, are compared with their check (a
+        spot check is of the first ones alone); those of refined chunks always are.
 
         preview: of refined images that have a base, the base, in a fraction of the time.
 

@@ -15,7 +15,7 @@ from cvae_jax.pipeline.chunks import Coded
 
 
 class Fidelity:
-    """Errors of images so far; of those that nobody decoded, nothing is known."""
+    """Errors of images so far, of those that were decoded."""
 
     def __init__(
         self,
@@ -38,21 +38,21 @@ class Fidelity:
             self.add(each.images, each.levels)
             yield each.chunk
 
-    def add(self, images: np.ndarray, levels: np.ndarray | None) -> None:
-        """levels: what the file makes of images, uint8 ``[n, H, W, C]`` both; None: unknown."""
+    def add(self, images: np.ndarray, levels: np.ndarray) -> None:
+        """levels: what the file makes of images, uint8 ``[n, H, W, C]`` both, or of the first."""
         sampled = sum(map(len, self._sample))
         if sampled < SAMPLE:
             self._sample.append(images[: SAMPLE - sampled])
-        if levels is not None:
-            errors = metrics.mse_of_each(levels, images)
-            at = int(errors.argmax())
-            self._worst = max(self._worst, (float(errors[at]), self.count + at), key=lambda w: w[0])
-            self._sum += float(errors.sum())
-            self._decoded += len(images)
-            self._far += len(self._unusual(errors))
-            if self._min_psnr is not None:
-                self._below += int((metrics.psnr(errors) < self._min_psnr).sum())
-            self.largest = max(self.largest, metrics.largest_error(levels, images))
+        decoded = images[: len(levels)]
+        errors = metrics.mse_of_each(levels, decoded)
+        at = int(errors.argmax())
+        self._worst = max(self._worst, (float(errors[at]), self.count + at), key=lambda w: w[0])
+        self._sum += float(errors.sum())
+        self._decoded += len(decoded)
+        self._far += len(self._unusual(errors))
+        if self._min_psnr is not None:
+            self._below += int((metrics.psnr(errors) < self._min_psnr).sum())
+        self.largest = max(self.largest, metrics.largest_error(levels, decoded))
         self.count += len(images)
 
     @property
@@ -88,7 +88,7 @@ class Fidelity:
             return []
         are = "is" if self._far == 1 else "are"
         return [
-            f"{self._far} of {counted(self.count, 'image')} {are} unlike what this model was "
+            f"{self._far} of {counted(self._decoded, 'image')} {are} unlike what this model was "
             f"trained on: far worse than its worst image; the worst, {self.worst}, has "
             f"{db(self.worst_psnr)}; --min-psnr refuses, another --ckpt may fit"
         ]

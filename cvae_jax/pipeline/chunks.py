@@ -24,7 +24,7 @@ class Coded(NamedTuple):
 
     chunk: Chunk
     images: np.ndarray  # uint8 [n, H, W, C], as they were given
-    levels: np.ndarray | None  # as the file has them; None: they were not all decoded
+    levels: np.ndarray  # as the file has them; if not all were decoded, of the first of them
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Maker:
         symbols = self.to_symbols(images)
         levels = self.decode(symbols if decode_all else symbols[:SPOT], self.step)
         chunk = self._chunk(symbols, self.step, levels)
-        return Coded(chunk, images, levels if len(levels) == len(images) else None)
+        return Coded(chunk, images, levels)
 
     def bounded(
         self, images: np.ndarray, max_error: int, based: bool = True, check: bool = False

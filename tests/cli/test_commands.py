@@ -261,3 +261,20 @@ def test_pipes_and_the_console_script(folder, tmp_path):
     script = Path(sys.executable).parent / "cvae"
     version = subprocess.run([script, "-V"], capture_output=True, check=True)
     assert version.stdout.startswith(b"cvae_jax ")
+
+
+def test_a_quiet_file_says_what_it_vouches_for(cvae, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (70, 28, 28), np.uint8)
+    np.save("noise.npy", noise)
+    assert cvae("compress", "noise.npy", "-o", "loud.cvae")[0] == 0
+    status, out, told = cvae("compress", "noise.npy", "-o", "quiet.cvae", "--quiet")
+    assert (status, out) == (0, "")
+    assert "64 of 64 images are unlike" in told
+    assert "pixels checked of 64 images in a chunk" in cvae("info", "quiet.cvae")[1]
+    assert "vouches for the first 64" in cvae("verify", "quiet.cvae")[1]
+    assert "vouches" not in cvae("verify", "loud.cvae")[1]
+    for name in ("quiet", "loud"):
+        assert cvae("decompress", f"{name}.cvae", "-o", f"{name}.npy")[0] == 0
+    np.testing.assert_array_equal(np.load("quiet.npy"), np.load("loud.npy"))
+    for flag in ("-j", "-v"):
+        assert cvae("compress", "noise.npy", "-o", "x.cvae", "--quiet", flag)[0] == 2

@@ -39,6 +39,8 @@ def compress(args: Namespace) -> Report:
         quantize.step(args.quality)  # raises ConfigError, as the next line does
     search.check_effort(args.effort)
     bound = _bound(args)
+    if args.quiet and (args.json or args.verbose):
+        raise ConfigError("--quiet reports nothing; leave it out, or --json and --verbose")
     output = outputs.for_compressed(args.inputs, args.output)
     sources = inputs.expand(args.inputs)
     read = [source.path for source in sources if source.path]
@@ -56,7 +58,7 @@ def compress(args: Namespace) -> Report:
     ) as found:
         made = _write(args, c, found, bound, output)
     if args.quiet:
-        return Report({}, [])
+        return Report({}, [], warnings=[] if bound is not None else made.fidelity.warnings())
     return _report(args, c, bound, output, made)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cvae_jax import bitstream, data
 from cvae_jax.bitstream import Budget, Identity
-from cvae_jax.bitstream.records import SECTION_ROOM
+from cvae_jax.bitstream.records import SECTION_ROOM, SPOT
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
@@ -50,6 +50,7 @@ class Account(NamedTuple):
     steps: list[int]  # of the quantiser
     qualities: list[float]
     max_error: int | None  # that a pixel may have; None: any
+    spot_check: bool  # whether it vouches for the pixels of some images alone
     image_shape: list[int] | None  # None: only the model knows it
     model: str  # digests; of a single image's model 3 bytes that stand for both
     tables: str | None
@@ -78,6 +79,7 @@ class Account(NamedTuple):
             qualities = ", ".join(f"{q:g}" for q in self.qualities) or "-"
             first = f"{self.kind}, {counted(count, 'image')}{shape and f' of {shape}'}, "
             first += f"quality {qualities}{_bound(self.max_error)}"
+            first += f", pixels checked of {SPOT} images in a chunk" if self.spot_check else ""
         lines = [
             first,
             f"model {self.model}",
@@ -136,6 +138,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         kind=MODEL_FILE if opened.is_model_file else "archive",
         **_sizes(content, len(opened), steps),
         max_error=max(bounds) if is_bounded else None,
+        spot_check=any(chunk.spot for chunk in chunks),
         image_shape=list(opened.header.image_shape),
         model=opened.header.identity.model.hex(),
         tables=opened.header.identity.tables.hex(),
@@ -164,6 +167,7 @@ def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         kind="single image",
         **_sizes(content, 1, {step} if spent["streams"] else set()),
         max_error=bitstream.single.max_error(content),
+        spot_check=False,
         image_shape=list(known.image_shape) if known else None,
         model=known.identity.model.hex() if known else short.hex(),
         tables=known.identity.tables.hex() if known else None,

@@ -7,6 +7,7 @@ from typing import Any
 
 from cvae_jax import bitstream, errors
 from cvae_jax.bitstream import Budget
+from cvae_jax.bitstream.records import SPOT
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 
@@ -41,4 +42,8 @@ def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> tuple[int, s
     opened = models.open_archive(content, allowed)
     decoder = models.of_archive(opened, ckpt).decoder(len(opened))
     count = bitstream.verify_archive(opened, decoder)
-    return count, "a model" if opened.is_model_file else counted(count, "image")
+    if opened.is_model_file:
+        return count, "a model"
+    spots = sum(opened.chunk(k).spot for k in range(len(opened.entries)))
+    told = f", of which it vouches for the first {SPOT} in each chunk" if spots else ""
+    return count, counted(count, "image") + told
