@@ -186,7 +186,11 @@ def test_what_came_before_an_error_of_the_items_comes_out_first():
         raise ValueError("the sixth")
 
     found = []
-    with pytest.raises(ValueError, match="the sixth"):
+
+    def collect():
         for each in mapped(lambda x: x, items()):
             found.append(each)
+
+    with pytest.raises(ValueError, match="the sixth"):
+        collect()
     assert found == [0, 1, 2, 3, 4]
