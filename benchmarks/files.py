@@ -17,7 +17,6 @@ import functools
 import itertools
 import json
 import math
-import os
 import shutil
 import statistics
 import subprocess
@@ -35,6 +34,7 @@ from benchmarks import throughput
 from benchmarks.compression import ROOT
 from benchmarks.lossless import told
 from cvae_jax import backend, codec, data
+from cvae_jax.batching import cores
 from cvae_jax.codec import Codec
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.runs.plots import spread
@@ -48,7 +48,7 @@ REPEATS = 3  # of the others
 TRIED = 2_000  # images by which the others' qualities are chosen
 QUALITIES = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, 70, 90)
 ZSTD_LEVEL = 3
-CORES = len(os.sched_getaffinity(0))
+CORES = cores()
 RATE = 16_000  # images/s to compress
 SHARE = 0.9  # of the decoder's own rate, to decompress
 PEAK_MB = 700

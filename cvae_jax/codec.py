@@ -44,14 +44,14 @@ from cvae_jax.bitstream.writer import Labels, check_enough
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.config import ModelConfig
-from cvae_jax.errors import CheckpointError, ConfigError, DataError
+from cvae_jax.errors import ConfigError, DataError
 from cvae_jax.file_model import FileModel
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
 from cvae_jax.pipeline import blocks
 from cvae_jax.pipeline.chunks import Coded, Maker
 from cvae_jax.pipeline.decompressor import Decompressor
-from cvae_jax.refinement import encoder, grid
+from cvae_jax.refinement import encoder
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.find import file_model, find, usual_errors
 from cvae_jax.runs.record import Record
@@ -137,11 +137,11 @@ class Codec(Decompressor):
     ) -> tuple[bytes, np.ndarray]:
         """The file of a single image, and what it decodes to, uint8 ``[1, H, W, C]``; arguments,
         and what is raised, as for ``compress``."""
-        maker, based = self._maker(quality, effort, max_error)
+        maker = self._maker(quality, effort, max_error)
         arranged = pixels.to_levels(self._images(pixels.on_host(image)))
         model = self.tables, self.identity
         if max_error is not None:
-            base, refinement, images = maker.refined(arranged, max_error, based)
+            base, refinement, images = maker.refined(arranged, max_error)
             of_base = base.symbols, base.step, *model, base.levels
             return bitstream.single.encode_refined(*of_base, refinement, images[0]), images
         symbols = maker.to_symbols(arranged)
@@ -198,7 +198,7 @@ class Codec(Decompressor):
         other of those with a bounded error.
         """
         stop = threading.Event()
-        maker, based = self._maker(quality, effort, max_error, stop)
+        maker = self._maker(quality, effort, max_error, stop)
         if max_error is None:
             size = bitstream.CHUNK_IMAGES
 
@@ -209,7 +209,7 @@ class Codec(Decompressor):
             size = encoder.chunk_images(values, count or blocks.count(images, self.image_shape))
 
             def made(block: np.ndarray) -> Coded:
-                return maker.bounded(block, bound, based, check)
+                return maker.bounded(block, bound, check)
 
         self.made_by()  # refuses a codec that cannot encode
         return mapped(made, blocks.of(images, self.image_shape, size), stop)
@@ -220,23 +220,12 @@ class Codec(Decompressor):
         effort: int,
         max_error: int | None,
         stop: threading.Event | None = None,
-    ) -> tuple[Maker, bool]:
-        """What makes chunks; and whether refined ones are to have a base.
-
-        stop: set when nobody waits for them any more; a search then ends soon.
-        """
+    ) -> Maker:
+        """stop: set when nobody waits for chunks any more; a search then ends soon."""
         search.check_effort(effort)
-        based = True
-        if max_error is not None:
-            grid.checked(max_error)
-            context = self.file_model.context
-            if context is None:
-                raise CheckpointError(
-                    "the checkpoint has no context model, so it cannot bound errors: add one with "
-                    "cvae calibrate CHECKPOINT --context-steps N"
-                )
-            if quality is None:
-                quality, based = context.base_quality, context.base_quality is not None
+        usual = self.file_model.usual_quality(max_error)
+        if quality is None:
+            quality = usual
         step = quantize.step(DEFAULT_QUALITY if quality is None else quality)
         if effort:
             self._refiner.average_curvature(step)  # once, before there are threads
@@ -249,7 +238,7 @@ class Codec(Decompressor):
                 found.append(self._symbols(block, self._z_mean(block), step, effort))
             return np.concatenate(found)
 
-        return Maker(self.file_model, to_symbols, step, self.decode_symbols), based
+        return Maker(self.file_model, to_symbols, step, self.decode_symbols, quality is not None)
 
     def pack(
         self,

@@ -18,10 +18,11 @@ from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import Header, Identity
 from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.bitstream.writer import Labels, Writer, chunk_of
+from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.coding.tables import Tables
-from cvae_jax.errors import FormatError
+from cvae_jax.errors import CheckpointError, FormatError
 from cvae_jax.exact.integers import IntegerDecoder, units_check
-from cvae_jax.refinement import coder
+from cvae_jax.refinement import coder, grid
 from cvae_jax.refinement.integers import ContextModel
 
 Levels = Callable[[np.ndarray, int], np.ndarray]
@@ -85,6 +86,24 @@ class FileModel:
         return FileDecoder(self.header, self.tables, levels, None if trusted else cost, context)
 
     # Files
+
+    def usual_quality(self, max_error: int | None = None) -> float | None:
+        """The quality where none is given: of the base of files with a bounded error what makes the
+        smallest ones, None if that is no base.
+
+        Raises:
+          CheckpointError: errors are to be bounded, and there is no context model.
+          ConfigError: as for ``grid.checked``.
+        """
+        if max_error is None:
+            return DEFAULT_QUALITY
+        grid.checked(max_error)
+        if self.context is None:
+            raise CheckpointError(
+                "the checkpoint has no context model, so it cannot bound errors: add one with "
+                "cvae calibrate CHECKPOINT --context-steps N"
+            )
+        return self.context.base_quality
 
     def chunk(
         self,

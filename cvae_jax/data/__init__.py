@@ -19,12 +19,13 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax.data import arrays, image_files, splits
-from cvae_jax.data.arrays import map_array, read_array, read_idx
+from cvae_jax.data.arrays import IDX_STARTS, map_array, read_array, read_idx
 from cvae_jax.data.image_files import SUFFIXES, WRITABLE, encode_image, list_images, read_image
 from cvae_jax.data.rows import open_rows
 from cvae_jax.errors import DataError
 
 __all__ = [
+    "IDX_STARTS",
     "SUFFIXES",
     "WRITABLE",
     "Resolved",

@@ -25,6 +25,7 @@ _DAMAGE = (
 )
 MAX_EXPANSION = 1032  # no stream of DEFLATE grows by more when it is unpacked
 IdxFile = BufferedReader | gzip.GzipFile
+IDX_STARTS = (b"\0\0\x08", b"\x1f\x8b")  # of bytes; of gzip
 IDX_STEMS = {"train": "train-images", "test": "t10k-images"}
 
 

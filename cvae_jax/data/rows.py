@@ -31,7 +31,7 @@ def open_rows(path: str | Path) -> Rows:
     path = Path(path)
     with arrays.explained(path), path.open("rb") as file:
         start = file.read(3)
-    if start.startswith((b"\0\0\x08", b"\x1f\x8b")):
+    if start.startswith(arrays.IDX_STARTS):
         return _idx_rows(path)
     if path.suffix.lower() != ".npz":
         array = arrays.map_array(path)

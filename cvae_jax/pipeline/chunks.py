@@ -11,7 +11,7 @@ import numpy as np
 
 from cvae_jax.bitstream import UNLIMITED
 from cvae_jax.bitstream.budget import DISTRIBUTIONS, Meter
-from cvae_jax.bitstream.records import SPOT, Chunk, Refinement
+from cvae_jax.bitstream.records import SPOT, Chunk
 from cvae_jax.errors import DataError, FormatError
 from cvae_jax.file_model import FileModel, Levels
 from cvae_jax.metrics import largest_error
@@ -35,6 +35,7 @@ class Maker:
     to_symbols: Callable[[np.ndarray], np.ndarray]  # uint8 [n, H, W, C] -> int32 [n, D]
     step: int  # of the quantiser
     decode: Levels
+    based: bool = True  # whether images with a bounded error have a base, of ``to_symbols``
 
     def lossy(self, images: np.ndarray, decode_all: bool = True) -> Coded:
         """Of images, uint8 ``[n, H, W, C]``; the stream is read back.
@@ -46,22 +47,21 @@ class Maker:
         """
         symbols = self.to_symbols(images)
         levels = self.decode(symbols if decode_all else symbols[:SPOT], self.step)
-        chunk = self._chunk(symbols, self.step, levels)
+        chunk = self.model.chunk(symbols, self.step, levels)
+        self._read_back(chunk, symbols)
         return Coded(chunk, images, levels)
 
-    def bounded(
-        self, images: np.ndarray, max_error: int, based: bool = True, check: bool = False
-    ) -> Coded:
+    def bounded(self, images: np.ndarray, max_error: int, check: bool = False) -> Coded:
         """The same with no pixel off by more than ``max_error``.
 
-        based: with a base, of ``to_symbols``; check: decodes what was made, which takes longer
-        than making it.
+        check: decodes what was made, which takes longer than making it.
 
         Raises:
           DataError: what was made does not keep its promise.
         """
-        made = self.refined(images, max_error, based)
-        chunk = self._chunk(*made.base, made.refinement)
+        made = self.refined(images, max_error)
+        chunk = self.model.chunk(*made.base, made.refinement)
+        self._read_back(chunk, made.base.symbols)
         if check:
             decoder = self.model.file_decoder(self.decode, trusted=True)
             meter = Meter(DISTRIBUTIONS, UNLIMITED, 0)
@@ -71,24 +71,16 @@ class Maker:
                     raise FormatError("pixels beyond the bound")
         return Coded(chunk, images, made.images)
 
-    def _chunk(
-        self,
-        symbols: np.ndarray,
-        step: int,
-        levels: np.ndarray,
-        refinement: Refinement | None = None,
-    ) -> Chunk:
-        chunk = self.model.chunk(symbols, step, levels, refinement)
+    def _read_back(self, chunk: Chunk, symbols: np.ndarray) -> None:
         with reading_back():
             if not np.array_equal(chunk.symbols(self.model.tables, UNLIMITED), symbols):
                 raise FormatError("other symbols")
-        return chunk
 
-    def refined(self, images: np.ndarray, max_error: int, based: bool = True) -> encoder.Refined:
+    def refined(self, images: np.ndarray, max_error: int) -> encoder.Refined:
         """What a chunk of images with a bounded error is made of; as ``bounded``."""
         assert self.model.context is not None
         base = None
-        if based:
+        if self.based:
             symbols = self.to_symbols(images)
             base = Base(symbols, self.step, self.decode(symbols, self.step))
         return encoder.chunk(images, base, self.model.tables, self.model.context, max_error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from argparse import Namespace
@@ -88,19 +89,21 @@ def _write(
             fidelity.add(image, levels)
             size = file.write(content)
         else:
-            chunks = c.chunks(
-                found.blocks(bitstream.CHUNK_IMAGES),
-                quality,
-                args.effort,
-                max_error=bound,
-                count=found.total,
-                decode_all=not args.quiet or args.min_psnr is not None,
-                check=True,
-            )
             writer = c.file_model.writer(
                 file, embed_model=args.embed_model, refined=bound is not None
             )
-            writer.append_all(fidelity.watching(chunks), names, labels, advance)
+            with contextlib.closing(
+                c.chunks(
+                    found.blocks(bitstream.CHUNK_IMAGES),
+                    quality,
+                    args.effort,
+                    max_error=bound,
+                    count=found.total,
+                    decode_all=not args.quiet or args.min_psnr is not None,
+                    check=True,
+                )
+            ) as chunks:
+                writer.append_all(fidelity.watching(chunks), names, labels, advance)
             size = writer.finish()
         fidelity.require(
             "raise the quality, or choose another --ckpt" if bound is None else "lower the bound"
@@ -175,12 +178,9 @@ def _quality(
     the base of a bounded file, None if there is none."""
     if args.quality is not None:
         return args.quality
-    if bound is not None:
-        context = c.file_model.context
-        return context.base_quality if context else None
     goal = {"target_bytes": args.target_bytes, "target_psnr": args.target_psnr}
-    if set(goal.values()) == {None}:
-        return quantize.DEFAULT_QUALITY
+    if set(goal.values()) == {None}:  # as where errors are bounded
+        return c.file_model.usual_quality(bound)
     images = found.all()
     with progress(len(images) * target.PROBES, "find quality") as advance:
         return c.find_quality(

@@ -17,7 +17,6 @@ from cvae_jax import data
 from cvae_jax.errors import DataError
 
 _ARRAY_SUFFIXES = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz"}
-_IDX_STARTS = (b"\x00\x00\x08", b"\x1f\x8b")
 
 
 class Source(NamedTuple):
@@ -160,7 +159,7 @@ def _holds_array(path: Path) -> bool:
     """Whether a file holds an array of images; otherwise it is an image file."""
     with path.open("rb") as file:
         start = file.read(6)
-    return start.startswith((*_IDX_STARTS, *_ARRAY_SUFFIXES)) or (
+    return start.startswith((*data.IDX_STARTS, *_ARRAY_SUFFIXES)) or (
         path.suffix in _ARRAY_SUFFIXES.values()
     )
 
