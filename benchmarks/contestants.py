@@ -38,18 +38,9 @@ def ours(config: Config = CONFIG) -> Make:
             return lambda: c.encode(images[:batch])
         if task == "decode":
             return lambda: c.decode(LATENTS[:batch])
-        settings = config.replace(batch_size=batch)
-        advance = training.make_advance(settings, 1_000_000)
-        data, key = jax.device_put((IMAGES, jax.random.key(0)))
-        order = jax.device_put(training.epoch_order(settings.train, 0, len(IMAGES)))
-        state = training.init_state(settings, 1_000_000)
-
-        def call() -> None:
-            nonlocal state
-            state, metrics = advance(state, data, order, key)
-            jax.block_until_ready(metrics)
-
-        return call
+        settings = config.replace(batch_size=batch, epochs=10_000)  # more than are taken
+        steps = training.run(settings, training.init_state(settings, 1_000_000), IMAGES)
+        return lambda: jax.block_until_ready(next(steps).state)
 
     return make
 

@@ -17,11 +17,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array, lax
+from jax.sharding import AxisType, Mesh
 
 from cvae_jax.batching import blocks, cores, mapped
 
 # Blocks hold this many microbatches at most: enough that a dispatch costs next to nothing.
 MICROBATCHES_PER_BLOCK = 32
+BATCH = "batch"  # the mesh's axis, along which a batch is shared out
 
 
 def on_cpu() -> bool:
@@ -44,6 +46,11 @@ def epoch_is_one_dispatch() -> bool:
     images/s, batch 128), and a Python loop can show progress and stop between steps.
     """
     return not on_cpu()
+
+
+def mesh() -> Mesh:
+    """All devices, of this process and of those that it has joined, in one row."""
+    return jax.make_mesh((jax.device_count(),), (BATCH,), axis_types=(AxisType.Auto,))
 
 
 def dispatch_inline() -> None:

@@ -147,12 +147,20 @@ def run(main: Callable[[], int | None]) -> int:
             # What is left is not to be tried again at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
-        found = failure(error)
-        if found is None:
+        status = report(error)
+        if status is None:
             raise
-        start = "" if isinstance(error, KeyboardInterrupt) else "error: "
-        print(f"{start}{found.line}", file=sys.stderr)
-        return found.exit_code
+        return status
+
+
+def report(error: BaseException) -> int | None:
+    """Prints an error that a user can cause, and returns the exit status; None for any other."""
+    found = failure(error)
+    if found is None:
+        return None
+    start = "" if isinstance(error, KeyboardInterrupt) else "error: "
+    print(f"{start}{found.line}", file=sys.stderr)
+    return found.exit_code
 
 
 def _open_closed_streams() -> None:

@@ -3,28 +3,40 @@
 Step ``s`` of a run uses the noise of ``fold_in(key(seed), s)`` and the images that the
 shuffled order of epoch ``s // steps_per_epoch`` names, so a state and its step number are all
 that is needed to resume exactly.
+
+The batch is shared out among all devices, of this process and of others (``backend.mesh``);
+parameters are the same on each of them.  Images and noise belong to the step and not to a device,
+so the number of devices changes a run only by rounding.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cvae_jax import backend
+from cvae_jax.backend import BATCH
 from cvae_jax.config import Config, TrainConfig
-from cvae_jax.errors import TrainingError
+from cvae_jax.errors import ConfigError, TrainingError
 from cvae_jax.losses import elbo
 from cvae_jax.modules import Params, autoencode, init_params
 from cvae_jax.pixels import to_unit
 
 Metrics = dict[str, Array]
+# ``(images, order, start)`` -> uint8 ``[b, H, W, C]``, the images that each step from ``start`` on
+# takes: ``images[order[start]]`` and so on.
+Batches = Callable[[Any, Sequence[np.ndarray], int], Iterator[np.ndarray]]
+
+REPLICATED, SHARED = PartitionSpec(), PartitionSpec(BATCH)  # among the devices
 
 
 class TrainState(NamedTuple):
@@ -111,44 +123,80 @@ def loss_and_gradient(
         return metrics, gradient
 
     batch = len(images)
-    whole = batch - batch % microbatch
-    if whole == 0 or batch == microbatch:
+    if batch <= microbatch:
         return of_microbatch(images, noise)
 
-    def weighted(weight, tree):
-        return jax.tree.map(lambda leaf: leaf * (weight / batch), tree)
+    def weighted(images, noise):
+        share = len(images) / batch
+        return jax.tree.map(lambda leaf: leaf * share, of_microbatch(images, noise))
 
-    def body(total, piece):
-        return jax.tree.map(jnp.add, total, weighted(microbatch, of_microbatch(*piece))), None
-
+    whole = batch - batch % microbatch
     pieces = [a[:whole].reshape(-1, microbatch, *a.shape[1:]) for a in (images, noise)]
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(of_microbatch, images[:1], noise[:1]),
-    )
-    total, _ = lax.scan(body, zeros, tuple(pieces))
+    total = _sum_in_halves(weighted, *pieces)
     if whole < batch:
-        rest = weighted(batch - whole, of_microbatch(images[whole:], noise[whole:]))
-        total = jax.tree.map(jnp.add, total, rest)
+        total = jax.tree.map(jnp.add, total, weighted(images[whole:], noise[whole:]))
     return total
 
 
-def train_step(
-    config: Config, total_steps: int, state: TrainState, data: Array, order: Array, key: Array
-) -> tuple[TrainState, Metrics]:
-    """One optimiser step: ``(next state, metrics of the batch)``.
+def _sum_in_halves(f: Callable, *arrays: Array) -> Any:
+    """The sum of ``f`` over the arrays' rows: of one half and then the other, each likewise.
 
-    data: uint8 ``[N, H, W, C]``, all training images; order: ``[steps, B]`` of the
-    current epoch; key: the run's base key.
+    Devices that share out a batch sum up in the same order (``_sum_of_devices``), so that sums of
+    powers of two are the same bits on any number of them.
     """
-    at = state.step % len(order)
-    images = data[order[at]]
+    rows = len(arrays[0])
+    if rows == 1:
+        return f(*(a[0] for a in arrays))
+    parts = rows if rows % 2 else 2
+
+    def add(total, part):
+        one = f(*part) if rows % 2 else _sum_in_halves(f, *part)
+        return jax.tree.map(jnp.add, total, one), None
+
+    split = tuple(a if rows % 2 else a.reshape(parts, rows // 2, *a.shape[1:]) for a in arrays)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(f, *(jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in arrays)),
+    )
+    total, _ = lax.scan(add, zeros, split)
+    return total
+
+
+def _sum_of_devices(tree: Any) -> Any:
+    """The sum over all devices: of each two neighbours, then of each two of these pairs, and so on,
+    the same bits on all of them."""
+    devices = lax.axis_size(BATCH)
+    if devices & (devices - 1):  # no power of two
+        return lax.psum(tree, BATCH)
+    distance = 1
+    while distance < devices:
+        pairs = [(k, k ^ distance) for k in range(devices)]
+        other = lax.ppermute(tree, BATCH, pairs)
+        tree = jax.tree.map(jnp.add, tree, other)
+        distance *= 2
+    return tree
+
+
+def batch_gradient(
+    config: Config, params: Params, step: Array, images: Array, key: Array
+) -> tuple[Metrics, Params]:
+    """Metrics and gradient of the mean loss of step ``step``'s batch, the same on all devices.
+
+    images: uint8 ``[B / devices, H, W, C]``, this device's share; key: the run's base key.
+    """
+    share, devices = len(images), lax.axis_size(BATCH)
     noise = jax.random.normal(
-        jax.random.fold_in(key, state.step), (len(images), config.model.latent_dim), jnp.float32
+        jax.random.fold_in(key, step), (share * devices, config.model.latent_dim), jnp.float32
     )
-    metrics, gradient = loss_and_gradient(
-        config, state.params, images, noise, backend.microbatch_size()
-    )
+    noise = lax.dynamic_slice_in_dim(noise, lax.axis_index(BATCH) * share, share)
+    found = loss_and_gradient(config, params, images, noise, backend.microbatch_size())
+    return _sum_of_devices(jax.tree.map(lambda leaf: leaf / devices, found))
+
+
+def update(
+    config: Config, total_steps: int, state: TrainState, metrics: Metrics, gradient: Params
+) -> TrainState:
+    """The state after an optimiser step."""
     updates, opt_state = optimizer(config.train, total_steps).update(
         gradient, state.opt_state, state.params
     )
@@ -156,55 +204,155 @@ def train_step(
     # A young average follows closely, so that it forgets where the run started.
     decay = jnp.minimum(config.train.average_decay, (1 + state.step) / (10 + state.step))
     average = jax.tree.map(lambda a, p: p + decay * (a - p), state.average, params)
+    at = state.step % (total_steps // config.train.epochs)  # 0: an epoch begins
     sums = {k: jnp.where(at == 0, 0.0, state.sums[k]) + metrics[k] for k in metrics}
-    return TrainState(state.step + 1, params, average, opt_state, sums), metrics
+    return TrainState(state.step + 1, params, average, opt_state, sums)
 
 
-def make_advance(config: Config, total_steps: int) -> Callable:
-    """``advance(state, data, order, key) -> (state, metrics)``, jitted; the old state is donated.
+def make_advance(config: Config, total_steps: int, mesh: Mesh) -> Callable:
+    """``advance(state, images, key) -> (state, metrics)``, compiled for a mesh: takes one step.
 
-    Takes one step, or finishes the epoch if an epoch is one dispatch (``backend``).
+    images: uint8 ``[B, H, W, C]``, shared out among the devices.  The old state is donated.
     """
-    step = functools.partial(train_step, config, total_steps)
+    # Compiled one by one: as one, the update would be rounded otherwise on each number of devices,
+    # and Adam makes much of that where a gradient is next to nothing.
+    gradient_of = _on_each_device(
+        functools.partial(batch_gradient, config),
+        mesh,
+        (REPLICATED, REPLICATED, SHARED, REPLICATED),
+    )
+    updated = jax.jit(functools.partial(update, config, total_steps), donate_argnums=0)
 
-    def to_end_of_epoch(state, data, order, key):
-        return lax.fori_loop(
-            state.step % len(order),
-            len(order),
-            lambda _, carry: step(carry[0], data, order, key),
-            (state, state.sums),
-        )
+    def advance(state, images, key):
+        metrics, gradient = gradient_of(state.params, state.step, images, key)
+        return updated(state, metrics, gradient), metrics
 
-    whole = backend.epoch_is_one_dispatch()
-    return jax.jit(to_end_of_epoch if whole else step, donate_argnums=0)
+    return advance
 
 
-def run(config: Config, state: TrainState, images: np.ndarray) -> Iterator[Dispatch]:
-    """Trains from ``state`` to the end of the configured epochs, yielding after every dispatch.
+def make_finish_epoch(config: Config, total_steps: int, mesh: Mesh) -> Callable:
+    """``finish(state, data, order, key) -> (state, metrics)``: the steps to the end of the epoch,
+    as one dispatch; otherwise as ``make_advance``.
 
-    images: uint8 ``[N, H, W, C]``.  A yielded state is valid until the iterator advances.
+    data: uint8 ``[N, H, W, C]``, all images, on every device; order: ``[steps, B]`` of the epoch,
+    each batch shared out.
+    """
+
+    def finish(state, data, order, key):
+        def step(_, carry):
+            state, _ = carry
+            images = data[order[state.step % len(order)]]
+            metrics, gradient = batch_gradient(config, state.params, state.step, images, key)
+            return update(config, total_steps, state, metrics, gradient), metrics
+
+        return lax.fori_loop(state.step % len(order), len(order), step, (state, state.sums))
+
+    columns = PartitionSpec(None, BATCH)
+    return _on_each_device(finish, mesh, (REPLICATED, REPLICATED, columns, REPLICATED), donate=0)
+
+
+def _on_each_device(
+    f: Callable, mesh: Mesh, arguments: tuple[PartitionSpec, ...], donate: int | None = None
+) -> Callable:
+    # Unchecked: that what comes out is the same everywhere follows from the sum over all devices.
+    mapped = jax.shard_map(f, mesh=mesh, in_specs=arguments, out_specs=REPLICATED, check_vma=False)
+    return jax.jit(mapped, donate_argnums=donate)
+
+
+@dataclass(frozen=True)
+class Order(Sequence[np.ndarray]):
+    """Which images each step of a run sees: a sequence of int32 ``[b]``.
+
+    rows: the places in each batch that are wanted, in their order; a process reads only those that
+    its own devices take.
+    """
+
+    config: TrainConfig
+    images: int
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.config.epochs * steps_per_epoch(self.config, self.images)
+
+    def __getitem__(self, step: Any) -> Any:
+        epoch, at = divmod(step, steps_per_epoch(self.config, self.images))
+        return _newest_order(self.config, epoch, self.images)[at, list(self.rows)]
+
+
+_newest_order = functools.lru_cache(maxsize=2)(epoch_order)
+
+
+def rows_of_process(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
+    """Which places of a batch are this process's.
 
     Raises:
+      ConfigError: the devices cannot have equal shares.
+    """
+    if batch_size % mesh.size:
+        below = batch_size - batch_size % mesh.size
+        near = " or ".join(str(n) for n in (below, below + mesh.size) if n)
+        raise ConfigError(
+            f"a batch of {batch_size} images does not divide among {mesh.size} devices: "
+            f"use --batch-size {near}, or another number of devices"
+        )
+    slices = NamedSharding(mesh, SHARED).addressable_devices_indices_map((batch_size,)).values()
+    starts = sorted(part[0].indices(batch_size)[:2] for part in slices if part)
+    return tuple(row for start, stop in starts for row in range(start, stop))
+
+
+def from_memory(images: Any, order: Sequence[np.ndarray], start: int) -> Iterator[np.ndarray]:
+    """``Batches`` of images in memory, uint8 ``[N, H, W, C]``."""
+    return (images[order[step]] for step in range(start, len(order)))
+
+
+def run(
+    config: Config, state: TrainState, images: Any, batches: Batches = from_memory
+) -> Iterator[Dispatch]:
+    """Trains from ``state`` to the end of the configured epochs, yielding after every dispatch.
+
+    images: a sequence that ``batches`` reads, as a rule uint8 ``[N, H, W, C]``; each process takes
+    only its own part of a batch.  A yielded state is valid until the iterator advances; it is the
+    same on all devices and in all processes.
+
+    Raises:
+      ConfigError: the batch cannot be shared out among the devices.
       TrainingError: the loss is not finite, or there are fewer images than one batch.
     """
-    per_epoch = steps_per_epoch(config.train, len(images))
-    total_steps = config.train.epochs * per_epoch
-    advance = make_advance(config, total_steps)
-    data, key = jax.device_put((images, jax.random.key(config.train.seed)))
+    mesh = backend.mesh()
+    rows = rows_of_process(mesh, config.train.batch_size)
+    order = Order(config.train, len(images), rows)
+    per_epoch, total_steps = steps_per_epoch(config.train, len(images)), len(order)
     step = int(state.step)
-    order = previous = None
+    whole = backend.epoch_is_one_dispatch() and isinstance(images, np.ndarray)
+    put = functools.partial(_put, mesh)
+    state, key = put(state, REPLICATED), put(jax.random.key(config.train.seed), REPLICATED)
+    advance = (make_finish_epoch if whole else make_advance)(config, total_steps, mesh)
+    if whole:
+        data = put(images, REPLICATED)
+    else:
+        fed = batches(images, order, step)
+    previous = None
     while step < total_steps:
         epoch, at = divmod(step, per_epoch)
-        if at == 0 or order is None:
-            order = jax.device_put(epoch_order(config.train, epoch, len(images)))
+        if whole:
+            columns = epoch_order(config.train, epoch, len(images))[:, list(rows)]
+            taken: tuple[Array, ...] = data, put(columns, PartitionSpec(None, BATCH))
+        else:
+            taken = (put(next(fed), SHARED),)
         with jax.transfer_guard("disallow"):
-            state, metrics = advance(state, data, order, key)
-        step += per_epoch - at if backend.epoch_is_one_dispatch() else 1
+            state, metrics = advance(state, *taken, key)
+        step += per_epoch - at if whole else 1
         # Reading these metrics would wait for the step; the previous ones are ready.  At the end
         # of an epoch they are read all the same, so that no diverged state is kept.
         ready = metrics if previous is None or step % per_epoch == 0 else previous
         yield Dispatch(state, step, _read(ready, step))
         previous = metrics
+
+
+def _put(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
+    """A tree on the devices; of what is shared out, each process gives its own part."""
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 
 def epoch_means(state: TrainState, steps: int) -> dict[str, float]:

@@ -88,14 +88,13 @@ def test_the_average_follows_the_parameters(reference):
 
 def test_the_loop_transfers_nothing():
     """Every step of ``run`` passes a guard, which does refuse a step that is handed host data."""
-    advance = training.make_advance(CONFIG, 6)
-    state, data = start(), jax.device_put(IMAGES)
-    order = training.epoch_order(CONFIG.train, 0, 35)  # on the host
+    advance = training.make_advance(CONFIG, 6, backend.mesh())
+    state, key = start(), jax.random.key(0)
     with (
         jax.transfer_guard("disallow"),
         pytest.raises(Exception, match="Disallowed host-to-device transfer"),
     ):
-        advance(state, data, order, jax.random.key(0))
+        advance(state, IMAGES[:10], key)  # images that are on the host
 
 
 def test_loss_falls_and_epoch_means_are_means():

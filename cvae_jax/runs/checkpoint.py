@@ -138,10 +138,19 @@ def _put(path: Path, config: Mapping[str, Any], write: Callable[[Path], None]) -
 
 
 def _save_item(folder: Path, tree: PyTree) -> None:
-    with _orbax() as ocp, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
         checkpointer.save(folder, args=ocp.args.PyTreeSave(tree))
     # Orbax needs it only on cloud storage, and it contains an absolute path on this machine.
     (folder / "commit_success.txt").unlink(missing_ok=True)
+
+
+def _checkpointer(ocp: Any) -> Any:
+    """Of this process alone: of several that train together, one reads and writes."""
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def discard(folder: Path) -> None:
@@ -246,7 +255,7 @@ def _restore_tensors(saved: Checkpoint, name: str, target: PyTree) -> dict[str, 
 def _restore_item(saved: Checkpoint, name: str, target: PyTree) -> dict[str, Any]:
     """The leaves, by name, of an item that Orbax wrote."""
     folder = saved.path / name
-    with _orbax() as ocp, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
         found = checkpointer.metadata(folder).item_metadata.tree
         _check_leaves(saved.path, name, _described(found), _described(target))
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)

@@ -19,6 +19,7 @@ from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import CheckpointError, ConfigError, TrainingError
 from cvae_jax.runs import checkpoint, run, saved, tables
 from cvae_jax.runs.find import find
+from cvae_jax.runs.run.keeper import METRICS
 
 CONFIG = Config().replace(
     height=12, width=12, latent_dim=2, filters=(2,), dense_width=4, epochs=6, batch_size=8
@@ -41,7 +42,7 @@ def stored(workdir):
     last = saved.steps(workdir)[-1]
     state = run.training.init_state(CONFIG, 24)
     items = {"params": state.average, "optimizer": state._replace(average={})._asdict()}
-    rows = [json.loads(line) for line in (workdir / run.METRICS).read_text().splitlines()]
+    rows = [json.loads(line) for line in (workdir / METRICS).read_text().splitlines()]
     for row in rows:
         row.pop("images_per_second")
     return checkpoint.restore(last, items), checkpoint.read_config(last)["results"], rows
@@ -168,7 +169,7 @@ def test_parameters_that_diverge_in_the_last_update_are_never_saved(tmp_path):
     with pytest.raises(TrainingError, match="the last checkpoint is kept"):
         trained(tmp_path, CONFIG.replace(batch_size=36, learning_rate=1e30))
     assert saved.steps(tmp_path) == []
-    assert (tmp_path / run.METRICS).read_text() == ""
+    assert (tmp_path / METRICS).read_text() == ""
 
 
 def test_the_workdirs_dataset_is_known(whole, tmp_path):
@@ -219,8 +220,8 @@ def test_killed_stopped_and_finished_is_a_run_never_stopped(command, tmp_path):
     process = started(command, cut)
     while "resuming" not in process.stdout.readline():
         assert process.poll() is None
-    before = (cut / run.METRICS).stat().st_size
-    while (cut / run.METRICS).stat().st_size <= before:  # until it has finished another epoch
+    before = (cut / METRICS).stat().st_size
+    while (cut / METRICS).stat().st_size <= before:  # until it has finished another epoch
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)

@@ -6,15 +6,25 @@ Started again with the same command, a stopped run goes on exactly where its las
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cvae_jax.config import PRESETS, Config, ModelConfig, TrainConfig
 from cvae_jax.errors import ConfigError, needs
 
 SECTIONS = {"model": ModelConfig, "training": TrainConfig}
+
+
+class Meeting(NamedTuple):
+    """How the processes of a run find each other; all None: as their launcher says."""
+
+    coordinator: str | None = None  # host and port
+    processes: int | None = None
+    number: int | None = None
 
 
 def presets() -> str:
@@ -56,6 +66,28 @@ def add_parser(commands: Any) -> None:
         "--tensorboard",
         action="store_true",
         help="also write TensorBoard events (needs tensorboardX)",
+    )
+    several = parser.add_argument_group(
+        "several processes",
+        "One process takes all devices of its machine.  On several machines, start one on each; "
+        "each takes its share of every batch.",
+    )
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="train together with other processes: those that SLURM, Open MPI or Kubernetes "
+        "started, or those that these three describe",
+    )
+    several.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where process 0 listens (default: $JAX_COORDINATOR_ADDRESS)",
+    )
+    several.add_argument(
+        "--processes", type=int, metavar="N", help="how many (default: $JAX_NUM_PROCESSES)"
+    )
+    several.add_argument(
+        "--process-id", type=int, metavar="I", help="this one's, from 0 (default: $JAX_PROCESS_ID)"
     )
     source = parser.add_argument_group("data")
     source.add_argument(
@@ -102,6 +134,65 @@ def train(args: argparse.Namespace) -> int:
         raise ConfigError("--height and --width go together")
     Config().replace(**given(args))  # refuses impossible settings before any data is fetched
 
+    with contextlib.ExitStack() as stack:
+        if meeting := _meeting(args):
+            # Slow to import: after the arguments.
+            with needs("train", "training"):
+                from cvae_jax.runs.run.processes import joined
+            stack.enter_context(joined(*meeting))
+        return _train(args)
+
+
+def _meeting(args: argparse.Namespace) -> Meeting | None:
+    """How the processes of a run meet, None if there is only this one.
+
+    Raises:
+      ConfigError: something is missing, or impossible.
+    """
+    named = {
+        "--coordinator": args.coordinator,
+        "--processes": args.processes,
+        "--process-id": args.process_id,
+    }
+    if not args.distributed and set(named.values()) == {None}:
+        return None
+    found: dict[str, Any] = {
+        "--coordinator": args.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS") or None,
+        "--processes": _number(args.processes, "JAX_NUM_PROCESSES"),
+        "--process-id": _number(args.process_id, "JAX_PROCESS_ID"),
+    }
+    missing = [flag for flag, value in found.items() if value is None]
+    if len(missing) == len(found):
+        return Meeting()  # as the launcher says
+    if missing:
+        raise ConfigError(
+            f"{' and '.join(missing)}: not given; several processes need all of {', '.join(found)}"
+        )
+    coordinator, count, number = found.values()
+    host, _, port = str(coordinator).rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise ConfigError(f"--coordinator {coordinator}: expected HOST:PORT")
+    if not 0 <= number < count:
+        raise ConfigError(
+            f"--process-id {number} of --processes {count}: expected 0 to one less than that number"
+        )
+    return Meeting(coordinator, count, number)
+
+
+def _number(given: int | None, variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if given is not None or not text:
+        return given
+    if not text.isdecimal():
+        raise ConfigError(f"{variable} must be a whole number, not {text!r:.40}")
+    return int(text)
+
+
+def _say_nothing(line: str) -> None:
+    """What all processes but the first do."""
+
+
+def _train(args: argparse.Namespace) -> int:
     # Slow to import: after the arguments.
     from cvae_jax import backend, codec, data
     from cvae_jax.data.holdout import TrainingData
@@ -109,12 +200,14 @@ def train(args: argparse.Namespace) -> int:
     with needs("train", "training"):
         from cvae_jax import evaluation
         from cvae_jax.runs import run
+        from cvae_jax.runs.run import processes
 
     backend.dispatch_inline()
     recorded = None if args.fresh else run.recorded_dataset(args.workdir)
     dataset = data.resolve(args.dataset or recorded, args.data_dir)
+    say = print if processes.is_first() else _say_nothing
     if dataset.note:
-        print(dataset.note)
+        say(dataset.note)
     size = None if args.height is None else (args.height, args.width)
     full, test = (
         data.load(dataset.name, split, args.data_dir, image_size=size, channels=args.channels)
@@ -123,17 +216,25 @@ def train(args: argparse.Namespace) -> int:
     config = configure(args, dataset.name, full.shape[1:])
     images = TrainingData.split(dataset.name, full, test, config.train.validation_fraction)
     del full  # the split has copied it
-    print(
+    say(
         f"{dataset.name}: {len(images.train)} training, {len(images.validation)} validation, "
         f"{len(test)} test images of {'x'.join(map(str, test.shape[1:]))}"
     )
     try:
         best = run.train(
-            config, images, args.workdir, fresh=args.fresh, tensorboard=args.tensorboard
+            config,
+            images,
+            args.workdir,
+            fresh=args.fresh,
+            tensorboard=args.tensorboard,
+            say=say,
         )
     except run.Interrupted as stop:
-        print(f"{stop}; the same command goes on from there", file=sys.stderr)
+        if processes.is_first():
+            print(f"{stop}; the same command goes on from there", file=sys.stderr)
         return stop.exit_code
+    if best is None:  # the first process reports
+        return 0
     trained = codec.load(best)
     result = evaluation.evaluate(trained.model, trained.params, test)
     print(f"\nbest checkpoint: {best}\n{dataset.name}, {len(test)} test images")
