@@ -21,7 +21,6 @@ import numpy as np
 from cvae_jax.data import arrays, image_files, splits
 from cvae_jax.data.arrays import IDX_STARTS, map_array, read_array, read_idx
 from cvae_jax.data.image_files import SUFFIXES, WRITABLE, encode_image, list_images, read_image
-from cvae_jax.data.rows import open_rows
 from cvae_jax.errors import DataError
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "list_images",
     "load",
     "map_array",
-    "open_rows",
     "read_array",
     "read_idx",
     "read_image",

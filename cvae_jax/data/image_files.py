@@ -114,7 +114,7 @@ def load_folder(
     if {"train", "test"} <= {name.parts[0] for name in names if len(name.parts) > 1}:
         chosen = np.array([split in ("all", name.parts[0]) for name in names])
     else:
-        chosen = splits.member([os.fsencode(name.as_posix()) for name in names], split)
+        chosen = splits.member(len(names), split, lambda i: os.fsencode(names[i].as_posix()))
     images = (read_image(path, image_size=image_size, channels=channels) for path in paths)
     return stack(zip(map(str, paths), images, strict=True))[chosen]
 

@@ -136,7 +136,7 @@ def load(
         raise DataError(f"{folder}: holds no examples")
     named = [(f"{folder}, example {i}", data) for i, data in enumerate(encoded)]
     if not has_both:
-        chosen = splits.member(splits.numbers(len(named)), split)
+        chosen = splits.member(len(named), split)
         named = [pair for pair, wanted in zip(named, chosen, strict=True) if wanted]
     return image_files.stack(
         (name, image_files.decode(data, name, image_size, channels)) for name, data in named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import itertools
 import shutil
@@ -14,9 +15,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from cvae_jax import data
+from cvae_jax.data.sources import blocks, open_source
 from cvae_jax.errors import DataError
 
 _ARRAY_SUFFIXES = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz"}
+_Blocks = Callable[[int], Iterator[np.ndarray]]
 
 
 class Source(NamedTuple):
@@ -79,9 +82,10 @@ def opened(
             is_array = _holds_array(path)
             if is_array:
                 with _shown(path, shown):
-                    rows = data.open_rows(path)
-                _check_shape(rows.shape, shown, image_shape)
-                read, count = rows.blocks, rows.shape[0]
+                    source = open_source(path)
+                _check_shape(source.shape, shown, image_shape)
+                read: _Blocks = functools.partial(blocks, source)
+                count = len(source)
             else:
                 read, count = _image_reader(path, image_shape, resize, grayscale), 1
             parts.append(_shown_blocks(read, path, shown))
