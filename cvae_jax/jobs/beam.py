@@ -86,7 +86,7 @@ class _Work(apache_beam.DoFn):
     def __init__(self, task: Task):
         self._task = task
 
-    def process(self, number: int) -> Iterator[str]:  # type: ignore[override]
+    def process(self, number: int) -> Iterator[str]:
         yield json.dumps(attempt(self._task, number, unwatched))
 
 

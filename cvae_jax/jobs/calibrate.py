@@ -102,8 +102,8 @@ def prepare(
     return Calibration(collection, str(found.path), shards, sample)
 
 
-def finish(task: Calibration) -> FileModel:
-    """Adds to the checkpoint what calibration makes of the parts.
+def finish(task: Calibration) -> tuple[FileModel, int]:
+    """Adds to the checkpoint what calibration makes of the parts; and how many images they had.
 
     Raises:
       CheckpointError: it cannot be written.
@@ -121,7 +121,8 @@ def finish(task: Calibration) -> FileModel:
         raise DataError("none of the images could be decoded; calibrate with others")
     # In the order of their hashes: whatever looks at the first of them looks at any of them.
     order = np.argsort(hashes(np.concatenate(numbers)), kind="stable")
-    return tables.make(task.checkpoint, np.concatenate(images)[order], sigma=sums / count)
+    made = tables.make(task.checkpoint, np.concatenate(images)[order], sigma=sums / count)
+    return made, count
 
 
 def is_chosen(numbers: np.ndarray, total: int, wanted: int) -> np.ndarray:

@@ -30,7 +30,12 @@ class Verification:
             if failure is None:
                 raise
             fault = failure.line.removeprefix(f"{path}: ")
-            return {"file": str(path), "intact": False, "error": fault, "exit": failure.exit_code}
+            return {
+                "file": str(path),
+                "intact": False,
+                "error": fault,
+                "exit_code": failure.exit_code,
+            }
         advance(count)
         return {"file": str(path), "intact": True, "images": count}
 

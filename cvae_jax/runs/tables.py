@@ -52,13 +52,19 @@ def sample(images: Source) -> np.ndarray:
     return to_memory(spread(images, max(1, min(MOST_IMAGES, MOST_BYTES // max(each, 1)))))
 
 
-def make(path: StrPath, images: Source, held_out: np.ndarray | None = None) -> FileModel:
+def make(
+    path: StrPath,
+    images: Source,
+    held_out: np.ndarray | None = None,
+    *,
+    sigma: np.ndarray | None = None,
+) -> FileModel:
     """Calibrates a checkpoint on a ``sample`` of training images.
 
     Adds tables, an integer decoder and the usual errors (`measure_errors`), replacing any that it
     has.  Files are tied to tables and decoder: those made with the old ones are then refused.
 
-    held_out: as for `measure_errors`.
+    held_out: as for `measure_errors`; sigma: as for ``calibration.calibrate``.
 
     Raises:
       CheckpointError: there is no checkpoint, or it cannot be written.
@@ -69,7 +75,7 @@ def make(path: StrPath, images: Source, held_out: np.ndarray | None = None) -> F
     sampled = as_images(sample(images), model.image_shape)
     posterior = Batched(lambda images: modules.posterior(params, images, model))
     measured = posterior(sampled)
-    tables = calibrate(lambda z: modules.decode(params, z, model), sampled, measured)
+    tables = calibrate(lambda z: modules.decode(params, z, model), sampled, measured, sigma)
     some = np.asarray(measured.z_mean)[:DECODER_IMAGES]
     steps = map(step, DECODER_QUALITIES)
     latents = [quantize(some, tables, at).astype(np.int64) * at for at in steps]
