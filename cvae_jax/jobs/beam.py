@@ -7,9 +7,12 @@ these are on a file system that all of them share.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
+import shlex
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,12 +25,17 @@ from cvae_jax.errors import ConfigError, JobError
 from cvae_jax.jobs.task import Outcome, Task, attempt
 
 with errors.needs("beam", "a job without --jobs (with it, processes of this machine do the work)"):
+    logging.disable(logging.WARNING)  # Beam tells of packages that it does without
     import apache_beam
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options import pipeline_options
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-# Beam's own default would first try to download another runner.
-RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+    logging.disable(logging.NOTSET)
+
+# Its word for every step it takes is not wanted; what goes wrong comes back to the pipeline.
+WORKER = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main 2>/dev/null"
 
 
 def run(task: Task, numbers: Iterable[int], options: Sequence[str]) -> list[Outcome]:
@@ -38,7 +46,7 @@ def run(task: Task, numbers: Iterable[int], options: Sequence[str]) -> list[Outc
     with one core.
 
     Raises:
-      ConfigError: Beam does not know an option.
+      ConfigError: Beam does not know a runner, or understand an option.
       JobError: a worker died, or Beam failed.
     """
     chosen = _options(options)
@@ -53,23 +61,25 @@ def run(task: Task, numbers: Iterable[int], options: Sequence[str]) -> list[Outc
 
 
 def _options(options: Sequence[str]) -> Any:
-    given = ["--default_sdk_harness_log_level=ERROR", *options]
-    if not any(word.split("=")[0] == "--runner" for word in given):
-        workers = [f"--direct_num_workers={cores()}"]
-        given = [f"--runner={RUNNER}", "--direct_running_mode=multi_processing", *workers, *given]
-    chosen = pipeline_options.PipelineOptions(given)
-    unknown = set(_names(given)) - set(chosen.get_all_options(retain_unknown_options=True))
-    if unknown:
-        raise ConfigError(f"Beam has no option --{unknown.pop()}")
+    given = [f"--direct_num_workers={cores()}", *options]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):  # where it says what is wrong, and exits
+            chosen = pipeline_options.PipelineOptions(given)
+    except SystemExit as error:
+        raise ConfigError(f"Beam's options: {said.getvalue().splitlines()[-1]}") from error
     return chosen
 
 
-def _names(given: Sequence[str]) -> Iterator[str]:
-    return (word[2:].split("=")[0] for word in given if word.startswith("--"))
-
-
 def _pipeline(task: Task, numbers: list[int], options: Any, told: str) -> Any:
-    pipeline = apache_beam.Pipeline(options=options)
+    runner = options.view_as(pipeline_options.StandardOptions).runner
+    if runner is None:
+        # Beam's own default would first try to download another runner.
+        runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(WORKER))
+    try:
+        pipeline = apache_beam.Pipeline(runner, options)
+    except (ValueError, TypeError, ImportError, AttributeError) as error:
+        raise ConfigError(f"Beam's options: {error}") from error
     _ = (
         pipeline
         | "Numbers" >> apache_beam.Create(numbers)
@@ -130,12 +140,11 @@ def _wait_for(pipeline: Any) -> None:
 @contextlib.contextmanager
 def _told_once() -> Iterator[None]:
     """What fails in Beam's threads is told by the error of the pipeline alone."""
-    logger, hook = logging.getLogger("apache_beam"), threading.excepthook
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    hook = threading.excepthook
     threading.excepthook = lambda args: None
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
         threading.excepthook = hook
-        logger.setLevel(level)
+        logging.disable(logging.NOTSET)

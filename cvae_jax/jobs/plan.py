@@ -68,9 +68,11 @@ def _difference(before: dict[str, Any] | None, plan: dict[str, Any]) -> str:
     """In words, what is not as it was."""
     if before is None:
         return "files of this name are there, and not what job they are of"
-    for key in plan:
-        if before.get(key) != plan[key]:
-            old, new = before.get(key), plan[key]
+    for key, new in plan.items():
+        old = before.get(key)
+        if isinstance(old, dict) and isinstance(new, dict) and old != new:
+            return _difference(old, new)
+        if old != new:
             told = f", {old} before, {new} now" if _is_short(old) and _is_short(new) else ""
             return f"begun with other {key}{told}"
     return "begun by another version of this program"

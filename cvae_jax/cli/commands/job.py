@@ -160,7 +160,8 @@ def calibrate(args: Namespace) -> Report:
     from cvae_jax.jobs import calibrate as work
     from cvae_jax.runs.find import file_model, find
 
-    if not args.force and file_model(find(args.checkpoint)) is not None:
+    made_before = file_model(find(args.checkpoint))
+    if made_before is not None and not args.force:
         raise ConfigError(
             f"{args.checkpoint} has coding tables; -f replaces them, and what was compressed with "
             "them can then no longer be decompressed"
@@ -190,4 +191,6 @@ def calibrate(args: Namespace) -> Report:
         lines.append(jobs.peak_line(peak))
     skipped = images - used
     warnings = [f"{counted(skipped, 'image')} could not be decoded"] if skipped else []
+    if made_before is not None and made_before.context is not None:
+        warnings.append("its context model is that of the old tables; cvae calibrate -f makes one")
     return Report(values, lines, warnings=warnings)
