@@ -42,12 +42,13 @@ class Calibration:
     checkpoint: str  # absolute
     shards: Shards  # what parts come to: arrays "sum" [D], "images" and "numbers"
     sample: int  # images, about
+    size: int  # images of a part
 
     def run(self, number: int, advance: OnProgress) -> Result:
         """Measures a part, unless it has been.  Raises DataError as ``Collection``."""
         path = self.shards.path(number)
-        start = number * PART
-        stop = min(start + PART, len(self.collection))
+        start = number * self.size
+        stop = min(start + self.size, len(self.collection))
         if path.is_file():  # it got its name when it was whole
             advance(stop - start)
             return {"file": str(path), "made": False}
@@ -74,11 +75,12 @@ class Calibration:
 
 
 def prepare(
-    name: str, patterns: list[str], work: Path, *, resize: bool, grayscale: bool
+    name: str, patterns: list[str], work: Path, *, resize: bool, grayscale: bool, size: int = PART
 ) -> Calibration:
     """A job that is ready to run, for the first time or again.
 
-    work: a folder for what parts come to, which on several machines all of them share.
+    work: a folder for what parts come to, which on several machines all of them share; size: of a
+      part, in images, on which the last digits of the result depend.
 
     Raises:
       CheckpointError: there is no such checkpoint.
@@ -89,17 +91,18 @@ def prepare(
     record = Record.from_dict(checkpoint.read_config(found))
     image_shape = record.config.model.image_shape
     collection = Collection.of(patterns, Reading(image_shape, resize, grayscale))
-    shards = Shards(work, "part", -(-len(collection) // PART), ".npz")
+    shards = Shards(work, "part", -(-len(collection) // size), ".npz")
     each = int(np.prod(image_shape))
     sample = min(tables.MOST_IMAGES, tables.MOST_BYTES // each)
     given: dict[str, Any] = {
         "version": __version__,
         "checkpoint": str(found.path),
+        "size": size,
         "files": {name: digest["sha256"] for name, digest in sorted(found.files.items())},
         "inputs": [dataclasses.asdict(given) for given in collection.inputs],
     }
     plan.begin(shards, given, force=False)
-    return Calibration(collection, str(found.path), shards, sample)
+    return Calibration(collection, str(found.path), shards, sample, size)
 
 
 def finish(task: Calibration) -> tuple[FileModel, int]:
