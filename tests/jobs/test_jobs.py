@@ -127,7 +127,7 @@ def test_what_cannot_be_decoded_is_reported(expected):
 def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(inputs, expected, tmp_path):
     argv = ("job", *job(inputs, tmp_path, "--jobs", 2))
     started = subprocess.Popen(command(*argv), env=environment(), stderr=subprocess.PIPE, text=True)
-    (victim, *_) = until(lambda: [int(p.name.split(".")[-4]) for p in tmp_path.glob(".x-*tmp")])
+    (victim, *_) = until(lambda: [int(p.name.split(".")[-4]) for p in tmp_path.glob(".x-0*tmp")])
     os.kill(victim, signal.SIGKILL)
     said = started.communicate(timeout=WAIT)[1]
     assert started.returncode == 1
@@ -142,7 +142,7 @@ def test_an_interrupt_ends_every_process(inputs, expected, tmp_path):
     started = subprocess.Popen(
         command(*argv), env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    until(lambda: [*tmp_path.glob(".x-*tmp")])
+    until(lambda: [*tmp_path.glob(".x-0*tmp")])
     os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does
     said = started.communicate(timeout=WAIT)[1]
     assert (started.returncode, said) == (130, "interrupted\n")
@@ -283,7 +283,7 @@ class TestBeam:
         started = subprocess.Popen(
             command(*argv), env=environment(), stderr=subprocess.PIPE, text=True
         )
-        (victim, *_) = until(lambda: [int(p.name.split(".")[-4]) for p in tmp_path.glob(".x-*tmp")])
+        (victim, *_) = until(lambda: [int(p.name.split(".")[-4]) for p in tmp_path.glob(".x-0*tmp")])
         os.kill(victim, signal.SIGKILL)
         said = started.communicate(timeout=WAIT)[1]
         assert started.returncode == 1
