@@ -19,7 +19,7 @@ from cvae_jax.bitstream.archive import unwatched
 from cvae_jax.jobs import calibrate as calibrating
 from cvae_jax.jobs import pool
 from cvae_jax.jobs.task import here, results
-from cvae_jax.runs.find import DECODER, ERRORS, TABLES
+from cvae_jax.runs.find import TABLES
 
 SHARDS = 5
 WAIT = 60  # seconds until a test gives up
@@ -83,6 +83,11 @@ def has_processes(group):
     return False
 
 
+def workers(folder):
+    """The processes that are writing shards."""
+    return [int(path.name.split(".")[-4]) for path in folder.glob(".x-0*tmp")]
+
+
 def until(happens):
     """Waits for what is true, and returns it."""
     end = time.monotonic() + WAIT
@@ -127,7 +132,7 @@ def test_what_cannot_be_decoded_is_reported(expected):
 def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(inputs, expected, tmp_path):
     argv = ("job", *job(inputs, tmp_path, "--jobs", 2))
     started = subprocess.Popen(command(*argv), env=environment(), stderr=subprocess.PIPE, text=True)
-    (victim, *_) = until(lambda: [int(p.name.split(".")[-4]) for p in tmp_path.glob(".x-0*tmp")])
+    (victim, *_) = until(lambda: workers(tmp_path))
     os.kill(victim, signal.SIGKILL)
     said = started.communicate(timeout=WAIT)[1]
     assert started.returncode == 1
@@ -235,10 +240,10 @@ def test_verification_names_every_faulty_shard(cvae, expected, tmp_path):
 
 
 def test_calibration_does_not_depend_on_who_works(inputs, tmp_path):
-    made = []
+    folder, measured = tmp_path / "mnist", []
+    shutil.copytree(RELEASED, folder)
     for processes in (None, 1, 2):
-        folder, work = tmp_path / f"mnist{processes}", tmp_path / f"work{processes}"
-        shutil.copytree(RELEASED, folder)
+        work = tmp_path / f"work{processes}"
         work.mkdir()
         task = calibrating.prepare(
             str(folder), [str(inputs / "*")], work, resize=False, grayscale=False, size=256
@@ -250,10 +255,12 @@ def test_calibration_does_not_depend_on_who_works(inputs, tmp_path):
             else here(task, reversed(range(3)), unwatched)
         )
         results(outcomes)
-        assert calibrating.finish(task)[1] == 598
-        made.append([(folder / name).read_bytes() for name in (TABLES, DECODER, ERRORS)])
-    assert made[0] == made[1] == made[2]
-    assert made[0][0] != (RELEASED / TABLES).read_bytes()
+        measured.append(contents(work))
+    assert measured[0] == measured[1] == measured[2]
+    made, used = calibrating.finish(task)
+    assert used == 598
+    assert made.tables.to_bytes() == (folder / TABLES).read_bytes()
+    assert made.tables.to_bytes() != (RELEASED / TABLES).read_bytes()
 
 
 def test_samples_are_spread_and_of_about_the_wanted_size():
@@ -283,7 +290,7 @@ class TestBeam:
         started = subprocess.Popen(
             command(*argv), env=environment(), stderr=subprocess.PIPE, text=True
         )
-        (victim, *_) = until(lambda: [int(p.name.split(".")[-4]) for p in tmp_path.glob(".x-0*tmp")])
+        (victim, *_) = until(lambda: workers(tmp_path))
         os.kill(victim, signal.SIGKILL)
         said = started.communicate(timeout=WAIT)[1]
         assert started.returncode == 1
