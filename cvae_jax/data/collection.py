@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.batching import mapped
 from cvae_jax.data import image_files, splits
 from cvae_jax.data.sources import Files, Images, Packed, Source, Stored, Subset
-
-AT_ONCE = 256  # images that a thread decodes
 
 
 class Collection(NamedTuple):
@@ -58,15 +54,10 @@ class Collection(NamedTuple):
     def _decoded(
         self, image_size: tuple[int, int] | None, channels: int | None
     ) -> Iterator[np.ndarray]:
-        def read(first: int) -> list[np.ndarray]:
-            return [
-                image_files.decode(self.stored.read(i), self.stored.shown(i), image_size, channels)
-                for i in range(first, min(first + AT_ONCE, len(self.stored)))
-            ]
-
-        with contextlib.closing(mapped(read, range(0, len(self.stored), AT_ONCE))) as parts:
-            for part in parts:
-                yield from part
+        for i in range(len(self.stored)):
+            yield image_files.decode(
+                self.stored.read(i), self.stored.shown(i), image_size, channels
+            )
 
 
 def of_folder(folder: Path, split: str) -> Collection:

@@ -15,7 +15,8 @@ from cvae_jax.data.sources import Source
 from cvae_jax.errors import CvaeError, DataError, needs
 
 THREADS = 4  # that read and decode, in this process or in each worker
-AHEAD = 8  # batches that they may be ahead of the step
+AHEAD = 8  # batches that they may be ahead of the step, in a process's own memory
+SHARED = 2  # batches of each worker in shared memory, of which a container may have 64 MB
 
 
 def batches(
@@ -53,14 +54,15 @@ def _read_ahead(
     if start >= len(order):
         return
     steps = grain.MapDataset.source(order).slice(slice(start, None)).map(images.__getitem__)
-    reads = steps.to_iter_dataset(grain.ReadOptions(THREADS, AHEAD))
+    # Without an end, at which each worker of Grain 0.2.18 leaves a batch in shared memory.
+    reads = steps.repeat().to_iter_dataset(grain.ReadOptions(THREADS, AHEAD))
     if workers:
-        options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=AHEAD)
+        options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=SHARED)
         reads = reads.mp_prefetch(options, worker_init_fn=_start_worker)
     found = iter(reads)
     try:
         for _ in range(start, len(order)):
-            yield np.asarray(_next(found))
+            yield np.array(_next(found))  # a copy: shared memory is given back at once
     finally:
         found.close()
 

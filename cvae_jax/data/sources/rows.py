@@ -34,13 +34,15 @@ class Rows:
         numbers = np.asarray(numbers)
         out = np.empty((len(numbers), *self.shape[1:]), self._dtype)
         # Where a number follows on the one before, the two are read at once.
-        starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1).tolist()
-        for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
+        ends = [*(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]
+        start = 0
+        for stop in ends if len(numbers) else []:
             first = int(numbers[start])
             if not 0 <= first <= len(self) - (stop - start):
                 raise IndexError(f"{self._file.path}: image {first} of {len(self)}")
             data = self._file.read(self._offset + first * self._row, (stop - start) * self._row)
             out[start:stop] = np.frombuffer(data, self._dtype).reshape(-1, *self.shape[1:])
+            start = stop
         return arrays.to_images(out, str(self._file.path))
 
     def name(self, number: int) -> str | None:
