@@ -140,6 +140,8 @@ def _interrupts_blocked() -> Iterator[None]:
 def _work(connection: Connection, task: Task, threads: int) -> None:
     """What a worker does: parts, until there are no more, or nobody who asks."""
     signal.signal(signal.SIGTERM, _stop)
+    # A library's thread may not block what this one does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[CORES] = str(threads)
     os.environ["PJRT_NPROC"] = str(threads)  # JAX's, which it reads when it starts
 
