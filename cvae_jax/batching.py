@@ -33,8 +33,15 @@ def _will_work() -> None:
     _this_thread.works = True
 
 
+# The environment's word for how many cores a process may take: a job's workers share a machine.
+CORES = "CVAE_JAX_CORES"
+
+
 def cores() -> int:
     """How many threads run at once."""
+    given = os.environ.get(CORES, "")
+    if given.isdecimal() and int(given):
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

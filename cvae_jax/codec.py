@@ -9,6 +9,7 @@
     data = c.compress(images)       # bytes of a file
     x = c.decompress(data)          # [N, 28, 28, 1] uint8
     c.open("digits.cvae")[1234]     # one image of an archive
+    codec.open("all@512.cvae")[9]   # of a set of archives, by the model that made it
 
 ``encode`` and ``decode`` are also pure functions of parameters and arrays; ``Codec`` adds checked
 input, any number of images and bounded memory.  Under ``jax.jit``, ``vmap`` and ``grad`` its
@@ -51,12 +52,13 @@ from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
 from cvae_jax.pipeline import blocks
 from cvae_jax.pipeline.chunks import Coded, Maker
 from cvae_jax.pipeline.decompressor import Decompressor
+from cvae_jax.reader import open
 from cvae_jax.refinement import encoder
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.find import file_model, find, usual_errors
 from cvae_jax.runs.record import Record
 
-__all__ = ["Codec", "decode", "encode", "from_embedded", "load", "posterior"]
+__all__ = ["Codec", "decode", "encode", "from_embedded", "load", "open", "posterior"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

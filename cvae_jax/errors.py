@@ -66,6 +66,14 @@ class TrainingError(CvaeError):
     """A run that cannot start or go on."""
 
 
+class JobError(CvaeError):
+    """A job of several processes that failed: a part of it, or the process that worked on it."""
+
+    def __init__(self, line: str, exit_code: int = 1):
+        super().__init__(line)
+        self.exit_code = exit_code
+
+
 @contextlib.contextmanager
 def explained(action: str) -> Iterator[None]:
     """Turns a failure of the system into a CheckpointError, "cannot ACTION: the reason"."""

@@ -12,8 +12,9 @@ import numpy as np
 from jax import Array
 
 from cvae_jax import losses, metrics
-from cvae_jax.backend import microbatched, stream
+from cvae_jax.backend import Batched, microbatch_size, microbatched, stream
 from cvae_jax.config import Config, ModelConfig
+from cvae_jax.data.sources import Source, block_size, blocks
 from cvae_jax.modules import Params, autoencode
 from cvae_jax.pixels import to_levels, to_unit
 
@@ -42,12 +43,13 @@ class Evaluation(NamedTuple):
 
     summary: dict[str, dict[str, float]]
     per_image: dict[str, np.ndarray]
-    reconstructions: np.ndarray  # uint8 [N, H, W, C], of decode(z_mean)
 
 
-def noise_for(seed: int, n: int, dim: int) -> Array:
-    """``[n, dim]`` of N(0, I), the same row for the same image whatever ``n`` is."""
-    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
+def noise_for(seed: int, n: int, dim: int, first: int = 0) -> Array:
+    """``[n, dim]`` of N(0, I), of the images from ``first`` on: the same row for the same image
+    however many there are."""
+    numbers = first + jnp.arange(n)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(numbers)
     return jax.vmap(lambda key: jax.random.normal(key, (dim,), jnp.float32))(keys)
 
 
@@ -71,7 +73,7 @@ def validation_loss(config: Config, params: Params, images: np.ndarray) -> float
 
 @functools.partial(jax.jit, static_argnums=0)
 def _measure(config: ModelConfig, params: Params, images: Array, noise: Array) -> dict:
-    """Everything per image: z_mean ``[B, D]``, pixels, and ``[B]`` for each number."""
+    """Everything per image: ``[B]`` for each number, and z_mean ``[B, D]``."""
 
     def per_image(images, noise):
         x = to_unit(images)
@@ -84,22 +86,32 @@ def _measure(config: ModelConfig, params: Params, images: Array, noise: Array) -
             for name, (window, smallest) in SSIM_WINDOWS.items():
                 if min(config.height, config.width) >= smallest:
                     out[f"{section}{name}"] = metrics.ssim(pixels, x, window)
-        pixels = to_levels(jax.nn.sigmoid(deterministic.logits))
-        return out, deterministic.posterior.z_mean, pixels
+        return out, deterministic.posterior.z_mean
 
     return microbatched(per_image)(images, noise)
 
 
-def evaluate(config: ModelConfig, params: Params, images: np.ndarray, seed: int = 0) -> Evaluation:
-    """Measures the model on uint8 ``[N, H, W, C]`` images, N at least 1.
+def evaluate(config: ModelConfig, params: Params, images: Source, seed: int = 0) -> Evaluation:
+    """Measures the model on images, N at least 1, of which a block is in memory at a time.
 
     ``summary`` has two sections, "deterministic" (decode(z_mean)) and "sampled" (decode of one
     posterior sample per image, noise from ``seed``).  MSE, PSNR in dB (``psnr_of_mean_mse`` and
     ``mean_psnr``, the mean of each image's own), SSIM (absent where the window does not fit), BCE,
     KL and -ELBO in nats per image, -ELBO also in bits per dimension, and the active units.
     """
-    noise = np.asarray(noise_for(seed, len(images), config.latent_dim))
-    per_image, z_mean, pixels = stream(functools.partial(_measure, config, params), images, noise)
+    measure = functools.partial(_measure, config, params)
+    parts: list[dict[str, np.ndarray]] = []
+    sums = np.zeros((2, config.latent_dim))  # of z_mean and its squares
+    first = 0
+    # In whole microbatches, so that the blocks change no number.
+    for block in blocks(images, block_size(images, microbatch_size())):
+        noise = np.asarray(noise_for(seed, len(block), config.latent_dim, first))
+        part, z_mean = stream(measure, block, noise)
+        parts.append(part)
+        z_mean = z_mean.astype(np.float64)
+        sums += z_mean.sum(0), (z_mean**2).sum(0)
+        first += len(block)
+    per_image = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     rate = float(per_image["kl"].mean(dtype=np.float64))
     summary = {}
     for section, prefix in (("deterministic", ""), ("sampled", "sampled_")):
@@ -118,8 +130,18 @@ def evaluate(config: ModelConfig, params: Params, images: np.ndarray, seed: int 
             "negative_elbo": negative_elbo,
             "bits_per_dim": metrics.bits_per_dim(negative_elbo, config.image_shape),
         }
-    summary["deterministic"]["active_units"] = metrics.active_units(z_mean)
-    return Evaluation(summary, per_image, pixels)
+    mean, mean_of_squares = sums / len(images)
+    summary["deterministic"]["active_units"] = metrics.active_units(mean_of_squares - mean**2)
+    return Evaluation(summary, per_image)
+
+
+def reconstruct(config: ModelConfig, params: Params, images: np.ndarray) -> np.ndarray:
+    """decode(z_mean) of uint8 images ``[N, H, W, C]``: the same, of uint8."""
+
+    def reconstructed(images: Array) -> Array:
+        return to_levels(jax.nn.sigmoid(autoencode(params, to_unit(images), None, config).logits))
+
+    return Batched(reconstructed)(images)
 
 
 def table(summary: dict[str, dict[str, float]]) -> str:

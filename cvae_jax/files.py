@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import platform
 import re
 import secrets
 import shutil
 import stat
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cvae_jax.errors import ConfigError
 
 _SUFFIX = ".cvae-tmp"
+ABANDONED = 6 * 3600  # seconds after which nobody writes into a temporary any more
 _STEM = 80  # bytes of the file's name that its temporary repeats
 
 
@@ -60,14 +63,23 @@ def temporary(path: Path) -> Iterator[Path]:
 
     What killed processes left there for the same ``path`` is removed too.
     """
-    stem = os.fsencode(path.name)[:_STEM].decode(errors="ignore")
-    _remove_leftovers(path.parent, stem)
+    stem = _stem(path.name)
+    _remove_leftovers(path.parent, {stem})
     # The name is known before anything is made, so that no interrupt can come in between.
     made = path.parent / f".{stem}.{os.getpid()}.{_host()}.{secrets.token_hex(4)}{_SUFFIX}"
     try:
         yield made
     finally:
         _remove(made)
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Removes what killed processes left on the way to files of these names, on whatever machine.
+
+    A process of another machine cannot be looked for; it counts as dead where its file has not
+    been written into for ABANDONED seconds.
+    """
+    _remove_leftovers(folder, set(map(_stem, names)), ABANDONED)
 
 
 def check_free(path: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
@@ -183,17 +195,30 @@ def _host() -> str:
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
-def _remove_leftovers(folder: Path, stem: str) -> None:
+def _stem(name: str) -> str:
+    """What the temporaries of a file of this name have in common."""
+    return os.fsencode(name)[:_STEM].decode(errors="ignore")
+
+
+def _remove_leftovers(folder: Path, stems: Container[str], after: float = math.inf) -> None:
+    """Of processes of this machine that are no more; and of others', which cannot be looked for,
+    what nobody has written into for so many seconds."""
     pattern = re.compile(
-        re.escape(f".{stem}.") + r"([1-9]\d{0,8})\." + _host() + r"\.\w{8}" + re.escape(_SUFFIX)
+        r"\.(.+)\.([1-9]\d{0,8})\.([0-9a-f]{8})\.\w{8}" + re.escape(_SUFFIX), re.DOTALL
     )
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             found = pattern.fullmatch(entry.name)
-            if found and not _is_alive(int(found[1])):
-                with contextlib.suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                        _remove(Path(entry.path))
+            if not found or found[1] not in stems:
+                continue
+            ours = found[3] == _host()
+            if ours and _is_alive(int(found[2])):
+                continue
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                old = time.time() - status.st_mtime > after
+                if (ours or old) and status.st_uid == os.geteuid():
+                    _remove(Path(entry.path))
 
 
 def _is_alive(process: int) -> bool:

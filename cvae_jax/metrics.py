@@ -74,9 +74,9 @@ def bits_per_dim(nats: float, image_shape: tuple[int, ...]) -> float:
     return nats / math.log(2) / math.prod(image_shape)
 
 
-def active_units(z_mean: np.ndarray, threshold: float = 0.01) -> int:
-    """Latent dimensions that are used: Var_x(z_mean) > 0.01 (Burda et al. 2016); ``[N, D]``."""
-    return int(np.sum(np.var(z_mean, axis=0) > threshold)) if len(z_mean) else 0
+def active_units(variance: np.ndarray, threshold: float = 0.01) -> int:
+    """Latent dimensions that are used: Var_x(z_mean) > 0.01 (Burda et al. 2016); ``[D]``."""
+    return int(np.sum(variance > threshold))
 
 
 def _gaussian(size: int, sigma: float) -> np.ndarray:

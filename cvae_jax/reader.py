@@ -28,6 +28,7 @@ from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.file_model import FileModel
 from cvae_jax.runs.find import CONTEXT, DECODER, TABLES, file_model, find, known_maker
+from cvae_jax.shards import ArchiveSet, present
 
 __all__ = ["Model", "decompress", "embedded", "load", "of_archive", "of_single", "open"]
 
@@ -113,19 +114,34 @@ def of_single(data: bytes, name: str | Path | None = None) -> Model:
     return load(name or known_maker(lambda identity: identity.short == short))
 
 
-def open(path: str | Path, model: Model | str | Path | None = None) -> Archive:
-    """An archive for random access: ``archive[i]``, ``archive[i:j]``, ``len(archive)``.
+def open(path: str | Path, model: Model | str | Path | None = None) -> Archive | ArchiveSet:
+    """An archive for random access: ``archive[i]``, ``archive[i:j]``, ``len(archive)``; or a set of
+    them, ``name@512.cvae``.
 
-    model: from ``load``, or what ``load`` takes; None: the archive's own, or the released one that
-    made it.
+    model: from ``load``, or what ``load`` takes; None: the archive's own (of a set, its first
+    shard's), or the released one that made it.
 
     Raises:
+      DataError: of a set, a shard is missing.
       FormatError: it is damaged.
       VersionError: it is of a newer format.
       ModelMismatchError: it was compressed with another model.
       CheckpointError: the model is not there, or is damaged.
       OSError: it cannot be read.
     """
+    shards = present(path)
+    if shards is None:
+        return _open(Path(path), model)
+    known = model if isinstance(model, Model) else _model_of(shards.path(0), model)
+    return ArchiveSet(shards, lambda path: _open(path, known))
+
+
+def _model_of(path: Path, name: str | Path | None) -> Model:
+    with naming(path), builtins.open(path, "rb") as file:
+        return of_archive(bitstream.Reader(file), name)
+
+
+def _open(path: Path, model: Model | str | Path | None) -> Archive:
     file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
     try:
         with naming(path):

@@ -219,16 +219,7 @@ class Archive:
         """Numbers of images as int64 ``[n]``; raises as ``read``."""
         if isinstance(which, range):  # as an array it could be larger than memory
             self._decoder.require_affordable(len(which), self.reader.allowed, self.reader.paid)
-        numbers = np.asarray(which)
-        if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and len(numbers)):
-            raise TypeError(
-                f"numbers of images must be a list of whole numbers, not {numbers.dtype} of shape "
-                f"{numbers.shape}"
-            )
-        outside = (numbers < 0) | (numbers >= len(self))
-        if outside.any():
-            raise IndexError(f"image {numbers[outside][0]} of an archive of {len(self)}")
-        return numbers.astype(np.int64)
+        return whole_numbers(which, len(self))
 
     def _symbols(self, k: int, meter: Meter) -> np.ndarray:
         if self._newest is None or self._newest[0] != k:
@@ -237,6 +228,20 @@ class Archive:
             meter.spend(chunk.work(self._decoder.tables))
             self._newest = k, chunk.symbols(self._decoder.tables, self.reader.allowed)
         return self._newest[1]
+
+
+def whole_numbers(which: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+    """Numbers of images of a sequence of so many, as int64 ``[n]``; raises as ``Archive.read``."""
+    numbers = np.asarray(which)
+    if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and len(numbers)):
+        raise TypeError(
+            f"numbers of images must be a list of whole numbers, not {numbers.dtype} of shape "
+            f"{numbers.shape}"
+        )
+    outside = (numbers < 0) | (numbers >= count)
+    if outside.any():
+        raise IndexError(f"image {numbers[outside][0]} of an archive of {count}")
+    return numbers.astype(np.int64)
 
 
 class Recovered(NamedTuple):

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from cvae_jax import bitstream, errors, reader
@@ -16,6 +17,7 @@ from cvae_jax.exact import quickest
 from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.reader import Model
 from cvae_jax.runs.find import known_maker, maker
+from cvae_jax.shards import ArchiveSet, Shards
 
 
 @functools.lru_cache(maxsize=1)  # of many files, most are of one model
@@ -27,6 +29,43 @@ def load(ckpt: str | Path, allowed: Budget) -> Model:
 def open_archive(content: bytes, allowed: Budget) -> bitstream.Reader:
     """An archive in memory; raises FormatError if it is damaged."""
     return bitstream.Reader(io.BytesIO(content), allowed)
+
+
+def open_set(shards: Shards, ckpt: str | None, allowed: Budget) -> ArchiveSet:
+    """A set of archives, read with the model of ``--ckpt``, or else of its first shard.
+
+    Raises: as ``of_archive``.
+    """
+    with open_shard(shards.path(0), allowed) as first:
+        model = of_archive(first, ckpt)
+
+    def opened(path: Path) -> bitstream.Archive:
+        file = path.open("rb")
+        try:
+            with errors.naming(path):
+                archive = bitstream.Reader(file, allowed)
+                return bitstream.Archive(file, model.decoder(len(archive)), archive)
+        except BaseException:
+            file.close()
+            raise
+
+    return ArchiveSet(shards, opened)
+
+
+@contextlib.contextmanager
+def open_shard(path: Path, allowed: Budget) -> Iterator[bitstream.Reader]:
+    """An archive in a file; what is raised in here names it."""
+    with errors.naming(path), path.open("rb") as file:
+        yield bitstream.Reader(file, allowed)
+
+
+def images_of(shards: Shards) -> int:
+    """How many images the shards hold that can be opened."""
+    total = 0
+    for path in shards.paths:
+        with contextlib.suppress(OSError, FormatError), path.open("rb") as file:
+            total += len(bitstream.Reader(file))
+    return total
 
 
 def read(name: str) -> bytes:

@@ -1,5 +1,5 @@
 """The command ``cvae``: compress, decompress, info, verify, concat, calibrate, model, and train,
-evaluate, release, import-keras, which have modules of their own.
+evaluate, release, import-keras, job, which have modules of their own.
 
 Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged file,
 4: file of a newer format, 5: file of another model.
@@ -17,16 +17,12 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from cvae_jax import __version__, errors
-from cvae_jax.cli import start
-from cvae_jax.cli.commands import evaluate, release, train
+from cvae_jax.cli import flags, start
+from cvae_jax.cli.commands import evaluate, job, release, train
 from cvae_jax.cli.files import paths
-from cvae_jax.cli.flags import Parser, finite, positive
+from cvae_jax.cli.flags import MAKES, READS, Parser, whole
 from cvae_jax.errors import ConfigError
 
-CHECKPOINT = "checkpoint: a workdir, a step in it, a released one or its name"
-# What --ckpt means to a command that makes files, and to those that read them.
-MAKES = f"{CHECKPOINT} (default: mnist)"
-READS = f"{CHECKPOINT}, or a model file (default: the file's own, or the released one that made it)"
 READING = ("decompress", "info", "verify", "concat", "model")  # commands that need no JAX
 
 
@@ -39,22 +35,8 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if ckpt:
             sub.add_argument("--ckpt", help=ckpt)
-        sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
-        sub.add_argument("-v", "--verbose", action="store_true", help="report more")
+        flags.add_reporting(sub)
         return sub
-
-    def output(sub: argparse.ArgumentParser, text: str, *, required: bool = False) -> None:
-        sub.add_argument("-o", "--output", metavar="OUT", help=text, required=required)
-        sub.add_argument("-f", "--force", action="store_true", help="overwrite what exists")
-
-    def reads(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--max-cost",
-            type=positive,
-            default=1.0,
-            metavar="FACTOR",
-            help="times the memory and work that reading a file may cost; for files that you trust",
-        )
 
     sub = command("compress", "compress images", ckpt=MAKES)
     sub.add_argument(
@@ -64,67 +46,33 @@ def parser() -> argparse.ArgumentParser:
         help="image files of one frame each, folders of them, globs, .npy/.npz or IDX files, or "
         "- for standard input",
     )
-    output(
+    flags.add_output(
         sub,
         "file to write, - for standard output (default: beside the input, if it "
         "is one: its name with .cvae)",
     )
-    bound = sub.add_mutually_exclusive_group()
-    bound.add_argument("--lossless", action="store_true", help="every pixel as it was")
-    bound.add_argument(
-        "--max-error", type=int, metavar="E", help="every pixel within E grey levels, 0 to 63"
-    )
-    how = sub.add_mutually_exclusive_group()
-    how.add_argument(
-        "-q",
-        "--quality",
-        type=finite,
-        help="0 to 100 (default: 50; with --lossless or --max-error what calibration "
-        "found smallest): bytes and fidelity",
-    )
-    how.add_argument(
-        "--target-bytes", type=positive, metavar="B", help="at most so many bytes per image"
-    )
-    how.add_argument(
-        "--target-psnr", type=positive, metavar="DB", help="at least so many dB, of the mean error"
-    )
-    sub.add_argument(
-        "--min-psnr",
-        type=positive,
-        metavar="DB",
-        help="write nothing if an image comes out below so many dB",
-    )
-    sub.add_argument(
-        "--quiet",
-        action="store_true",
-        help="report nothing: images are then not all decoded, and of their pixels the file "
-        "vouches for the first 64 of every 4096",
-    )
-    sub.add_argument(
-        "--effort",
-        type=int,
-        default=0,
-        help="0 to 9 (default: 0): rounds of searching for better symbols, of which the first is "
-        "quick; decoding stays as fast",
-    )
-    sub.add_argument("--resize", action="store_true", help="stretch images to the model's size")
-    sub.add_argument("--grayscale", action="store_true", help="make coloured images grey")
-    sub.add_argument("--no-names", action="store_true", help="leave out the files' names")
+    flags.add_quality(sub, of_all=True)
     sub.add_argument("--labels", metavar="FILE", help="an .npy or IDX file of one label per image")
     sub.add_argument(
-        "--embed-model",
-        action="store_true",
-        help="put the decoder into the archive, so that it decodes alone",
+        "--shards",
+        type=whole,
+        metavar="S",
+        help="write so many archives, OUT-00000-of-0000S.cvae and so on (-o OUT@S.cvae says the "
+        "same); the same command goes on where it was stopped",
     )
+    flags.add_jobs(sub)
 
     sub = command("decompress", "decompress an archive or a single image", ckpt=READS)
-    sub.add_argument("input", metavar="FILE", help="or - for standard input")
-    output(
+    sub.add_argument(
+        "input", metavar="FILE", help="or - for standard input, or a set of archives, NAME@S.cvae"
+    )
+    flags.add_output(
         sub,
         "folder (ends in /, is there, or has no suffix of a file), .npy file, image file (of a "
         "single image), or - for standard output: .npy, or PNG of a single image (default: "
-        "beside the input: its name without its suffix)",
+        "beside the input: its name without its suffix); of a set, also a set, OUT@S.npy",
     )
+    flags.add_jobs(sub)
     sub.add_argument("--labels", metavar="FILE", help="write the labels to this .npy file")
     sub.add_argument(
         "--preview",
@@ -136,23 +84,26 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="recover the intact chunks of a damaged archive, and say which images are lost",
     )
-    reads(sub)
+    flags.add_max_cost(sub)
 
     sub = command("info", "say what a file holds and what its bytes are spent on", ckpt=READS)
-    sub.add_argument("input", metavar="FILE")
-    reads(sub)
+    sub.add_argument("input", metavar="FILE", help="or a set of archives, NAME@S.cvae")
+    flags.add_max_cost(sub)
 
     sub = command("verify", "decode everything and compare every check", ckpt=READS)
-    sub.add_argument("inputs", nargs="+", metavar="FILE")
-    reads(sub)
+    sub.add_argument("inputs", nargs="+", metavar="FILE", help="or a set of archives, NAME@S.cvae")
+    flags.add_jobs(sub)
+    flags.add_max_cost(sub)
 
     sub = command(
         "concat",
         "join archives of the same model without coding again; a model that one carries is kept",
     )
-    sub.add_argument("inputs", nargs="+", metavar="FILE")
-    reads(sub)
-    output(sub, "archive to write; it may be one of the inputs if -f is given", required=True)
+    sub.add_argument("inputs", nargs="+", metavar="FILE", help="or a set of archives, NAME@S.cvae")
+    flags.add_max_cost(sub)
+    flags.add_output(
+        sub, "archive to write; it may be one of the inputs if -f is given", required=True
+    )
 
     sub = command(
         "calibrate",
@@ -177,11 +128,12 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("model", "write a model file: all that reading needs of a checkpoint")
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
-    output(sub, "file to write; --ckpt takes it for decompressing", required=True)
+    flags.add_output(sub, "file to write; --ckpt takes it for decompressing", required=True)
 
     train.add_parser(commands)
     evaluate.add_parser(commands)
     release.add_parsers(commands)
+    job.add_parser(commands)
     return top
 
 
@@ -192,7 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json &= words[:1] != ["evaluate"]  # whose --json names a file
     try:
         _check_not_empty(words)
+        words, beam = _without_beam(words)
         args = parser().parse_args(words)
+        args.beam = beam
         as_json = getattr(args, "json", False) is True
         # What is reported must not be mixed with a file that goes to standard output.
         to = sys.stderr if _writes_to_stdout(args) else sys.stdout
@@ -235,7 +189,7 @@ def _extra(args: argparse.Namespace) -> str:
     """The extra of this package that installs what a command takes."""
     if args.command == "evaluate" and args.rate_distortion:
         return "bench"
-    return {"compress": "codec", "import-keras": "keras"}.get(args.command, "train")
+    return {"compress": "codec", "job": "codec", "import-keras": "keras"}.get(args.command, "train")
 
 
 def _writes_to_stdout(args: argparse.Namespace) -> bool:
@@ -245,6 +199,12 @@ def _writes_to_stdout(args: argparse.Namespace) -> bool:
     return any(paths.is_stdout(name) for name in written if name) or (
         output is None and inputs == ["-"]
     )
+
+
+def _without_beam(words: list[str]) -> tuple[list[str], list[str]]:
+    """A command's own words, and Beam's options, which follow ``--`` in a job's."""
+    at = words.index("--") if words[:1] == ["job"] and "--" in words else len(words)
+    return words[:at], words[at + 1 :]
 
 
 def _check_not_empty(words: Sequence[str]) -> None:

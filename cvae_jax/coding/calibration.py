@@ -19,12 +19,17 @@ from cvae_jax.modules import Posterior
 SLOPE_IMAGES = 2048  # on which the slope is measured
 
 
-def calibrate(decode: Decode, images: np.ndarray, posterior: Posterior) -> Tables:
+def calibrate(
+    decode: Decode, images: np.ndarray, posterior: Posterior, sigma: np.ndarray | None = None
+) -> Tables:
     """A model's tables, measured on training images, uint8 ``[N, H, W, C]``.
 
-    decode: from latents ``[B, D]`` to images in [0, 1]; posterior: the images', ``[N, D]`` twice.
+    decode: from latents ``[B, D]`` to images in [0, 1]; posterior: the images', ``[N, D]`` twice;
+    sigma: the mean posterior standard deviation, ``[D]``, where more images than these have a part
+    in it.
     """
-    sigma = np.exp(np.asarray(posterior.z_log_var, np.float64) / 2).mean(0)
+    if sigma is None:
+        sigma = np.exp(np.asarray(posterior.z_log_var, np.float64) / 2).mean(0)
     tables = fit_tables(np.asarray(posterior.z_mean), sigma)
     some = slice(SLOPE_IMAGES)
     slope = slope_per_step(decode, images[some], np.asarray(posterior.z_mean[some]), tables)

@@ -1,9 +1,9 @@
-"""Images for training and measurement, as uint8 arrays ``[N, H, W, C]`` in memory.
+"""Images for training and measurement, uint8 ``[N, H, W, C]``: in memory, or read from disk.
 
 A dataset's name is ``mnist``, ``digits``, a name from tensorflow-datasets
-(``fashion_mnist``, ``mnist:3.0.1``), or the path of a folder of IDX files, a folder of
-images, or an .npy or .npz file.  To add a kind of source, write a module here with a function
-that returns the images of a split, and call it in :func:`load`.
+(``fashion_mnist``, ``mnist:3.0.1``), or the path of a folder of IDX files, a folder or an
+uncompressed .tar or .zip file of images, or an .npy or .npz file.  To add a kind, write a module
+here that gives the images of a split, and call it in ``_found``.
 
 Only these modules import data libraries (tensorflow-datasets, Pillow, scikit-learn, requests),
 except that ``study.classical`` imports Pillow for AVIF.  They do so only on first use, and the
@@ -12,16 +12,18 @@ modules of datasets that may have to be downloaded are themselves imported on fi
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.data import arrays, image_files, splits
+from cvae_jax.data import arrays, collection, sources, splits
 from cvae_jax.data.arrays import IDX_STARTS, map_array, read_array, read_idx
+from cvae_jax.data.collection import Collection
 from cvae_jax.data.image_files import SUFFIXES, WRITABLE, encode_image, list_images, read_image
-from cvae_jax.data.rows import open_rows
+from cvae_jax.data.sources import Source, Subset
 from cvae_jax.errors import DataError
 
 __all__ = [
@@ -33,12 +35,16 @@ __all__ = [
     "list_images",
     "load",
     "map_array",
-    "open_rows",
+    "open",
     "read_array",
     "read_idx",
     "read_image",
     "resolve",
 ]
+
+# Bytes of pixels up to which images are kept in memory unasked: quicker than reading them, and
+# training, which copies them once, still fits a small machine.
+IN_MEMORY = 1 << 30
 
 
 class Resolved(NamedTuple):
@@ -71,7 +77,7 @@ def load(
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
 ) -> np.ndarray:
-    """Loads a dataset's images, always the same ones in the same order.
+    """A dataset's images in memory, always the same ones in the same order.
 
     ``mnist`` and ``digits`` always mean the datasets; for other names, an existing path takes
     precedence over a dataset (write ``./mnist`` for a folder of that name).  Sources without
@@ -94,13 +100,42 @@ def load(
         differ in size or are not of the wanted size, or the split is unknown or empty.
       InstallError: a package of the extra ``train`` is missing.
     """
+    images = open(name, split, data_dir, image_size=image_size, channels=channels, in_memory=True)
+    return sources.to_memory(images)
+
+
+def open(
+    name: str | Path,
+    split: str,
+    data_dir: str | Path | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    in_memory: bool | None = None,
+) -> Source:
+    """The images that ``load`` gives, in memory or as a source that reads them from disk.
+
+    in_memory: by default, if they are no more than ``IN_MEMORY``.  Of a kind that is read as a
+    whole (``digits``, IDX and .npz files) they are in memory anyway.  On disk, images of another
+    size than the first one's are noticed when they are read.
+    """
     if not str(name):
         raise DataError("the name of the dataset is empty; expected one, or a path")
     if split not in splits.SPLITS:
         raise DataError(f"no split {split!r}; expected one of {', '.join(splits.SPLITS)}")
-    images = _load(str(name), split, data_dir, image_size, channels)
-    if not len(images):
+    found = _found(str(name), split, data_dir)
+    chosen = found.chosen.any() if isinstance(found, Collection) else len(found)
+    if not chosen:
         raise DataError(f"{name}: no images in the split {split!r}; try another, or all")
+    if isinstance(found, Collection):
+        if in_memory is None:
+            in_memory = found.size(image_size, channels) <= IN_MEMORY
+        read = found.load if in_memory else found.source
+        images = read(image_size, channels)
+    else:
+        if in_memory is None:
+            in_memory = math.prod(found.shape) <= IN_MEMORY
+        images = sources.to_memory(found) if in_memory else found
     got = images.shape[1:]
     wanted = (*(image_size or got[:2]), channels or got[2])
     if got != wanted:
@@ -110,13 +145,8 @@ def load(
     return images
 
 
-def _load(
-    name: str,
-    split: str,
-    data_dir: str | Path | None,
-    image_size: tuple[int, int] | None,
-    channels: int | None,
-) -> np.ndarray:
+def _found(name: str, split: str, data_dir: str | Path | None) -> Source | Collection:
+    """What a name means: images, or image files."""
     from cvae_jax.data import digits, mnist, prepared
 
     if name == "digits":
@@ -130,18 +160,25 @@ def _load(
             raise DataError(f"{error}; {remedy}") from error
         if mnist.find([folder]):
             return arrays.load_idx_folder(folder, split)
-        return prepared.load(folder, split, image_size, channels)
+        return prepared.collection(folder, split)
     path = _home(name)
     if path.is_dir():
         if any(arrays.idx_images(path, part) for part in arrays.IDX_STEMS):
             return arrays.load_idx_folder(path, split)
-        return image_files.load_folder(path, split, image_size, channels)
-    if path.suffix.lower() in (".npy", ".npz"):
+        return collection.of_folder(path, split)
+    if path.suffix.lower() == ".npz":
         return read_array(path, split)
+    if path.suffix.lower() == ".npy":
+        source = sources.open_source(path)
+        chosen = splits.member(len(source), split)
+        return source if chosen.all() else Subset(source, np.flatnonzero(chosen))
     if path.exists():
-        raise DataError(f"{path}: expected a folder, or an .npy or .npz file")
+        kind = sources.kind(path)
+        if kind not in ("tar", "zip"):
+            raise DataError(f"{path}: expected a folder, or an .npy, .npz, .tar or .zip file")
+        return collection.of_packed(sources.open_packed(path, kind), split)
     folder = prepared.find(name, _places(data_dir)) or prepared.prepare(name, _places(data_dir)[0])
-    return prepared.load(folder, split, image_size, channels)
+    return prepared.collection(folder, split)
 
 
 def _places(data_dir: str | Path | None) -> list[Path]:

@@ -43,9 +43,9 @@ def read_idx(path: str | Path, expected: tuple[int, ...] | None = None) -> np.nd
     """
     path = Path(path)
     with opened_idx(path, expected) as (file, shape):
-        return np.frombuffer(read_idx_bytes(file, math.prod(shape), shape, path), np.uint8).reshape(
-            shape
-        )
+        data = file.read(math.prod(shape) + 1)  # one more, to see that nothing follows
+        check_idx_length(len(data), shape, path)
+        return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 @contextlib.contextmanager
@@ -69,15 +69,11 @@ def opened_idx(
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def read_idx_bytes(
-    file: IdxFile, count: int, shape: tuple[int, ...], path: Path, last: bool = True
-) -> bytes:
-    """The next bytes of an opened IDX file; last: nothing may follow them."""
-    data = file.read(count + last)  # one more, to see that nothing follows
-    if len(data) != count:
-        fault = "bytes follow" if len(data) > count else "it ends before that"
+def check_idx_length(length: int, shape: tuple[int, ...], path: Path) -> None:
+    """Raises DataError if the data of an IDX file are of another length than its header says."""
+    if length != math.prod(shape):
+        fault = "bytes follow" if length > math.prod(shape) else "it ends before that"
         raise DataError(f"{path}: the header says {shape}, but {fault}; fetch it again")
-    return data
 
 
 def _idx_shape(
@@ -215,25 +211,30 @@ def _share(array: np.ndarray, split: str, where: str) -> np.ndarray:
     """The split's images of an array that has no splits of its own."""
     if array.ndim == 0:
         raise DataError(f"{where}: a single number, not images [N, H, W]")
-    return to_images(array[splits.member(splits.numbers(len(array)), split)], where)
+    return to_images(array[splits.member(len(array), split)], where)
 
 
 def to_images(array: np.ndarray, where: str) -> np.ndarray:
     """An array as images, as ``read_array`` says; raises DataError, naming ``where``, if it is
     none."""
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or not 1 <= array.shape[3] <= 4 or 0 in array.shape[1:3]:
-        raise DataError(
-            f"{where}: shape {array.shape}; expected [N, H, W] or [N, H, W, C] with C up to 4"
-        )
-    if np.issubdtype(array.dtype, np.floating):
+    array = array.reshape(images_shape(array.shape, array.dtype, where))
+    if array.dtype != np.uint8:
         if not ((array >= 0) & (array <= 1)).all():  # NaN is neither
             raise DataError(f"{where}: numbers outside [0, 1] or NaN; scale them, or store uint8")
         array = np.round(array * 255)
-    elif array.dtype != np.uint8:
-        raise DataError(f"{where}: dtype {array.dtype}; expected uint8, or floats in [0, 1]")
     return np.ascontiguousarray(array, np.uint8)
+
+
+def images_shape(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[int, ...]:
+    """``[N, H, W, C]`` of an array of images; raises DataError if there can be none in it."""
+    images = (*shape, 1) if len(shape) == 3 else shape
+    if len(images) != 4 or not 1 <= images[3] <= 4 or 0 in images[1:3]:
+        raise DataError(
+            f"{where}: shape {images}; expected [N, H, W] or [N, H, W, C] with C up to 4"
+        )
+    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
+        raise DataError(f"{where}: dtype {dtype}; expected uint8, or floats in [0, 1]")
+    return images
 
 
 def _line(error: Exception) -> str:

@@ -33,7 +33,7 @@ def load(split: str) -> np.ndarray:
         from sklearn.datasets import load_digits
 
     counts = load_digits().images  # [1797, 8, 8] in 0..16
-    keep = splits.member(splits.numbers(len(counts)), split)
+    keep = splits.member(len(counts), split)
     return np.stack([_mnist_form(image) for image in counts[keep]])[..., None]
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cvae_jax.data import splits
 from cvae_jax.errors import DataError
 
 # What is opened, by content whatever the name: nothing else of Pillow's many decoders.
@@ -25,7 +24,12 @@ SUFFIXES = (
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The image files below a folder, by suffix, in the order of their relative paths.
+    """The image files below a folder, as ``image_names``."""
+    return [Path(folder, name) for name in image_names(folder)]
+
+
+def image_names(folder: str | Path) -> list[str]:
+    """The relative paths of the image files below a folder, by suffix, in order.
 
     Hidden files and folders are left out; links to folders are not followed, and files that
     are links are left out where they lead out of the folder.
@@ -33,8 +37,7 @@ def list_images(folder: str | Path) -> list[Path]:
     Raises:
       DataError: a folder cannot be read, or there is no image in it.
     """
-    folder = Path(folder)
-    root = folder.resolve()
+    root = Path(folder).resolve()
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: {error.strerror}") from error
@@ -42,14 +45,16 @@ def list_images(folder: str | Path) -> list[Path]:
     found = []
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(place, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() in SUFFIXES and (
-                not path.is_symlink() or path.resolve().is_relative_to(root)
-            ):
-                found.append(path)
+        inside = Path(place).relative_to(folder).as_posix()
+        for name in names:
+            if name.startswith(".") or not name.lower().endswith(SUFFIXES):
+                continue
+            path = os.path.join(place, name)
+            if not os.path.islink(path) or Path(path).resolve().is_relative_to(root):
+                found.append(name if inside == "." else f"{inside}/{name}")
     if not found:
         raise DataError(f"{folder}: no images in this folder ({' '.join(SUFFIXES)})")
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    return sorted(found)
 
 
 def read_image(
@@ -98,25 +103,6 @@ def encode_image(image: np.ndarray, suffix: str = ".png") -> bytes:
     # Options of WebP and PNG; the other formats ignore them.
     picture.save(file, WRITABLE[suffix.lower()], lossless=True, optimize=True)
     return file.getvalue()
-
-
-def load_folder(
-    folder: Path, split: str, image_size: tuple[int, int] | None, channels: int | None
-) -> np.ndarray:
-    """uint8 [N, H, W, C]: the split's images of a folder.
-
-    A folder with subfolders ``train`` and ``test`` is split by them, any other by a hash of
-    the files' relative paths.  All images are read whatever the split: whether they agree in
-    size, and whether all are grey, must not depend on it.
-    """
-    paths = list_images(folder)
-    names = [path.relative_to(folder) for path in paths]
-    if {"train", "test"} <= {name.parts[0] for name in names if len(name.parts) > 1}:
-        chosen = np.array([split in ("all", name.parts[0]) for name in names])
-    else:
-        chosen = splits.member([os.fsencode(name.as_posix()) for name in names], split)
-    images = (read_image(path, image_size=image_size, channels=channels) for path in paths)
-    return stack(zip(map(str, paths), images, strict=True))[chosen]
 
 
 def stack(images: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:

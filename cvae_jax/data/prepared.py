@@ -7,9 +7,9 @@ import importlib.util
 import re
 from pathlib import Path
 
-import numpy as np
-
-from cvae_jax.data import downloads, image_files, splits
+from cvae_jax.data import downloads, splits
+from cvae_jax.data.collection import Collection
+from cvae_jax.data.sources import Records
 from cvae_jax.errors import DataError, needs
 
 # builder, builder/config, either with :version
@@ -87,10 +87,8 @@ def prepare(name: str, folder: Path) -> Path:
     return Path(builder.data_dir)
 
 
-def load(
-    folder: Path, split: str, image_size: tuple[int, int] | None, channels: int | None
-) -> np.ndarray:
-    """uint8 [N, H, W, C]: the images of a prepared dataset.
+def collection(folder: Path, split: str) -> Collection:
+    """The images of a prepared dataset.
 
     If it lacks ``train`` or ``test``, both are made from all its examples.
 
@@ -102,42 +100,37 @@ def load(
         import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder_from_directory(folder)
-        features = builder.info.features
-        images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
-        if not images:
-            raise DataError(f"{folder}: a dataset without images ({', '.join(features)})")
-        key = "image" if "image" in images else images[0]
-        has_both = {"train", "test"} <= builder.info.splits.keys()
-        if has_both:
-            parts = ["train", "test"] if split == "all" else [split]
-        else:
-            parts = sorted(builder.info.splits)
-        if channels is None and features[key].shape[-1] in (1, 3):
-            channels = features[key].shape[-1]
-        # Decoded here rather than by TFDS: quicker, and with the same checks as for files.
-        skip = {key: tfds.decode.SkipDecoding()}
-        encoded: list[bytes] = []
-        for part in parts:
-            source = builder.as_data_source(part, decoders=skip)
-            # All at once: one at a time takes twice as long.
-            encoded += [example[key] for example in source.__getitems__(range(len(source)))]
-    except DataError:
-        raise
-    except NotImplementedError as error:
-        raise DataError(
-            f"{folder}: prepared in a format that only TensorFlow reads; prepare it as "
-            "array_record in another data_dir"
-        ) from error
+        info = tfds.builder_from_directory(folder).info
+        is_array_record = info.file_format == tfds.core.FileFormat.ARRAY_RECORD
+        images = [k for k, v in info.features.items() if isinstance(v, tfds.features.Image)]
+        lengths = {part: info.splits[part].num_examples for part in sorted(info.splits)}
+        files = {
+            part: [Path(file.filename) for file in info.splits[part].file_instructions]
+            for part in lengths
+        }
     except Exception as error:  # TFDS's readers raise all sorts on damaged files
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{folder}: damaged, or not a prepared dataset ({reason})") from error
-    if not encoded:
+    if not is_array_record:
+        raise DataError(
+            f"{folder}: prepared in a format that only TensorFlow reads; prepare it as "
+            "array_record in another data_dir"
+        )
+    if not images:
+        raise DataError(f"{folder}: a dataset without images ({', '.join(info.features)})")
+    key = "image" if "image" in images else images[0]
+    has_both = {"train", "test"} <= lengths.keys()
+    parts = list(lengths)
+    if has_both:
+        parts = ["train", "test"] if split == "all" else [split]
+    if not sum(lengths[part] for part in parts):
         raise DataError(f"{folder}: holds no examples")
-    named = [(f"{folder}, example {i}", data) for i, data in enumerate(encoded)]
-    if not has_both:
-        chosen = splits.member(splits.numbers(len(named)), split)
-        named = [pair for pair, wanted in zip(named, chosen, strict=True) if wanted]
-    return image_files.stack(
-        (name, image_files.decode(data, name, image_size, channels)) for name, data in named
+    records = Records([file for part in parts for file in files[part]], key)
+    if len(records) != sum(lengths[part] for part in parts):
+        raise DataError(f"{folder}: damaged, not as many examples as it says; prepare it again")
+    channels = info.features[key].shape[-1]
+    return Collection(
+        records,
+        splits.member(len(records), "all" if has_both else split),
+        channels if channels in (1, 3) else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,20 +11,29 @@ SPLITS = ("train", "test", "all")
 TEST_FRACTION = 10  # one example in this many, for sources without splits of their own
 
 
-def numbers(count: int) -> list[bytes]:
-    """Keys of examples that have no names: their positions, in decimal."""
-    return [b"%d" % i for i in range(count)]
+def position(number: int) -> bytes:
+    """The key of an example that has no name: its position, in decimal."""
+    return b"%d" % number
 
 
-def member(keys: Sequence[bytes], split: str) -> np.ndarray:
-    """bool [N]: which examples belong to ``split``, for a source without splits of its own.
+def member(count: int, split: str, key: Callable[[int], bytes] = position) -> np.ndarray:
+    """bool [count]: which examples belong to ``split``, for a source without splits of its own.
 
     One example in ten, and at least one, is for testing: those whose key has the smallest
     SHA-256.  The others are for training.
     """
-    if split == "all":
-        return np.ones(len(keys), bool)
-    ranks = sorted(range(len(keys)), key=lambda i: hashlib.sha256(keys[i]).digest())
-    test = np.zeros(len(keys), bool)
-    test[ranks[: max(1, len(keys) // TEST_FRACTION)]] = True
+    if split == "all" or not count:
+        return np.ones(count, bool)
+    wanted = max(1, count // TEST_FRACTION)
+
+    def digest(number: int) -> bytes:
+        return hashlib.sha256(key(number)).digest()
+
+    # The first eight bytes decide for all but those that share them with the last one chosen:
+    # whole digests of millions of keys would take gigabytes.
+    starts = np.fromiter((digest(i)[:8] for i in range(count)), "S8", count).view(">u8")
+    last = np.partition(starts, wanted - 1)[wanted - 1]
+    test = starts < last
+    tied = sorted(np.flatnonzero(starts == last).tolist(), key=digest)
+    test[tied[: wanted - int(test.sum())]] = True
     return test if split == "test" else ~test

@@ -19,6 +19,7 @@ from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.errors import CheckpointError, DataError
 from cvae_jax.exact.quickest import WORTH_COMPILING, Quickest
 from cvae_jax.file_model import FileModel, Levels
+from cvae_jax.shards import ArchiveSet, present
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,13 +43,19 @@ class Decompressor(Autoencoder):
             return Archive(io.BytesIO(data), self.file_decoder).read(progress=progress)
         return bitstream.single.decode(data, self.file_decoder).levels[None]
 
-    def open(self, path: str | Path) -> Archive:
-        """An archive for random access: ``archive[i]``, ``archive[i:j]``, ``len(archive)``.
+    def open(self, path: str | Path) -> Archive | ArchiveSet:
+        """An archive for random access: ``archive[i]``, ``archive[i:j]``, ``len(archive)``; or a
+        set of them, ``name@512.cvae``.
 
         Raises:
+          DataError: of a set, a shard is missing.
           FormatError, VersionError, ModelMismatchError: as for ``decompress``.
           OSError: it cannot be read.
         """
+        shards = present(path)
+        return self._open(Path(path)) if shards is None else ArchiveSet(shards, self._open)
+
+    def _open(self, path: Path) -> Archive:
         file = builtins.open(path, "rb")  # noqa: SIM115, the archive closes it
         try:
             with errors.naming(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from cvae_jax.data.sources import Source
+from cvae_jax.pixels import to_unit
 
 COLUMNS = 16
 # Okabe & Ito's palette: distinct to the colour-blind, and by brightness when printed in grey.
@@ -19,7 +23,7 @@ def save(figure: Figure, path: str | Path) -> None:
     FigureCanvasAgg(figure).print_figure(path, dpi=200, bbox_inches="tight")
 
 
-def spread(images: np.ndarray, n: int) -> np.ndarray:
+def spread(images: Source, n: int) -> np.ndarray:
     """``n`` evenly spread images, or all if there are fewer; the images may be sorted by class."""
     n = min(n, len(images))
     return images[np.arange(n) * len(images) // max(n, 1)]
@@ -42,8 +46,13 @@ def pairs(originals: np.ndarray, decoded: np.ndarray, title: str, columns: int =
     return grid(np.concatenate(rows), title, columns)
 
 
-def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarray) -> Figure:
-    """Originals above reconstructions: evenly spread ones, and the worst and best by ``errors``."""
+def worst_and_best(
+    images: Source, reconstruct: Callable[[np.ndarray], np.ndarray], errors: np.ndarray
+) -> Figure:
+    """Originals above reconstructions: evenly spread ones, and the worst and best by ``errors``.
+
+    reconstruct: from uint8 images ``[n, H, W, C]`` to the same.
+    """
     order = np.argsort(errors, kind="stable")
     choices = {
         "Evenly spread images": spread(np.arange(len(errors)), COLUMNS),
@@ -52,7 +61,10 @@ def worst_and_best(originals: np.ndarray, decoded: np.ndarray, errors: np.ndarra
     }
     figure = Figure(figsize=(8, 4.2))
     for i, (title, chosen) in enumerate(choices.items()):
-        both = np.concatenate([_filled(a[chosen], COLUMNS) for a in (originals, decoded)])
+        originals = images[chosen]
+        both = np.concatenate(
+            [_filled(to_unit(a), COLUMNS) for a in (originals, reconstruct(originals))]
+        )
         low, high = errors[chosen].min(), errors[chosen].max()
         show(
             figure.add_subplot(3, 1, i + 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -12,7 +13,6 @@ from cvae_jax.config import PRESETS, Config
 from cvae_jax.errors import CheckpointError
 from cvae_jax.file_model import FileModel
 from cvae_jax.modules import abstract_params
-from cvae_jax.pixels import to_unit
 from cvae_jax.refinement.integers import ContextModel
 from cvae_jax.runs import checkpoint, plots
 from cvae_jax.runs.checkpoint import StrPath
@@ -80,7 +80,7 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
         )
     params = checkpoint.restore(found, {"params": abstract_params(model)})["params"]
     h, w, channels = model.image_shape
-    images = data.load(dataset.name, "test", data_dir, image_size=(h, w), channels=channels)
+    images = data.open(dataset.name, "test", data_dir, image_size=(h, w), channels=channels)
     result = evaluation.evaluate(model, params, images)
     record = dataclasses.replace(record, test=evaluation.to_json(result.summary))
     files = {
@@ -94,7 +94,9 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
     checkpoint.release(out, params, record.to_dict(), files)
     plots.save(
         plots.worst_and_best(
-            to_unit(images), to_unit(result.reconstructions), result.per_image["mse"]
+            images,
+            functools.partial(evaluation.reconstruct, model, params),
+            result.per_image["mse"],
         ),
         out / "reconstructions.png",
     )

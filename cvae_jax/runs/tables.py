@@ -7,6 +7,7 @@ images.
 
 from __future__ import annotations
 
+import math
 import os
 
 import jax
@@ -18,6 +19,7 @@ from cvae_jax.coding.calibration import calibrate, usual_errors
 from cvae_jax.coding.quantize import quantize, step
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
+from cvae_jax.data.sources import Source, spread, to_memory
 from cvae_jax.errors import CheckpointError, DataError
 from cvae_jax.exact import by_jax
 from cvae_jax.exact.from_params import quantize_decoder
@@ -39,14 +41,30 @@ FEWEST, MOST = 1000, 10_000  # images to measure the usual errors on, if there a
 DECODER_IMAGES = 64  # that the integer decoder is fitted to, at each of DECODER_QUALITIES
 DECODER_QUALITIES = (0, 50, 100)
 
+# Training images that are looked at, and bytes of their pixels, which are kept in memory.
+MOST_IMAGES, MOST_BYTES = 200_000, 1 << 28
 
-def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) -> FileModel:
-    """Calibrates a checkpoint on training images, uint8 ``[N, H, W, C]``.
+
+def sample(images: Source) -> np.ndarray:
+    """What is calibrated on: all images, uint8 ``[N, H, W, C]``, or where there are more than
+    ``MOST_IMAGES``, or than ``MOST_BYTES`` have room for, so many that are evenly spread."""
+    each = math.prod(images.shape[1:])
+    return to_memory(spread(images, max(1, min(MOST_IMAGES, MOST_BYTES // max(each, 1)))))
+
+
+def make(
+    path: StrPath,
+    images: Source,
+    held_out: np.ndarray | None = None,
+    *,
+    sigma: np.ndarray | None = None,
+) -> FileModel:
+    """Calibrates a checkpoint on a ``sample`` of training images.
 
     Adds tables, an integer decoder and the usual errors (`measure_errors`), replacing any that it
     has.  Files are tied to tables and decoder: those made with the old ones are then refused.
 
-    held_out: as for `measure_errors`.
+    held_out: as for `measure_errors`; sigma: as for ``calibration.calibrate``.
 
     Raises:
       CheckpointError: there is no checkpoint, or it cannot be written.
@@ -54,16 +72,16 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
       DataError: the images do not fit the model, or there are none.
     """
     model, params = _restored(path)
-    images = as_images(images, model.image_shape)
+    sampled = as_images(sample(images), model.image_shape)
     posterior = Batched(lambda images: modules.posterior(params, images, model))
-    measured = posterior(images)
-    tables = calibrate(lambda z: modules.decode(params, z, model), images, measured)
+    measured = posterior(sampled)
+    tables = calibrate(lambda z: modules.decode(params, z, model), sampled, measured, sigma)
     some = np.asarray(measured.z_mean)[:DECODER_IMAGES]
     steps = map(step, DECODER_QUALITIES)
     latents = [quantize(some, tables, at).astype(np.int64) * at for at in steps]
     decoder = quantize_decoder(params, model, tables.unit, np.concatenate(latents))
     made = FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
-    errors = _errors(model, params, made, images, held_out, np.asarray(measured.z_mean))
+    errors = _errors(model, params, made, sampled, held_out, np.asarray(measured.z_mean))
     checkpoint.attach(
         path,
         {TABLES: tables.to_bytes(), DECODER: decoder.to_bytes(), ERRORS: errors.to_bytes()},
@@ -71,11 +89,11 @@ def make(path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None) 
     return made
 
 
-def make_context(path: StrPath, images: np.ndarray, steps: int, seed: int = 0) -> ContextModel:
+def make_context(path: StrPath, images: Source, steps: int, seed: int = 0) -> ContextModel:
     """Trains the context model of a calibrated checkpoint, and adds it, replacing any that it has.
 
-    images: training images, uint8 ``[N, H, W, C]``.  A training that was stopped goes on where it
-    saved its state last, and ends with the same bytes.
+    images: training images, of which it learns from a ``sample``.  A training that was stopped goes
+    on where it saved its state last, and ends with the same bytes.
 
     Raises:
       CheckpointError: there is no calibrated checkpoint, or it cannot be written.
@@ -96,22 +114,22 @@ def make_context(path: StrPath, images: np.ndarray, steps: int, seed: int = 0) -
         symbols = quantize(z_mean(images), stored.tables, step(quality))
         return Base(symbols, step(quality), levels_of(symbols, step(quality)))
 
-    images = as_images(images, model.image_shape)
+    sampled = as_images(sample(images), model.image_shape)
     partial = checkpoint.absolute(path) / PARTIAL
-    made = fit(images, base_of, stored.tables, steps, seed, partial)
+    made = fit(sampled, base_of, stored.tables, steps, seed, partial)
     checkpoint.attach(path, {CONTEXT: made.packed})
     partial.unlink(missing_ok=True)
     return made
 
 
 def measure_errors(
-    path: StrPath, images: np.ndarray, held_out: np.ndarray | None = None
+    path: StrPath, images: Source, held_out: np.ndarray | None = None
 ) -> UsualErrors:
     """Measures how well a calibrated checkpoint reproduces images, and adds the result to it.
 
-    images: its training images, uint8 ``[N, H, W, C]``; held_out: others of the same kind, which
-    are measured, along with as many of the first training images as make up ``FEWEST``.  Without
-    held-out images, the training images are measured.
+    images: its training images, of which a ``sample`` counts; held_out: others of the same kind,
+    uint8 ``[N, H, W, C]``, which are measured, along with as many of the first training images as
+    make up ``FEWEST``.  Without held-out images, the training images are measured.
 
     Raises:
       CheckpointError: there is no calibrated checkpoint, or it cannot be written.
@@ -123,7 +141,7 @@ def measure_errors(
         raise CheckpointError(
             f"checkpoint {os.fspath(path)} has no coding tables; calibrate it first"
         )
-    errors = _errors(model, params, stored, as_images(images, model.image_shape), held_out)
+    errors = _errors(model, params, stored, as_images(sample(images), model.image_shape), held_out)
     checkpoint.attach(path, {ERRORS: errors.to_bytes()})
     return errors
 

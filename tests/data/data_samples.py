@@ -8,6 +8,8 @@ import functools
 import json
 import os
 import struct
+import tarfile
+import zipfile
 from io import BytesIO
 from pathlib import Path
 
@@ -55,6 +57,24 @@ def write_images(folder: Path, images: np.ndarray, suffix: str = ".png") -> Path
     for i, image in enumerate(images):
         Image.fromarray(image.squeeze()).save(folder / f"{i:03}{suffix}")
     return folder
+
+
+def write_tar(path: Path, folder: Path, prefix: str = "") -> Path:
+    """A tar of a folder's files, not in their order."""
+    with tarfile.open(path, "w") as archive:
+        for file in sorted(folder.rglob("*"), reverse=True):
+            archive.add(file, prefix + file.relative_to(folder).as_posix(), recursive=False)
+    return path
+
+
+def write_zip(
+    path: Path, folder: Path, prefix: str = "", method: int = zipfile.ZIP_DEFLATED
+) -> Path:
+    """The same as a zip."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in sorted(folder.rglob("*"), reverse=True):
+            archive.write(file, prefix + file.relative_to(folder).as_posix())
+    return path
 
 
 def write_prepared(folder: Path, images: dict[str, np.ndarray]) -> Path:

@@ -92,7 +92,7 @@ class TestPrepared:
         folder = tfds_dir / "mnist/3.0.1"
         edit_info(tfds_dir, "array_record", "tfrecord")
         assert prepared.find("mnist", [tfds_dir]) is None
-        assert "only TensorFlow reads" in failure(prepared.load, folder, "test", None, None)
+        assert "only TensorFlow reads" in failure(prepared.collection, folder, "test")
 
     def test_damaged(self, tfds_dir):
         shard = next(tfds_dir.glob("mnist/*/*test.array_record*"))

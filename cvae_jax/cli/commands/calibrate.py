@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from cvae_jax import data
 from cvae_jax.cli.reports import Report
-from cvae_jax.data.holdout import TrainingData
+from cvae_jax.data.holdout import hold_out
 from cvae_jax.errors import ConfigError
 from cvae_jax.runs import checkpoint, tables
 from cvae_jax.runs.find import file_model, find, usual_errors
@@ -34,14 +34,14 @@ def calibrate(args: Namespace) -> Report:
         )
     h, w, channels = record.config.model.image_shape
     dataset = args.dataset or record.dataset.name
-    full = data.load(dataset, "train", args.data_dir, image_size=(h, w), channels=channels)
-    split = TrainingData.split(dataset, full, full[:0], record.config.train.validation_fraction)
-    images = split.train
+    full = data.open(dataset, "train", args.data_dir, image_size=(h, w), channels=channels)
+    rest, validation = hold_out(dataset, full, record.config.train.validation_fraction)
+    images = tables.sample(rest)
     if stored is None:
-        stored = tables.make(found, images, split.validation)
+        stored = tables.make(found, images, validation)
         steps = record.config.train.context_steps if steps is None else steps
     elif not complete:  # a checkpoint from before the usual errors were kept
-        tables.measure_errors(found, images, split.validation)
+        tables.measure_errors(found, images, validation)
     if steps:
         tables.make_context(found, images, steps, record.config.train.seed)
     there = file_model(Checkpoint(found.path))
@@ -57,8 +57,12 @@ def calibrate(args: Namespace) -> Report:
     }
     lines = [
         f"{args.checkpoint}: tables {values['tables']} of {made.components} components "
-        f"from {len(images)} images of {dataset}"
+        f"from {_of(len(images), len(rest))} images of {dataset}"
     ]
     if context:
         lines.append(f"context model {values['context']}, {len(context.packed)} bytes")
     return Report(values, lines)
+
+
+def _of(sampled: int, there: int) -> str:
+    return f"{sampled}" if sampled == there else f"{sampled} of {there}"

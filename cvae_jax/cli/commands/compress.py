@@ -13,6 +13,7 @@ import numpy as np
 
 from cvae_jax import bitstream, codec, data
 from cvae_jax.bitstream.writer import checked_labels
+from cvae_jax.cli.commands import job
 from cvae_jax.cli.fidelity import Fidelity
 from cvae_jax.cli.files import checkpoints, inputs, outputs
 from cvae_jax.cli.files.inputs import Inputs
@@ -24,6 +25,7 @@ from cvae_jax.coding import quantize, search, target
 from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.pipeline.chunks import reading_back
 from cvae_jax.refinement import grid
+from cvae_jax.shards import Shards, parse
 
 
 class Made(NamedTuple):
@@ -40,6 +42,10 @@ def compress(args: Namespace) -> Report:
         quantize.step(args.quality)  # raises ConfigError, as the next line does
     search.check_effort(args.effort)
     bound = _bound(args)
+    if shards := _shards(args):
+        return job.compress(args, shards)
+    if args.jobs is not None:
+        raise ConfigError("--jobs is for a set of archives; add --shards")
     if args.quiet and (args.json or args.verbose):
         raise ConfigError("--quiet reports nothing; leave it out, or --json and --verbose")
     output = outputs.for_compressed(args.inputs, args.output)
@@ -61,6 +67,26 @@ def compress(args: Namespace) -> Report:
     if args.quiet:
         return Report({}, [], warnings=[] if bound is not None else made.fidelity.warnings())
     return _report(args, c, bound, output, made)
+
+
+def _shards(args: Namespace) -> Shards | None:
+    """The set that is asked for; None: one file."""
+    shards = parse(args.output) if args.output is not None else None
+    if args.shards is not None:
+        output = outputs.for_compressed(args.inputs, args.output)
+        if shards is not None or isinstance(output, ToStdout):
+            raise ConfigError("--shards divides a file; name it with -o NAME.cvae")
+        at = output.path
+        shards = parse(at.with_name(f"{at.stem}@{args.shards}{at.suffix}"))
+    if shards is None:
+        return None
+    for flag in ("target_bytes", "target_psnr", "min_psnr", "labels"):
+        if getattr(args, flag) is not None:
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} does not go with shards; leave it out, or write one "
+                "file"
+            )
+    return shards
 
 
 def _write(

@@ -13,7 +13,7 @@ import numpy as np
 
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Budget
-from cvae_jax.cli import models
+from cvae_jax.cli import jobs, models
 from cvae_jax.cli.files import checkpoints, outputs
 from cvae_jax.cli.files.outputs import Output, ToFile, ToFolder, ToStdout
 from cvae_jax.cli.files.paths import check_inside
@@ -21,6 +21,8 @@ from cvae_jax.cli.files.unpacking import check_encodable, file_names, named, num
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, CostError, DataError, FormatError, VersionError
 from cvae_jax.files import whole
+from cvae_jax.jobs.decompress import prepare
+from cvae_jax.shards import ArchiveSet, Shards, parse, present
 
 
 class Decoded(NamedTuple):
@@ -37,6 +39,12 @@ def decompress(args: Namespace) -> Report:
         raise ConfigError("--labels and --keep-going do not go together")
     if args.preview and args.keep_going:
         raise ConfigError("--preview and --keep-going do not go together")
+    if (shards := present(args.input)) is not None:
+        if args.output is not None and (into := parse(args.output)) is not None:
+            return job(args, shards, into)
+        return _of_set(args, shards)
+    if args.jobs is not None:
+        raise ConfigError("--jobs is for a set of archives and a set of outputs, -o OUT@S.npy")
     content = models.read(args.input)
     with models.naming(args.input):
         is_archive = _is_archive(content, args.keep_going)
@@ -51,6 +59,10 @@ def decompress(args: Namespace) -> Report:
     with models.naming(args.input):
         found = (decode if is_archive else _single)(args, content, output)
         _write(found, output, labels_to, force=args.force)
+    return _report(found, output)
+
+
+def _report(found: Decoded, output: Output) -> Report:
     count = found.shape[0]
     lines = [f"{output}: {counted(count, 'image')}"]
     lines += [f"fault: {fault}" for fault in found.faults]
@@ -62,6 +74,59 @@ def decompress(args: Namespace) -> Report:
         "lost": list(found.lost),
     }
     return Report(values, lines, status=3 if found.faults or found.lost else 0)
+
+
+def job(args: Namespace, shards: Shards, into: Shards) -> Report:
+    """A set of archives into a set of arrays."""
+    for flag in ("labels", "preview", "keep_going"):
+        if getattr(args, flag, None):
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} does not go with a set of outputs; name one file"
+            )
+    work = prepare(shards, into, args.ckpt, args.max_cost, force=args.force)
+    results, peak = jobs.carried_out(
+        args, work, shards.count, models.images_of(shards), "decompress"
+    )
+    count = sum(result["images"] for result in results)
+    values = {
+        "output": str(into),
+        "shards": shards.count,
+        "images": count,
+        "made": sum(result["made"] for result in results),
+        "peak_bytes": peak,
+    }
+    lines = [f"{into}: {counted(count, 'image')} in {counted(shards.count, 'file')}"]
+    if args.verbose:
+        lines.append(jobs.peak_line(peak))
+    return Report(values, lines)
+
+
+def _of_set(args: Namespace, shards: Shards) -> Report:
+    """A set of archives as if it were one."""
+    if args.keep_going:
+        raise ConfigError("--keep-going is for one archive; name the shard that is damaged")
+    if args.jobs is not None:
+        raise ConfigError(f"--jobs needs a set of outputs, -o {shards.name}@{shards.count}.npy")
+    if args.output is None:
+        raise ConfigError(f"{shards} is a set; say with -o what to write")
+    output = outputs.for_images(args.input, args.output, is_archive=True)
+    labels_to = outputs.to_file(args.labels) if args.labels else None
+    written = [output, labels_to] if labels_to else [output]
+    outputs.check(written, [*shards.paths, *checkpoints.named(args.ckpt)], force=args.force)
+    with models.open_set(shards, args.ckpt, Budget(args.max_cost)) as archives:
+        labels = archives.labels() if args.labels else None
+        if args.labels and labels is None:
+            raise DataError(f"{shards}: it holds no labels, or of some images only")
+        shape = (len(archives), *archives.shard(0).reader.header.image_shape)
+        outputs.check_fit(output, shape[1:], len(archives))
+        names = archives.names() if isinstance(output, ToFolder) else None
+        if isinstance(output, ToFolder):
+            names = file_names(names or numbered(range(len(archives))))
+            check_encodable(names)
+            check_inside(output.path, names, [*shards.paths, *_others(args)])
+        found = Decoded(_blocks(archives, args.preview), shape, names, labels)
+        _write(found, output, labels_to, force=args.force)
+    return _report(found, output)
 
 
 def _write(
@@ -133,7 +198,7 @@ def _intact(args: Namespace, content: bytes, output: Output) -> Decoded:
     return Decoded(_blocks(archive, args.preview), shape, names, labels)
 
 
-def _blocks(archive: bitstream.Archive, preview: bool) -> Iterator[np.ndarray]:
+def _blocks(archive: bitstream.Archive | ArchiveSet, preview: bool) -> Iterator[np.ndarray]:
     with _advising(), progress(len(archive), "decompress") as advance:
         for images in archive.stream(preview=preview):
             yield images

@@ -6,6 +6,7 @@ With --rate-distortion: its files, at every quality, against those of every othe
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
@@ -16,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from cvae_jax.errors import CheckpointError, ConfigError, DataError, needs
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cvae_jax.codec import Codec
+    from cvae_jax.data.sources import Source
 
 OUT = Path("study")  # of the folder that the command is called in
 
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--dataset",
         help="what to measure on: mnist, digits, a TFDS name, an IDX directory, an image folder, "
-        "or an .npy/.npz file (without it: what the checkpoint was trained on)",
+        "or an .npy, .npz, .tar or .zip file (without it: what the checkpoint was trained on)",
     )
     parser.add_argument(
         "--split",
@@ -140,15 +140,15 @@ def dataset_of(args: argparse.Namespace, c: Codec) -> str:
     return args.dataset or c.made_by().dataset.name
 
 
-def load(args: argparse.Namespace, c: Codec, split: str) -> np.ndarray:
-    """The split's images, uint8 ``[N, H, W, C]``, as the model wants them."""
+def open_images(args: argparse.Namespace, c: Codec, split: str) -> Source:
+    """The split's images, as the model wants them."""
     from cvae_jax import data
 
     dataset = dataset_of(args, c)
     h, w, channels = c.model.image_shape
     # What the checkpoint was trained on may have been resized for it.
     convert = args.resize or not args.dataset
-    images = data.load(
+    images = data.open(
         dataset,
         split,
         args.data_dir,
@@ -169,12 +169,11 @@ def measure(args: argparse.Namespace, c: Codec) -> int:
     from cvae_jax import evaluation
     from cvae_jax.cli.files import outputs
     from cvae_jax.cli.files.paths import is_stdout
-    from cvae_jax.pixels import to_unit
 
     if args.figure:
         with needs("train", "--figure"):
             from cvae_jax.runs import plots
-    images, dataset = load(args, c, args.split), dataset_of(args, c)
+    images, dataset = open_images(args, c, args.split), dataset_of(args, c)
     result = evaluation.evaluate(c.model, c.params, images, args.seed)
     # What is reported must not be mixed with a file that goes to standard output.
     to = sys.stderr if args.json and is_stdout(str(args.json)) else sys.stdout
@@ -192,9 +191,8 @@ def measure(args: argparse.Namespace, c: Codec) -> int:
         content = json.dumps(report, indent=2, allow_nan=False) + "\n"
         outputs.write(outputs.to_file(str(args.json)), content.encode(), force=args.force)
     if args.figure:
-        figure = plots.worst_and_best(
-            to_unit(images), to_unit(result.reconstructions), result.per_image["mse"]
-        )
+        reconstruct = functools.partial(evaluation.reconstruct, c.model, c.params)
+        figure = plots.worst_and_best(images, reconstruct, result.per_image["mse"])
         # By its suffix it is drawn, so the picture has that from the start.
         with tempfile.TemporaryDirectory() as folder:
             drawn = Path(folder) / f"figure{args.figure.suffix}"
@@ -205,11 +203,15 @@ def measure(args: argparse.Namespace, c: Codec) -> int:
 
 def rate_distortion(args: argparse.Namespace, codecs: dict[str, Codec]) -> int:
     """The study of the checkpoints' files against other codecs'."""
+    from cvae_jax.data.sources import to_memory
+
     with needs("bench", "--rate-distortion"):
         from cvae_jax.study import report, sweep
 
     first = next(iter(codecs.values()))
-    images, training = (load(args, first, split) for split in (args.split, "train"))
+    images, training = (
+        to_memory(open_images(args, first, split)) for split in (args.split, "train")
+    )
     for name, c in codecs.items():
         if c.model.image_shape != first.model.image_shape:
             raise ConfigError(f"{name} is for images of another size than the first")

@@ -7,6 +7,7 @@ import contextlib
 import io
 import lzma
 from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from cvae_jax.file_model import FileModel
 from cvae_jax.runs.find import find, maker
 from cvae_jax.runs.manifest import CONFIG
 from cvae_jax.runs.record import Record
+from cvae_jax.shards import Shards, present
 
 MODEL_FILE = "model file"
 SAMPLE = 1000  # images that other formats are tried on
@@ -30,8 +32,12 @@ WEBP_SIDE = 16383  # pixels, the most that it holds
 
 
 def info(args: Namespace) -> Report:
-    with models.naming(args.input):
-        described = account(models.read(args.input), args.ckpt, Budget(args.max_cost))
+    allowed = Budget(args.max_cost)
+    if (shards := present(args.input)) is not None:
+        described = _of_set(shards, args.ckpt, allowed)
+    else:
+        with models.naming(args.input):
+            described = account(models.read(args.input), args.ckpt, allowed)
     return Report(
         {"file": args.input, **described.to_dict()}, [f"{args.input}: {described.text()}"]
     )
@@ -43,7 +49,7 @@ class BreakEven(NamedTuple):
 
 
 class Account(NamedTuple):
-    kind: str  # "archive", "single image" or "model file"
+    kind: str  # "archive", "set of N archives", "single image" or "model file"
     images: int
     bytes: int
     bytes_per_image: float | None  # None: there are no images
@@ -118,34 +124,77 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     if not bitstream.is_archive(content):
         return _of_single(content, ckpt, allowed)
     opened = models.open_archive(content, allowed)
-    chunks = [opened.chunk(k) for k in range(len(opened.entries))]
-    steps = {chunk.step for chunk in chunks if chunk.based}
-    bounds = [chunk.refinement.max_error for chunk in chunks if chunk.refinement]
-    is_bounded = 0 < len(bounds) == len(chunks)
+
+    def looked_at() -> tuple[FileModel, np.ndarray]:
+        found = models.of_archive(opened, ckpt)
+        archive = bitstream.Archive(io.BytesIO(content), found.decoder(), opened)
+        return found.files, archive.read(range(min(len(opened), SAMPLE)))
+
+    kind = MODEL_FILE if opened.is_model_file else "archive"
+    return _of_archives(kind, [opened], looked_at, ckpt)
+
+
+def _of_set(shards: Shards, ckpt: str | None, allowed: Budget) -> Account:
+    """The account of a set of archives: their sums."""
+
+    def readers() -> Iterator[bitstream.Reader]:
+        for path in shards.paths:
+            with models.open_shard(path, allowed) as reader:
+                yield reader
+
+    def looked_at() -> tuple[FileModel, np.ndarray]:
+        with models.open_shard(shards.path(0), allowed) as first:
+            model = models.of_archive(first, ckpt)
+        with models.open_set(shards, ckpt, allowed) as archives:
+            return model.files, archives.read(range(min(len(archives), SAMPLE)))
+
+    return _of_archives(f"set of {counted(shards.count, 'archive')}", readers(), looked_at, ckpt)
+
+
+def _of_archives(
+    kind: str,
+    readers: Iterable[bitstream.Reader],
+    looked_at: Callable[[], tuple[FileModel, np.ndarray]],
+    ckpt: str | None,
+) -> Account:
+    """looked_at: the model, and the first images; raises where there is no model at hand."""
+    count = size = chunks = 0
+    steps: set[int] = set()
+    bounds: list[int] = []
+    spot, spent = False, dict[str, int]()
+    for opened in readers:
+        header = opened.header
+        count, size = count + len(opened), size + opened.size
+        for k in range(len(opened.entries)):
+            chunk = opened.chunk(k)
+            chunks += 1
+            if chunk.based:
+                steps.add(chunk.step)
+            if chunk.refinement:
+                bounds.append(chunk.refinement.max_error)
+            spot |= bool(chunk.spot)
+        for use, part in opened.ledger().items():
+            spent[use] = spent.get(use, 0) + part
     model, images, missing = None, None, None
     try:
-        found = models.of_archive(opened, ckpt)
-        model = found.files
-        archive = bitstream.Archive(io.BytesIO(content), found.decoder(), opened)
-        images = archive.read(range(min(len(opened), SAMPLE)))
+        model, images = looked_at()
     except (CheckpointError, ModelMismatchError) as error:
         if ckpt:
             raise
         missing = str(error)
-    spent = opened.ledger()
-    sheets = _measured_sheet(opened.header.identity, steps) if not bounds else {}
+    sheets = _measured_sheet(header.identity, steps) if not bounds else {}
     return Account(
-        kind=MODEL_FILE if opened.is_model_file else "archive",
-        **_sizes(content, len(opened), steps),
-        max_error=max(bounds) if is_bounded else None,
-        spot_check=any(chunk.spot for chunk in chunks),
-        image_shape=list(opened.header.image_shape),
-        model=opened.header.identity.model.hex(),
-        tables=opened.header.identity.tables.hex(),
+        kind=kind,
+        **_sizes(size, count, steps),
+        max_error=max(bounds) if 0 < len(bounds) == chunks else None,
+        spot_check=spot,
+        image_shape=list(header.image_shape),
+        model=header.identity.model.hex(),
+        tables=header.identity.tables.hex(),
         names=spent["names"] > 0,
         labels=spent["labels"] > 0,
         bytes_by_use=spent,
-        **_compared(content, len(opened), spent, model, images, sheets),
+        **_compared(size, count, spent, model, images, sheets),
         missing=missing,
     )
 
@@ -165,7 +214,7 @@ def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     known = model if images is not None else None
     return Account(
         kind="single image",
-        **_sizes(content, 1, {step} if spent["streams"] else set()),
+        **_sizes(len(content), 1, {step} if spent["streams"] else set()),
         max_error=bitstream.single.max_error(content),
         spot_check=False,
         image_shape=list(known.image_shape) if known else None,
@@ -174,7 +223,7 @@ def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         names=False,
         labels=False,
         bytes_by_use=spent,
-        **_compared(content, 1, spent, known, images, {}),
+        **_compared(len(content), 1, spent, known, images, {}),
         missing=missing,
     )
 
@@ -185,18 +234,18 @@ def _bound(max_error: int | None) -> str:
     return f", no pixel off by more than {max_error}" if max_error else ", lossless"
 
 
-def _sizes(content: bytes, count: int, steps: set[int]) -> dict[str, Any]:
+def _sizes(size: int, count: int, steps: set[int]) -> dict[str, Any]:
     return {
         "images": count,
-        "bytes": len(content),
-        "bytes_per_image": len(content) / count if count else None,
+        "bytes": size,
+        "bytes_per_image": size / count if count else None,
         "steps": sorted(steps),
         "qualities": sorted(round(quantize.quality(step), 1) for step in steps),
     }
 
 
 def _compared(
-    content: bytes,
+    total: int,
     count: int,
     spent: dict[str, int],
     model: FileModel | None,
@@ -211,7 +260,7 @@ def _compared(
     # Each further image costs its share of this; the rest is there once.
     growing = ("streams", "refinements", "checks", "names", "labels")
     grows = sum(spent.get(use, 0) for use in growing)
-    fixed = size + len(content) - grows - spent.get("model", 0)
+    fixed = size + total - grows - spent.get("model", 0)
     others = other_formats(images) if count else {}
     others |= sheets
     return {

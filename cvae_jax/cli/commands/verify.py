@@ -8,13 +8,21 @@ from typing import Any
 from cvae_jax import bitstream, errors
 from cvae_jax.bitstream import Budget
 from cvae_jax.bitstream.records import SPOT
-from cvae_jax.cli import models
+from cvae_jax.cli import jobs, models
 from cvae_jax.cli.reports import Report, counted
+from cvae_jax.jobs.verify import Verification
+from cvae_jax.shards import Shards, present
 
 
 def verify(args: Namespace) -> Report:
     results, lines, status = [], [], 0
     for name in args.inputs:
+        if (shards := present(name)) is not None:
+            found, faults = _of_set(args, shards)
+            results += found
+            lines += faults
+            status = max(status, *(result.get("exit_code", 0) for result in found))
+            continue
         result: dict[str, Any] = {"file": name}
         try:
             with models.naming(name):
@@ -31,6 +39,17 @@ def verify(args: Namespace) -> Report:
             results.append({**result, "intact": True, "images": count})
             lines.append(f"{name}: intact, {what}")
     return Report({"files": results}, lines, status)
+
+
+def _of_set(args: Namespace, shards: Shards) -> tuple[list[dict[str, Any]], list[str]]:
+    """What to say of each shard, and the lines: of the whole set, and of each fault."""
+    work = Verification(shards, args.ckpt, args.max_cost)
+    results, _ = jobs.carried_out(args, work, shards.count, models.images_of(shards), "verify")
+    faults = [f"{r['file']}: {r['error']}" for r in results if not r["intact"]]
+    told = "damaged" if faults else "intact"
+    images = sum(result.get("images", 0) for result in results)
+    intact = f"{counted(images, 'image')} in {counted(shards.count - len(faults), 'shard')}"
+    return results, [*faults, f"{shards}: {told}, {intact}{' intact' if faults else ''}"]
 
 
 def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> tuple[int, str]:

@@ -1,8 +1,10 @@
-"""What a command is given to compress: image files, folders, globs, arrays, IDX files, stdin."""
+"""What a command is given to compress: image files, folders, globs, arrays, archives of images,
+stdin."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import itertools
 import shutil
@@ -14,9 +16,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from cvae_jax import data
+from cvae_jax.data.sources import Files, Images, blocks, kind, open_source
 from cvae_jax.errors import DataError
-
-_ARRAY_SUFFIXES = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz"}
 
 
 class Source(NamedTuple):
@@ -68,42 +69,54 @@ def opened(
     Raises:
       DataError: something is missing, or of an array's header damaged or not of the model's shape.
     """
+
+    def open_images(paths: Sequence[Path]) -> Images:
+        files = Files(Path(), [str(path) for path in paths])
+        return Images(files, image_shape, resize=resize, grayscale=grayscale)
+
     names: list[str | None] = []
     parts: list[Callable[[int], Iterator[np.ndarray]]] = []
     with contextlib.ExitStack() as stack:
-        for name, given in sources:
-            path = stack.enter_context(_spooled(stdin)) if given is None else given
-            shown = "standard input" if given is None else str(given)
-            if not path.is_file():  # reading a FIFO or a device may never end
-                raise DataError(f"{shown}: no regular file; give it as standard input, with -")
-            is_array = _holds_array(path)
-            if is_array:
-                with _shown(path, shown):
-                    rows = data.open_rows(path)
-                _check_shape(rows.shape, shown, image_shape)
-                read, count = rows.blocks, rows.shape[0]
-            else:
-                read, count = _image_reader(path, image_shape, resize, grayscale), 1
-            parts.append(_shown_blocks(read, path, shown))
-            names += [None] * count if is_array or name is None else [name]
+        located = [_locate(stack, source, stdin) for source in sources]
+        for is_image, run in itertools.groupby(located, lambda found: found.kind == "image"):
+            files = list(run)
+            if is_image:
+                names += [file.name for file in files]
+                read = functools.partial(blocks, open_images([file.path for file in files]))
+                parts.append(_shown_blocks(read, files[0].path, files[0].shown))
+                continue
+            for file in files:
+                with _shown(file.path, file.shown):
+                    source = open_source(file.path, image_shape, resize=resize, grayscale=grayscale)
+                names += map(source.name, range(len(source)))
+                read = functools.partial(blocks, source)
+                parts.append(_shown_blocks(read, file.path, file.shown))
         if not names:
-            raise DataError(f"{shown}: no images")
+            raise DataError(f"{located[-1].shown}: no images")
         known = None if None in names else [str(name) for name in names]
         yield Inputs(
             len(names),
             known,
-            len(parts) == 1 and not is_array,
+            len(located) == 1 and located[0].kind == "image",
             lambda size: itertools.chain.from_iterable(part(size) for part in parts),
         )
 
 
-def _image_reader(
-    path: Path, wanted: tuple[int, int, int], resize: bool, grayscale: bool
-) -> Callable[[int], Iterator[np.ndarray]]:
-    def blocks(size: int) -> Iterator[np.ndarray]:
-        yield _read_image(path, wanted, resize, grayscale)[None]
+class _Located(NamedTuple):
+    name: str | None
+    path: Path
+    shown: str  # what the user knows it as
+    kind: str
 
-    return blocks
+
+def _locate(stack: contextlib.ExitStack, source: Source, stdin: BinaryIO) -> _Located:
+    name, path = source
+    shown = "standard input" if path is None else str(path)
+    path = stack.enter_context(_spooled(stdin)) if path is None else path
+    if path.exists() and not path.is_file():
+        raise DataError(f"{shown}: no regular file; give it as standard input, with -")
+    with _shown(path, shown):
+        return _Located(name, path, shown, kind(path))
 
 
 def _shown_blocks(
@@ -143,53 +156,13 @@ def _expand(argument: str) -> list[Source]:
 
 @contextlib.contextmanager
 def _spooled(stdin: BinaryIO) -> Iterator[Path]:
-    """Standard input as a file: the readers of arrays want one, with its suffix."""
-    start = stdin.read(4)
+    """Standard input as a file, in which what is wanted can be found."""
+    start = stdin.read(512)
     if not start:
         raise DataError("standard input: empty")
-    suffix = next((s for begins, s in _ARRAY_SUFFIXES.items() if start.startswith(begins[:4])), "")
+    suffix = ".npz" if start.startswith(b"PK") and b".npy" in start else ""
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         file.write(start)
         shutil.copyfileobj(stdin, file)
         file.flush()
         yield Path(file.name)
-
-
-def _holds_array(path: Path) -> bool:
-    """Whether a file holds an array of images; otherwise it is an image file."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    return start.startswith((*data.IDX_STARTS, *_ARRAY_SUFFIXES)) or (
-        path.suffix in _ARRAY_SUFFIXES.values()
-    )
-
-
-def _check_shape(shape: Sequence[int], shown: str, wanted: tuple[int, int, int]) -> None:
-    if len(shape) != 4 or tuple(shape[1:]) != wanted:
-        raise DataError(
-            f"{shown}: an array of shape {list(shape)}, the model's images are "
-            f"{_words(wanted)}; choose another --ckpt, or convert the array"
-        )
-
-
-def _read_image(
-    path: Path, wanted: tuple[int, int, int], resize: bool, grayscale: bool
-) -> np.ndarray:
-    h, w, channels = wanted
-    image = data.read_image(path, image_size=(h, w) if resize else None)
-    if image.shape[2] == 3 and channels == 1 and grayscale:
-        image = data.read_image(path, image_size=(h, w) if resize else None, channels=1)
-    if image.shape[2] == 1 and channels == 3:
-        image = np.repeat(image, 3, axis=2)
-    if image.shape != wanted:
-        flags = ["--resize"] * (image.shape[:2] != (h, w))
-        flags += ["--grayscale"] * (image.shape[2] != channels)
-        raise DataError(
-            f"{path}: {_words(image.shape)}, the model's images are {_words(wanted)}; "
-            f"{' '.join(flags)} converts, or choose another --ckpt"
-        )
-    return image
-
-
-def _words(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]} {'grey' if shape[2] == 1 else 'colour'}"

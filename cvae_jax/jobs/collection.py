@@ -1,0 +1,180 @@
+"""Many inputs as one row of images with numbers, some of which cannot be decoded."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cvae_jax.data.sources import FileSource, open_source
+from cvae_jax.errors import ConfigError, DataError
+
+
+class Reading(NamedTuple):
+    """How images are made to fit a model."""
+
+    image_shape: tuple[int, int, int]
+    resize: bool = False
+    grayscale: bool = False
+
+
+class Skipped(NamedTuple):
+    """An image that cannot be decoded."""
+
+    image: int  # its number in the collection
+    input: str
+    name: str | None
+    reason: str
+
+
+class Part(NamedTuple):
+    """Some images in order, and what is missing among them."""
+
+    images: np.ndarray  # uint8 [n, H, W, C]
+    numbers: np.ndarray  # int64 [n], in the collection
+    names: list[str | None]
+    skipped: list[Skipped]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file or a folder of images, as it was when the job was planned."""
+
+    path: str
+    images: int
+    size: int | None  # bytes; None: a folder
+    names: str | None  # digest of the images' names; None: they have none
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Inputs, one after the other; can be pickled, and opens them where it is used.
+
+    Raises, wherever it reads:
+      DataError: an input is gone, or is not what it was.
+    """
+
+    inputs: tuple[Input, ...]
+    reading: Reading
+
+    @classmethod
+    def of(cls, patterns: Sequence[str], reading: Reading) -> Collection:
+        """The inputs that patterns mean, in their order, and sorted within a pattern.
+
+        Raises:
+          ConfigError: an input comes twice.
+          DataError: nothing has that name, or it holds no images of the wanted shape.
+        """
+        paths = [path for pattern in patterns for path in expand(pattern)]
+        if len(set(paths)) < len(paths):
+            twice = next(path for k, path in enumerate(paths) if path in paths[:k])
+            raise ConfigError(f"{twice} is given twice; its images would be there twice")
+        return cls(tuple(_looked_at(path, reading) for path in paths), reading)
+
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """The number of each input's first image, and of all: int64 ``[inputs + 1]``."""
+        return np.cumsum([0, *(given.images for given in self.inputs)], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getstate__(self) -> dict:
+        return {"inputs": self.inputs, "reading": self.reading}
+
+    @property
+    def named(self) -> bool:
+        """Whether all images have names."""
+        return all(given.names is not None for given in self.inputs)
+
+    def parts(self, start: int, stop: int, size: int) -> Iterator[Part]:
+        """The images from ``start`` to ``stop``, of so many numbers at a time."""
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        for given, begins in zip(self.inputs[first:], self.starts[first:].tolist(), strict=False):
+            ends = min(begins + given.images, stop)
+            for at in range(max(begins, start), ends, size):
+                yield self._part(given, begins, range(at - begins, min(at + size, ends) - begins))
+            if ends == stop:
+                return
+
+    def _part(self, given: Input, begins: int, wanted: range) -> Part:
+        source = _opened(given, self.reading)
+        blocks: list[np.ndarray] = [np.empty((0, *self.reading.image_shape), np.uint8)]
+        numbers: list[int] = []
+        skipped = []
+        for rows, found in _decoded(source, wanted):
+            if isinstance(found, DataError):
+                (row,) = rows
+                skipped.append(Skipped(begins + row, given.path, source.name(row), str(found)))
+            else:
+                blocks.append(found)
+                numbers += rows
+        images = blocks[1] if len(blocks) == 2 else np.concatenate(blocks)
+        names = [source.name(row) for row in numbers]
+        return Part(images, begins + np.array(numbers, np.int64), names, skipped)
+
+
+def expand(pattern: str) -> list[str]:
+    """The paths, absolute, that a pattern means, sorted.  Raises DataError if there are none."""
+    path = Path(pattern)
+    if path.exists():
+        return [str(path.absolute())]
+    found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
+    if not found:
+        raise DataError(f"{pattern}: no such file or folder, and no file matches")
+    return [str(Path(name).absolute()) for name in found]
+
+
+def _decoded(source: FileSource, wanted: range) -> Iterator[tuple[range, np.ndarray | DataError]]:
+    """Images in order, as many at once as can be, with what is wrong with those that cannot."""
+    try:
+        images = source[np.arange(wanted.start, wanted.stop)]
+    except DataError as error:
+        if _is_of_the_system(error):
+            raise
+        if len(wanted) == 1:
+            yield wanted, error
+            return
+        half = len(wanted) // 2
+        yield from _decoded(source, wanted[:half])
+        yield from _decoded(source, wanted[half:])
+    else:
+        yield wanted, images
+
+
+def _is_of_the_system(error: DataError) -> bool:
+    """Whether a file could not be read, rather than what it holds (which Pillow tells as an OSError
+    without a number)."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno is not None
+
+
+def _looked_at(path: str, reading: Reading) -> Input:
+    source = open_source(
+        path, reading.image_shape, resize=reading.resize, grayscale=reading.grayscale
+    )
+    count, names = len(source), None
+    if not count:
+        raise DataError(f"{path}: no images")
+    if source.name(0) is not None:
+        digest = hashlib.sha256()
+        for k in range(count):
+            digest.update(f"{source.name(k)}\0".encode())
+        names = digest.hexdigest()
+    size = Path(path).stat().st_size if Path(path).is_file() else None
+    return Input(path, count, size, names)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(given: Input, reading: Reading) -> FileSource:
+    if _looked_at(given.path, reading) != given:
+        raise DataError(f"{given.path} has changed since the job began; -f begins anew")
+    return open_source(
+        given.path, reading.image_shape, resize=reading.resize, grayscale=reading.grayscale
+    )

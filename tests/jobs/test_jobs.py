@@ -1,0 +1,306 @@
+"""Jobs: whoever does the work, and however often it is stopped, the files are the same."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import RELEASED, ROOT
+from PIL import Image
+
+from cvae_jax import data, files, reader
+from cvae_jax.bitstream.archive import unwatched
+from cvae_jax.jobs import calibrate as calibrating
+from cvae_jax.jobs import pool
+from cvae_jax.jobs.task import here, results
+from cvae_jax.runs.find import TABLES
+
+SHARDS = 5
+WAIT = 60  # seconds until a test gives up
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Two arrays and a folder of images, two of which are damaged."""
+    folder = tmp_path_factory.mktemp("inputs")
+    images = data.load("digits", "train")[:600]
+    np.save(folder / "a.npy", images[:300])
+    np.save(folder / "b.npy", images[300:570])
+    (folder / "c").mkdir()
+    for k, image in enumerate(images[570:]):
+        Image.fromarray(image[..., 0]).save(folder / "c" / f"{k:02d}.png")
+    (folder / "c" / "03.png").write_bytes(b"no image")
+    path = folder / "c" / "11.png"
+    path.write_bytes(path.read_bytes()[:60])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(inputs, tmp_path_factory):
+    """The files of the job, made in this process, by name."""
+    folder = tmp_path_factory.mktemp("expected")
+    run("compress", inputs / "[ab].npy", inputs / "c", "-o", folder / f"x@{SHARDS}.cvae")
+    return contents(folder)
+
+
+def command(*argv):
+    return [sys.executable, "-m", "cvae_jax", *map(str, argv)]
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def run(*argv, status=0):
+    """The command in a process of its own; what it says on standard error."""
+    done = subprocess.run(
+        command(*argv), env=environment(), capture_output=True, text=True, timeout=2 * WAIT
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+
+
+def job(inputs, folder, *more):
+    output = folder / f"x@{SHARDS}.cvae"
+    return ("compress", inputs / "[ab].npy", inputs / "c", "-o", output, *more)
+
+
+def has_processes(group):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
+
+
+def workers(folder):
+    """The processes that are writing shards."""
+    return [int(path.name.split(".")[-4]) for path in folder.glob(".x-0*tmp")]
+
+
+def until(happens):
+    """Waits for what is true, and returns it."""
+    end = time.monotonic() + WAIT
+    while not (found := happens()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_processes_make_the_same_files(inputs, expected, tmp_path, processes):
+    said = run("job", *job(inputs, tmp_path, "--jobs", processes))
+    assert contents(tmp_path) == expected
+    assert "2 images could not be decoded" in said
+
+
+def test_the_set_is_the_collection(inputs, expected, tmp_path):
+    for name, content in expected.items():
+        (tmp_path / name).write_bytes(content)
+    run("compress", inputs / "a.npy", "-o", tmp_path / "a.cvae")
+    with reader.open(tmp_path / "x@*.cvae") as archives, reader.open(tmp_path / "a.cvae") as a:
+        assert len(archives) == 598
+        np.testing.assert_array_equal(archives[:300], a.read())
+    run("decompress", tmp_path / f"x@{SHARDS}.cvae", "-o", tmp_path / "x.npy")
+    run(
+        "decompress", tmp_path / f"x@{SHARDS}.cvae", "-o", tmp_path / f"y@{SHARDS}.npy", "--jobs", 2
+    )
+    parts = [np.load(path) for path in sorted(tmp_path.glob("y-*.npy"))]
+    np.testing.assert_array_equal(np.concatenate(parts), np.load(tmp_path / "x.npy"))
+    run("concat", tmp_path / f"x@{SHARDS}.cvae", "-o", tmp_path / "joined.cvae")
+    with reader.open(tmp_path / "joined.cvae") as joined:
+        np.testing.assert_array_equal(joined.read(), np.load(tmp_path / "x.npy"))
+
+
+def test_what_cannot_be_decoded_is_reported(expected):
+    (report,) = [content for name, content in expected.items() if name.endswith(".skipped.jsonl")]
+    lines = [json.loads(line) for line in report.splitlines()]
+    assert [(line["image"], line["name"]) for line in lines] == [(573, "03.png"), (581, "11.png")]
+    assert "truncated" in lines[1]["reason"]
+
+
+def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(inputs, expected, tmp_path):
+    argv = ("job", *job(inputs, tmp_path, "--jobs", 2))
+    started = subprocess.Popen(command(*argv), env=environment(), stderr=subprocess.PIPE, text=True)
+    (victim, *_) = until(lambda: workers(tmp_path))
+    os.kill(victim, signal.SIGKILL)
+    said = started.communicate(timeout=WAIT)[1]
+    assert started.returncode == 1
+    assert "was killed by SIGKILL" in said
+    assert "Traceback" not in said
+    run(*argv)
+    assert contents(tmp_path) == expected
+
+
+def test_an_interrupt_ends_every_process(inputs, expected, tmp_path):
+    argv = ("job", *job(inputs, tmp_path, "--jobs", 2))
+    started = subprocess.Popen(
+        command(*argv), env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    until(lambda: [*tmp_path.glob(".x-0*tmp")])
+    os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does
+    said = started.communicate(timeout=WAIT)[1]
+    assert (started.returncode, said) == (130, "interrupted\n")
+    assert not [*tmp_path.glob(".*")]
+    until(lambda: not has_processes(started.pid))
+    run(*argv)
+    assert contents(tmp_path) == expected
+
+
+def test_finished_shards_are_kept_and_damaged_ones_made_anew(inputs, expected, tmp_path):
+    run(*job(inputs, tmp_path))
+    kept, damaged = (tmp_path / f"x-0000{k}-of-00005.cvae" for k in (1, 2))
+    before = kept.stat().st_mtime_ns
+    content = bytearray(damaged.read_bytes())
+    content[200] ^= 1
+    damaged.write_bytes(content)
+    (tmp_path / "x-00004-of-00005.cvae").unlink()
+    (tmp_path / "x-00003-of-00005.cvae").write_bytes(b"")
+    run(*job(inputs, tmp_path))
+    assert contents(tmp_path) == expected
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_another_job_is_refused(cvae, inputs, tmp_path):
+    argv = ("compress", inputs / "a.npy", "-o", "y@2.cvae")
+    assert cvae(*argv)[0] == 0
+    before = contents(tmp_path)
+    status, _, err = cvae(*argv, "-q", 30)
+    assert (status, contents(tmp_path)) == (2, before)
+    assert "begun with other quality, None before, 30.0 now; -f removes" in err
+    status, _, err = cvae("compress", inputs / "b.npy", "-o", "y@2.cvae")
+    assert status == 2
+    assert "begun with other images, 300 before, 270 now" in err
+    assert cvae(*argv, "-q", 30, "-f")[0] == 0
+    assert contents(tmp_path) != before
+
+
+def test_what_killed_processes_left_is_removed(cvae, inputs, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    name = "y-00001-of-00002.cvae"
+    ours = tmp_path / f".{name}.{ended.pid}.{files._host()}.abcdefgh.cvae-tmp"
+    theirs = tmp_path / f".{name}.{ended.pid}.00c0ffee.abcdefgh.cvae-tmp"
+    new = tmp_path / f".{name}.{ended.pid}.00c0ffee.hgfedcba.cvae-tmp"
+    alive = tmp_path / f".{name}.{os.getppid()}.{files._host()}.abcdefgh.cvae-tmp"
+    for path in (ours, theirs, new, alive):
+        path.touch()
+    os.utime(theirs, (time.time() - 2 * files.ABANDONED,) * 2)
+    assert cvae("compress", inputs / "a.npy", "-o", "y@2.cvae")[0] == 0
+    assert set(tmp_path.glob(".y*")) == {new, alive}
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (["--labels", "l.npy"], "--labels"),
+        (["--target-bytes", 5], "--target-bytes"),
+        (["--min-psnr", 5], "--min-psnr"),
+        (["--shards", 3], "--shards"),
+    ],
+)
+def test_what_takes_all_images_is_refused(cvae, inputs, more, word):
+    status, _, err = cvae("compress", inputs / "a.npy", "-o", "y@2.cvae", *more)
+    assert status == 2
+    assert word in err
+
+
+def test_impossible_jobs_are_refused(cvae, inputs, tmp_path):
+    for argv, word in [
+        (["compress", inputs / "a.npy", "-o", "y@301.cvae"], "301 shards for 300 images"),
+        (["compress", inputs / "a.npy", "-o", "y@2.npy"], "end in .cvae"),
+        (["compress", inputs / "a.npy", inputs / "?.npy", "-o", "y@2.cvae"], "given twice"),
+        (["compress", inputs / "a.npy", "-o", "y.cvae", "--jobs", 2], "--shards"),
+        (["compress", "none*.npy", "-o", "y@2.cvae"], "no such file"),
+        (["job", "compress", inputs / "a.npy", "-o", "y.cvae"], "NAME@8.cvae"),
+    ]:
+        status, _, err = cvae(*argv)
+        assert status in (1, 2)
+        assert word in err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_verification_names_every_faulty_shard(cvae, expected, tmp_path):
+    for name, content in expected.items():
+        (tmp_path / name).write_bytes(content[:-1] if "00002" in name else content)
+    status, out, _ = cvae("verify", f"x@{SHARDS}.cvae")
+    assert status == 3
+    assert "x-00002-of-00005.cvae: " in out
+    assert "damaged, 478 images in 4 shards intact" in out
+
+
+def test_calibration_does_not_depend_on_who_works(inputs, tmp_path):
+    folder, measured = tmp_path / "mnist", []
+    shutil.copytree(RELEASED, folder)
+    for processes in (None, 1, 2):
+        work = tmp_path / f"work{processes}"
+        work.mkdir()
+        task = calibrating.prepare(
+            str(folder), [str(inputs / "*")], work, resize=False, grayscale=False, size=256
+        )
+        assert task.shards.count == 3
+        outcomes = (
+            pool.run(task, range(3), processes, unwatched)
+            if processes
+            else here(task, reversed(range(3)), unwatched)
+        )
+        results(outcomes)
+        measured.append(contents(work))
+    assert measured[0] == measured[1] == measured[2]
+    made, used = calibrating.finish(task)
+    assert used == 598
+    assert made.tables.to_bytes() == (folder / TABLES).read_bytes()
+    assert made.tables.to_bytes() != (RELEASED / TABLES).read_bytes()
+
+
+def test_samples_are_spread_and_of_about_the_wanted_size():
+    numbers = np.arange(100_000)
+    chosen = calibrating.is_chosen(numbers, 100_000, 10_000)
+    assert 9_600 < chosen.sum() < 10_400
+    assert 4_700 < chosen[::2].sum() < 5_300
+    parts = [calibrating.is_chosen(part, 100_000, 10_000) for part in np.split(numbers, 8)]
+    np.testing.assert_array_equal(np.concatenate(parts), chosen)
+    assert calibrating.is_chosen(numbers, 100_000, 100_000).all()
+
+
+class TestBeam:
+    @pytest.fixture(autouse=True)
+    def beam(self):
+        pytest.importorskip("apache_beam", reason="Apache Beam is not installed (extra beam)")
+
+    def test_it_makes_the_same_files(self, inputs, expected, tmp_path):
+        said = run("job", *job(inputs, tmp_path), "--", "--direct_num_workers=2")
+        assert contents(tmp_path) == expected
+        assert said.count("\n") == 1
+
+    def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(
+        self, inputs, expected, tmp_path
+    ):
+        argv = ("job", *job(inputs, tmp_path), "--", "--direct_num_workers=2")
+        started = subprocess.Popen(
+            command(*argv), env=environment(), stderr=subprocess.PIPE, text=True
+        )
+        (victim, *_) = until(lambda: workers(tmp_path))
+        os.kill(victim, signal.SIGKILL)
+        said = started.communicate(timeout=WAIT)[1]
+        assert started.returncode == 1
+        assert "the same command goes on" in said
+        assert "Traceback" not in said
+        run(*argv)
+        assert contents(tmp_path) == expected
+
+    def test_options_that_it_does_not_know_are_refused(self, expected, tmp_path):
+        for name, content in expected.items():
+            (tmp_path / name).write_bytes(content)
+        argv = ("job", "verify", tmp_path / f"x@{SHARDS}.cvae", "--")
+        assert "NoSuch" in run(*argv, "--runner=NoSuch", status=2)
