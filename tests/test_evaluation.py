@@ -6,6 +6,7 @@ import pytest
 
 from cvae_jax import evaluation, losses
 from cvae_jax.config import Config
+from cvae_jax.data.sources import open_source, source
 from cvae_jax.modules import CVAE, init_params
 
 CONFIG = Config().replace(height=12, width=12, latent_dim=3, filters=(4,), dense_width=8)
@@ -45,6 +46,17 @@ def test_the_sampled_summary_are_those_of_a_sample(result):
 
 def test_an_images_noise_does_not_depend_on_how_many_there_are():
     np.testing.assert_array_equal(evaluation.noise_for(1, 5, 3), evaluation.noise_for(1, 9, 3)[:5])
+
+
+def test_images_on_disk_have_the_same_numbers_bit_for_bit(result, tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", IMAGES)
+    on_disk = open_source(tmp_path / "x.npy")
+    monkeypatch.setattr(source, "BLOCK_BYTES", 32 * 144)
+    assert len(list(source.blocks(on_disk))) == 3
+    read = evaluation.evaluate(CONFIG.model, PARAMS, on_disk)
+    assert read.summary == result.summary
+    for name, values in result.per_image.items():
+        np.testing.assert_array_equal(read.per_image[name], values)
 
 
 def test_validation_loss_is_the_training_loss():

@@ -9,6 +9,7 @@ import pytest
 from cvae_jax import codec, errors
 from cvae_jax.cli import parser
 from cvae_jax.config import Config
+from cvae_jax.data.sources import open_source
 from cvae_jax.errors import CheckpointError, DataError, FormatError
 from cvae_jax.modules import init_params
 from cvae_jax.runs import checkpoint, manifest, tables
@@ -62,6 +63,17 @@ def test_every_image_is_encoded_once(bare, monkeypatch):
         assert sum(seen) == (50 if held_out is None else 60)
         found = usual_errors(manifest.Checkpoint(bare))
         assert tables.measure_errors(bare, IMAGES[10:], held_out) == found
+
+
+def test_a_large_collection_is_sampled(bare, tmp_path, monkeypatch):
+    on_disk = open_source(tmp_path / "images.npy")
+    np.testing.assert_array_equal(tables.sample(on_disk), IMAGES)
+    assert tables.make(bare, on_disk).identity == tables.make(bare, IMAGES).identity
+    monkeypatch.setattr(tables, "MOST_IMAGES", 20)
+    np.testing.assert_array_equal(tables.sample(on_disk), IMAGES[::3])
+    np.testing.assert_array_equal(tables.sample(IMAGES), IMAGES[::3])
+    monkeypatch.setattr(tables, "MOST_BYTES", 12 * IMAGES[0].size)
+    np.testing.assert_array_equal(tables.sample(on_disk), IMAGES[::5])
 
 
 def test_held_out_images_are_what_is_measured(bare, monkeypatch):
