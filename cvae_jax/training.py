@@ -26,15 +26,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cvae_jax import backend
 from cvae_jax.backend import BATCH
 from cvae_jax.config import Config, TrainConfig
+from cvae_jax.data import feed
+from cvae_jax.data.sources import Source
 from cvae_jax.errors import ConfigError, TrainingError
 from cvae_jax.losses import elbo
 from cvae_jax.modules import Params, autoencode, init_params
 from cvae_jax.pixels import to_unit
 
 Metrics = dict[str, Array]
-# ``(images, order, start)`` -> uint8 ``[b, H, W, C]``, the images that each step from ``start`` on
-# takes: ``images[order[start]]`` and so on.
-Batches = Callable[[Any, Sequence[np.ndarray], int], Iterator[np.ndarray]]
+Batches = Callable[[Source, Sequence[np.ndarray], int], Iterator[np.ndarray]]  # ``feed.batches``
 
 REPLICATED, SHARED = PartitionSpec(), PartitionSpec(BATCH)  # among the devices
 
@@ -300,22 +300,17 @@ def rows_of_process(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
     return tuple(row for start, stop in starts for row in range(start, stop))
 
 
-def from_memory(images: Any, order: Sequence[np.ndarray], start: int) -> Iterator[np.ndarray]:
-    """``Batches`` of images in memory, uint8 ``[N, H, W, C]``."""
-    return (images[order[step]] for step in range(start, len(order)))
-
-
 def run(
-    config: Config, state: TrainState, images: Any, batches: Batches = from_memory
+    config: Config, state: TrainState, images: Source, batches: Batches = feed.batches
 ) -> Iterator[Dispatch]:
     """Trains from ``state`` to the end of the configured epochs, yielding after every dispatch.
 
-    images: a sequence that ``batches`` reads, as a rule uint8 ``[N, H, W, C]``; each process takes
-    only its own part of a batch.  A yielded state is valid until the iterator advances; it is the
-    same on all devices and in all processes.
+    Each process reads only its own part of a batch.  A yielded state is valid until the iterator
+    advances; it is the same on all devices and in all processes.
 
     Raises:
       ConfigError: the batch cannot be shared out among the devices.
+      DataError: an image cannot be read.
       TrainingError: the loss is not finite, or there are fewer images than one batch.
     """
     mesh = backend.mesh()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -22,7 +21,7 @@ PATIENCE = 3  # seconds before it is shown how far the fingerprint is
 class TrainingData:
     """A run's images, uint8 ``[N, H, W, C]``, and what is recorded about them."""
 
-    train: Any  # a Source
+    train: Source
     validation: np.ndarray
     test: Source
     name: str

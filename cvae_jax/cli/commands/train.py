@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,10 +94,24 @@ def add_parser(commands: Any) -> None:
     source = parser.add_argument_group("data")
     source.add_argument(
         "--dataset",
-        help="mnist, digits, a TFDS name, an IDX directory, an image folder, or an .npy/.npz file "
-        "(without it: the workdir's, or mnist if it is here or can be fetched, else digits)",
+        help="mnist, digits, a TFDS name, an IDX directory, a folder, .tar or .zip file of images, "
+        "or an .npy/.npz file (without it: the workdir's, or mnist if it is here or can be "
+        "fetched, else digits)",
     )
     source.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
+    source.add_argument(
+        "--images",
+        choices=("memory", "disk"),
+        help="where the training images are kept; the run is the same (default: in memory up to "
+        "1 GiB of pixels)",
+    )
+    source.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that read images from disk (default: 0, in threads)",
+    )
     for title, section in SECTIONS.items():
         group = parser.add_argument_group(title)
         for field in dataclasses.fields(section):
@@ -121,7 +137,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def configure(args: argparse.Namespace, dataset: str, image_shape: tuple[int, int, int]) -> Config:
+def configure(args: argparse.Namespace, dataset: str, image_shape: Sequence[int]) -> Config:
     """The preset with the given settings on top, for images of this shape."""
     preset = args.preset or ("digits" if dataset == "digits" else "default")
     shape = dict(zip(("height", "width", "channels"), image_shape, strict=True))
@@ -132,6 +148,8 @@ def train(args: argparse.Namespace) -> int:
     """Trains, draws, and prints what the best checkpoint is worth on the test split."""
     if (args.height is None) != (args.width is None):
         raise ConfigError("--height and --width go together")
+    if args.workers < 0:
+        raise ConfigError(f"--workers must be 0 or more, not {args.workers}")
     Config().replace(**given(args))  # refuses impossible settings before any data is fetched
 
     with contextlib.ExitStack() as stack:
@@ -195,6 +213,7 @@ def _say_nothing(line: str) -> None:
 def _train(args: argparse.Namespace) -> int:
     # Slow to import: after the arguments.
     from cvae_jax import backend, codec, data
+    from cvae_jax.data import feed
     from cvae_jax.data.holdout import TrainingData
 
     with needs("train", "training"):
@@ -210,7 +229,14 @@ def _train(args: argparse.Namespace) -> int:
         say(dataset.note)
     size = None if args.height is None else (args.height, args.width)
     full, test = (
-        data.load(dataset.name, split, args.data_dir, image_size=size, channels=args.channels)
+        data.open(
+            dataset.name,
+            split,
+            args.data_dir,
+            image_size=size,
+            channels=args.channels,
+            in_memory=None if args.images is None else args.images == "memory",
+        )
         for split in ("train", "test")
     )
     config = configure(args, dataset.name, full.shape[1:])
@@ -227,6 +253,7 @@ def _train(args: argparse.Namespace) -> int:
             args.workdir,
             fresh=args.fresh,
             tensorboard=args.tensorboard,
+            batches=functools.partial(feed.batches, workers=args.workers),
             say=say,
         )
     except run.Interrupted as stop:

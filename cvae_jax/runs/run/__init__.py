@@ -16,6 +16,7 @@ import jax
 
 from cvae_jax import backend, training
 from cvae_jax.config import Config
+from cvae_jax.data import feed
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import ConfigError, explained, needs
 from cvae_jax.modules import abstract_params
@@ -42,7 +43,7 @@ def train(
     *,
     fresh: bool = False,
     tensorboard: bool = False,
-    batches: training.Batches = training.from_memory,
+    batches: training.Batches = feed.batches,
     say: Callable[[str], None] = print,
 ) -> Path | None:
     """Trains, or resumes the run that ``workdir`` holds; returns the best checkpoint, calibrated.
