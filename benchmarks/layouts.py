@@ -41,7 +41,7 @@ def steps(batch: int, into: Path, meeting: list[str]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (STEPS * batch, 28, 28, 1), np.uint8)
     images[:, :8] = images[:, 20:] = 0  # borders, whose gradient is next to nothing
     started = 0.0
-    for at in training.run(config, training.init_state(config, STEPS), images):
+    for at in training.run(config, training.init_state(config, STEPS), images):  # noqa: B007
         started = started or time.perf_counter()  # the first step compiles
     seconds = (time.perf_counter() - started) / (STEPS - 1)
     leaves = jax.tree.leaves(jax.device_get(at.state.params))
