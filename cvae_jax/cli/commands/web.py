@@ -16,7 +16,7 @@ from cvae_jax.runs.find import DEFAULT
 def web(args: Namespace) -> Report:
     ckpt = args.ckpt or DEFAULT
     output = outputs.to_file(args.output)
-    read = [args.archive] if args.archive else []
+    read = [Path(args.archive)] if args.archive else []
     outputs.check([output], [*checkpoints.named(ckpt), *read], force=args.force)
     made = codec.load(ckpt)
     archive = None
