@@ -41,6 +41,7 @@ def build(
         return (web / "src" / path).read_text()
 
     carried: dict[str, Any] = {"name": name, "model": _carried(files.model_file())}
+    carried["kernels"] = _carried((web / "wasm" / "kernels.wasm").read_bytes())
     if encoder is not None:
         carried["encoder"] = _carried(encoder)
     worker = linker.link("worker.js", read, {"carried.js": {"carried": carried}})

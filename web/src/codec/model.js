@@ -4,16 +4,19 @@ import { Tables } from "./coding/tables.js";
 import { FormatError } from "./errors.js";
 import { IntegerDecoder } from "./exact/decoder.js";
 import { typedLevels } from "./exact/typed.js";
+import { Kernels, canDecode, wasmLevels } from "./exact/wasm.js";
 
 /** What files are read with: tables, integer decoder, and a context model where there is one. */
 export class FileModel {
   /**
-   * data: the body of a `MODL` section; trusted: it did not come with the file that is read.
+   * data: the body of a `MODL` section; trusted: it did not come with the file that is read;
+   * kernels: WebAssembly.Module of kernels.wasm, null where it is to be computed without.
    *
    * Throws FormatError if it is no model, one that could overflow, or one of too many numbers.
    */
-  constructor(data, { trusted = false } = {}) {
+  constructor(data, { trusted = false, kernels = null } = {}) {
     this.trusted = trusted;
+    this.kernels = kernels;
     const parts = [];
     for (let at = 0; at < data.length; ) {
       if (parts.length === 3 || data.length < at + 4) throw new FormatError("an embedded model of other parts");
@@ -44,8 +47,13 @@ export class FileModel {
 
   /** Uint8Array [n * H * W * C], of n images' symbols, Int32Array [n * D]. */
   levels(symbols, n, step) {
-    this._levels ??= typedLevels(this.decoder);
+    this._levels ??= this._quickest();
     return this._levels(symbols, n, step);
+  }
+
+  _quickest() {
+    const { kernels, decoder } = this;
+    return kernels && canDecode(decoder) ? wasmLevels(decoder, new Kernels(kernels)) : typedLevels(decoder);
   }
 
   /** Throws CostError unless a file of so many bytes may cost decoding so many images. */

@@ -13,13 +13,14 @@ const OPERATIONS = ["hello", "open", "close", "images", "labels", "details", "en
 export class Session {
   /**
    * name: of the model; model: bytes of its model file; encoder: `Encoder`, or null if the page has
-   * none.
+   * none; kernels: as for `FileModel`.
    */
-  constructor({ name, model, encoder = null }) {
+  constructor({ name, model, encoder = null, kernels = null }) {
     this.name = name;
     this.encoder = encoder;
+    this.kernels = kernels;
     const [body] = openArchive(model).models;
-    this.model = new FileModel(body, { trusted: true });
+    this.model = new FileModel(body, { trusted: true, kernels });
     this.models = [this.model];
     this.files = new Map();
     this.opened = 0;
@@ -103,7 +104,7 @@ export class Session {
     let fault = new ModelMismatchError("made with a model that this page does not have: open its model file first");
     for (const body of models) {
       try {
-        const own = new FileModel(body);
+        const own = new FileModel(body, { kernels: this.kernels });
         if (own.made(header)) return own;
         fault = new FormatError("the embedded model is not the one that the header names");
       } catch (error) {
