@@ -4,6 +4,7 @@ import { Tables } from "./coding/tables.js";
 import { FormatError } from "./errors.js";
 import { IntegerDecoder } from "./exact/decoder.js";
 import { typedLevels } from "./exact/typed.js";
+import { ContextModel } from "./refinement/context.js";
 import { Kernels, canDecode, wasmLevels } from "./exact/wasm.js";
 
 /** What files are read with: tables, integer decoder, and a context model where there is one. */
@@ -29,7 +30,7 @@ export class FileModel {
     const spend = meter(NUMBERS, 0);
     this.tables = new Tables(parts[0], spend);
     this.decoder = new IntegerDecoder(parts[1], spend);
-    this.context = null;
+    this.context = parts.length === 3 ? new ContextModel(parts[2], spend, kernels) : null;
     if (this.tables.latents !== this.decoder.latents) {
       throw new FormatError("coding tables and an integer decoder of different models");
     }
@@ -37,6 +38,9 @@ export class FileModel {
       throw new FormatError("an integer decoder that counts in other units than the coding tables");
     }
     this.shape = this.decoder.shape;
+    if (this.context?.shape.some((n, i) => n !== this.shape[i])) {
+      throw new FormatError("an integer decoder and a context model of different images");
+    }
     this.pixels = this.shape.reduce((a, b) => a * b);
     this.latents = this.tables.latents;
     const [tables, model] = parts.slice(0, 2).map((part) => sha256(part).subarray(0, 16));
