@@ -11,7 +11,21 @@ async function start() {
   const views = {};
   const select = createTabs(document.querySelector('[role="tablist"]'), (id) => {
     scrollTo(0, 0);
-    if (id === "walk") views.walk?.start().catch(complain);
+    if (id === "walk") views.walk?./** The bytes that a text stands for, in pieces, so that the page stays alive. */
+async function fromBase64(text) {
+  const piece = 2 ** 18;
+  const pieces = [];
+  for (let at = 0; at < text.length; at += piece) {
+    const letters = atob(text.slice(at, at + piece));
+    const bytes = new Uint8Array(letters.length);
+    for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
+    pieces.push(bytes);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  return new Blob(pieces).arrayBuffer();
+}
+
+start().catch(complain);
   });
   const { model } = await codec.ask("hello");
   const walkFrom = (pixels) => {
@@ -21,16 +35,43 @@ async function start() {
   if (model.canEncode) views.draw = createDraw(codec, model);
   views.open = createOpen(codec, model, { toOpen: () => select("open"), toWalk: walkFrom });
   views.walk = createWalk(codec, model, () => views.draw.pixels());
-  if (!byId("walk").hidden) views.walk.start().catch(complain);
+  if (!byId("walk").hidden) views.walk./** The bytes that a text stands for, in pieces, so that the page stays alive. */
+async function fromBase64(text) {
+  const piece = 2 ** 18;
+  const pieces = [];
+  for (let at = 0; at < text.length; at += piece) {
+    const letters = atob(text.slice(at, at + piece));
+    const bytes = new Uint8Array(letters.length);
+    for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
+    pieces.push(bytes);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  return new Blob(pieces).arrayBuffer();
+}
+
+start().catch(complain);
 
   byId("tab-draw").hidden = !model.canEncode;
   const archive = byId("archive");
   if (archive) {
-    const bytes = Uint8Array.from(atob(archive.textContent.trim()), (letter) => letter.charCodeAt(0));
-    await views.open.open(archive.dataset.name, bytes.buffer);
+    await views.open.open(archive.dataset.name, await fromBase64(archive.textContent.trim()));
   } else if (!model.canEncode) {
     select("open");
   }
+}
+
+/** The bytes that a text stands for, in pieces, so that the page stays alive. */
+async function fromBase64(text) {
+  const piece = 2 ** 18;
+  const pieces = [];
+  for (let at = 0; at < text.length; at += piece) {
+    const letters = atob(text.slice(at, at + piece));
+    const bytes = new Uint8Array(letters.length);
+    for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
+    pieces.push(bytes);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  return new Blob(pieces).arrayBuffer();
 }
 
 start().catch(complain);

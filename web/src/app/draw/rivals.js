@@ -14,7 +14,7 @@ const scratch = document.createElement("canvas");
  *   bytes decode to, and their number.
  */
 export function createRivals(body, shape) {
-  const ours = createRow(body, "This codec", shape);
+  const ours = createRow(body, "cvae", shape);
   ours.row.className = "ours";
   const others = Object.keys(TYPES).map((name) => createRow(body, name, shape));
 
