@@ -6,26 +6,14 @@ import { byId, complain } from "./parts/dom.js";
 import { createTabs } from "./parts/tabs.js";
 import { createWalk } from "./walk/view.js";
 
+const PIECE = 2 ** 18; // letters that are decoded at once; a multiple of four
+
 async function start() {
   const codec = startWorker();
   const views = {};
   const select = createTabs(document.querySelector('[role="tablist"]'), (id) => {
     scrollTo(0, 0);
-    if (id === "walk") views.walk?./** The bytes that a text stands for, in pieces, so that the page stays alive. */
-async function fromBase64(text) {
-  const piece = 2 ** 18;
-  const pieces = [];
-  for (let at = 0; at < text.length; at += piece) {
-    const letters = atob(text.slice(at, at + piece));
-    const bytes = new Uint8Array(letters.length);
-    for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
-    pieces.push(bytes);
-    await new Promise((resolve) => setTimeout(resolve));
-  }
-  return new Blob(pieces).arrayBuffer();
-}
-
-start().catch(complain);
+    if (id === "walk") views.walk?.start().catch(complain);
   });
   const { model } = await codec.ask("hello");
   const walkFrom = (pixels) => {
@@ -35,21 +23,7 @@ start().catch(complain);
   if (model.canEncode) views.draw = createDraw(codec, model);
   views.open = createOpen(codec, model, { toOpen: () => select("open"), toWalk: walkFrom });
   views.walk = createWalk(codec, model, () => views.draw.pixels());
-  if (!byId("walk").hidden) views.walk./** The bytes that a text stands for, in pieces, so that the page stays alive. */
-async function fromBase64(text) {
-  const piece = 2 ** 18;
-  const pieces = [];
-  for (let at = 0; at < text.length; at += piece) {
-    const letters = atob(text.slice(at, at + piece));
-    const bytes = new Uint8Array(letters.length);
-    for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
-    pieces.push(bytes);
-    await new Promise((resolve) => setTimeout(resolve));
-  }
-  return new Blob(pieces).arrayBuffer();
-}
-
-start().catch(complain);
+  if (!byId("walk").hidden) views.walk.start().catch(complain);
 
   byId("tab-draw").hidden = !model.canEncode;
   const archive = byId("archive");
@@ -60,12 +34,11 @@ start().catch(complain);
   }
 }
 
-/** The bytes that a text stands for, in pieces, so that the page stays alive. */
+/** The bytes that a text stands for, in pieces between which the page can do other things. */
 async function fromBase64(text) {
-  const piece = 2 ** 18;
   const pieces = [];
-  for (let at = 0; at < text.length; at += piece) {
-    const letters = atob(text.slice(at, at + piece));
+  for (let at = 0; at < text.length; at += PIECE) {
+    const letters = atob(text.slice(at, at + PIECE));
     const bytes = new Uint8Array(letters.length);
     for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
     pieces.push(bytes);

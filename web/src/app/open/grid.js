@@ -128,6 +128,7 @@ export function createGrid(host, images, pictures, opened) {
 
   /** Moves the focus, and the page where that is off screen. */
   function go(k) {
+    measure();
     active = clamp(k, 0, images.count - 1);
     const box = host.getBoundingClientRect();
     const top = box.top + rowOf(active) * cellHeight;
