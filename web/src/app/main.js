@@ -6,6 +6,8 @@ import { byId, complain } from "./parts/dom.js";
 import { createTabs } from "./parts/tabs.js";
 import { createWalk } from "./walk/view.js";
 
+const PIECE = 2 ** 18; // letters that are decoded at once; a multiple of four
+
 async function start() {
   const codec = startWorker();
   const views = {};
@@ -26,11 +28,23 @@ async function start() {
   byId("tab-draw").hidden = !model.canEncode;
   const archive = byId("archive");
   if (archive) {
-    const bytes = Uint8Array.from(atob(archive.textContent.trim()), (letter) => letter.charCodeAt(0));
-    await views.open.open(archive.dataset.name, bytes.buffer);
+    await views.open.open(archive.dataset.name, await fromBase64(archive.textContent.trim()));
   } else if (!model.canEncode) {
     select("open");
   }
+}
+
+/** The bytes that a text stands for, in pieces between which the page can do other things. */
+async function fromBase64(text) {
+  const pieces = [];
+  for (let at = 0; at < text.length; at += PIECE) {
+    const letters = atob(text.slice(at, at + PIECE));
+    const bytes = new Uint8Array(letters.length);
+    for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
+    pieces.push(bytes);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  return new Blob(pieces).arrayBuffer();
 }
 
 start().catch(complain);

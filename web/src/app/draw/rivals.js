@@ -10,22 +10,22 @@ const scratch = document.createElement("canvas");
 /**
  * A table with a row for each format, empty until it is filled: nothing moves when figures come.
  *
- * @returns {function(Uint8Array, Uint8Array, number): Promise} fills it for a drawing, what our
- *   bytes decode to, and their number.
+ * @returns {function(Uint8Array, Uint8Array, number, number): Promise} fills it for a drawing, what
+ *   our bytes decode to, their number and their quality.
  */
 export function createRivals(body, shape) {
-  const ours = createRow(body, "This codec", shape);
+  const ours = createRow(body, "cvae", shape);
   ours.row.className = "ours";
   const others = Object.keys(TYPES).map((name) => createRow(body, name, shape));
 
-  return async function fill(pixels, decoded, bytes) {
+  return async function fill(pixels, decoded, bytes, quality) {
     const bound = meanSquaredError(pixels, decoded);
     const results = [];
     for (const type of Object.values(TYPES)) {
       results.push(await closest(pixels, shape, type, bound));
     }
     const largest = Math.max(bytes, ...results.map((result) => result?.bytes ?? 0));
-    ours.fill({ bytes, pixels: decoded, error: bound, note: "" }, largest);
+    ours.fill({ bytes, pixels: decoded, error: bound, note: `quality ${quality}` }, largest);
     others.forEach((row, k) => row.fill(results[k], largest));
   };
 }
@@ -34,10 +34,10 @@ function createRow(body, name, shape) {
   const note = element("small", {}, "\u00a0");
   const picture = shaped(element("canvas", { class: "tile", "aria-hidden": "true" }), shape);
   const bytes = element("td", { class: "number" }, "–");
-  const quality = element("td", { class: "number" }, "–");
+  const error = element("td", { class: "number" }, "–");
   const bar = element("span", { class: "bar", style: "width: 0" });
   const row = element(
-    "tr", {}, element("th", { scope: "row" }, name, note), element("td", {}, picture), bytes, quality,
+    "tr", {}, element("th", { scope: "row" }, name, note), element("td", {}, picture), bytes, error,
     element("td", {}, bar),
   );
   body.append(row);
@@ -45,8 +45,8 @@ function createRow(body, name, shape) {
     row,
     fill(result, largest) {
       bytes.textContent = result ? result.bytes.toLocaleString("en") : "–";
-      quality.textContent = result ? psnr(result.error) : "–";
-      note.textContent = (result ? result.note : "not in this browser") || "\u00a0";
+      error.textContent = result ? psnr(result.error) : "–";
+      note.textContent = result ? result.note : "not in this browser";
       bar.style.width = result ? `${(100 * result.bytes) / largest}%` : "0";
       if (result) show(picture, result.pixels, shape);
     },

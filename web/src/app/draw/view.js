@@ -30,8 +30,9 @@ export function createDraw(codec, model) {
 
   const encode = newestOnly(async () => {
     const pixels = drawn();
+    const asked = quality.valueAsNumber;
     try {
-      const made = await codec.ask("encode", { pixels, quality: Number(quality.value) });
+      const made = await codec.ask("encode", { pixels, quality: asked });
       file = made.bytes;
       show(canvases[0], pixels, shape);
       show(canvases[1], made.pixels, shape);
@@ -39,16 +40,16 @@ export function createDraw(codec, model) {
       showBytes(byId("hex"), file, byId("hex-legend"));
       byId("download").disabled = false;
       clearTimeout(resting);
-      resting = setTimeout(() => settled(pixels, made), REST);
+      resting = setTimeout(() => settled(pixels, made, asked), REST);
     } catch (error) {
       complain(error);
     }
   });
 
-  function settled(pixels, made) {
+  function settled(pixels, made, asked) {
     const error = psnr(meanSquaredError(pixels, made.pixels));
     byId("draw-status").textContent = `${made.bytes.length} bytes, ${error}`;
-    fillRivals(pixels, made.pixels, made.bytes.length).catch(complain);
+    fillRivals(pixels, made.pixels, made.bytes.length, asked).catch(complain);
   }
 
   function drawn() {

@@ -19,11 +19,12 @@ export function createGrid(host, images, pictures, opened) {
   const [height, width] = images.shape;
   const captioned = images.named || images.labelled;
   const scale = Math.max(1, Math.round(TILE / Math.max(height, width)));
-  const cellWidth = Math.max(width * scale, images.named ? NAMED : 0) + GAP;
+  const narrowest = Math.max(width * scale, images.named ? NAMED : 0) + GAP;
   const cellHeight = height * scale + GAP + (captioned ? CAPTION : 0);
   const rows = new Map(); // number -> element
   const listening = new AbortController();
-  let columns = 1;
+  let columns = 0;
+  let cellWidth = narrowest; // the columns share what is left of the grid's width
   let active = 0; // the cell that the keyboard is at
   let planned = false;
 
@@ -32,9 +33,11 @@ export function createGrid(host, images, pictures, opened) {
   }
 
   function measure() {
-    const fitting = Math.max(1, Math.floor(host.clientWidth / cellWidth));
-    if (fitting !== columns || !host.style.height) {
+    const fitting = Math.max(1, Math.floor(host.clientWidth / narrowest));
+    const shared = Math.floor(host.clientWidth / fitting);
+    if (fitting !== columns || shared !== cellWidth) {
       columns = fitting;
+      cellWidth = shared;
       rows.forEach((row) => row.remove());
       rows.clear();
       host.style.height = `${(lastRow() + 1) * cellHeight}px`;
@@ -125,6 +128,7 @@ export function createGrid(host, images, pictures, opened) {
 
   /** Moves the focus, and the page where that is off screen. */
   function go(k) {
+    measure();
     active = clamp(k, 0, images.count - 1);
     const box = host.getBoundingClientRect();
     const top = box.top + rowOf(active) * cellHeight;

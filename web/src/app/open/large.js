@@ -8,6 +8,7 @@ const MODES = {
   lossy: "what its symbols decode to",
   based: "what its symbols decode to, and the difference",
   alone: "pixel by pixel, without symbols",
+  raw: "stored as they are",
 };
 
 /**
@@ -45,14 +46,14 @@ export function createLarge(codec, model, walk) {
     if (name !== null) facts.push(...fact("Name", name));
     if (label !== null) facts.push(...fact("Label", String(label)));
     const bytes = (bits / 8).toFixed(2);
-    if (file.kind === "single") facts.push(...fact("Bytes", `${file.bytes}, the whole file`));
-    facts.push(...fact("Its share", `${bits.toFixed(1)} bits (${bytes} bytes) by the model`));
+    if (file.kind === "single") facts.push(...fact("File", `${file.bytes} bytes`));
+    facts.push(...fact("Bytes", `${bytes} (${bits.toFixed(1)} bits) by the model’s account`));
     facts.push(...fact("Pixels", MODES[mode]));
-    facts.push(...fact("Step", String(step)), ...fact("Component", String(component)));
+    if (symbols.length) facts.push(...fact("Step", String(step)), ...fact("Component", String(component)));
     byId("large-facts").replaceChildren(...facts);
     const used = symbols.length === model.latentDim ? model.usedLatents : [...symbols.keys()];
     byId("large-symbols").replaceChildren(
-      ...(mode === "alone" ? [] : used).map((k) =>
+      ...(symbols.length ? used : []).map((k) =>
         element("li", symbols[k] ? {} : { class: "zero" }, element("small", {}, `z${k}`), String(symbols[k]))),
     );
   }

@@ -14,8 +14,9 @@ export function showLedger(host, { bytesByUse, bytes, count }) {
     piece.style.flexGrow = size / bytes;
     bar.append(piece);
     const each = count > 1 ? ` (${(size / count).toFixed(3)} per image)` : "";
+    const share = element("span", { class: "ledger-each" }, each);
     const figure = element("b", {}, size.toLocaleString("en"));
-    legend.append(element("li", { style: part(number) }, `${use} `, figure, each));
+    legend.append(element("li", { style: part(number) }, `${use} `, figure, share));
   });
   host.replaceChildren(bar, legend);
 }

@@ -33,6 +33,7 @@ export function createPictures(codec, file, arrived, failed) {
         blocks.delete(old);
       }
       arrived(first, count);
+      if (images.faults?.length) failed(new Error(images.faults.join("; ")));
     } catch (error) {
       if (!(error instanceof Withdrawn)) {
         broken.add(number);

@@ -75,6 +75,8 @@ export function createOpen(codec, model, go) {
     byId("page-before").disabled = page === 0;
     byId("page-after").disabled = page >= pages - 1;
     byId("page-range").textContent = `Images ${first} to ${first + count - 1}`;
+    byId("grid").hidden = !count;
+    grid = null;
     if (!count) return;
     const pictures = createPictures(
       codec, file, (from, many) => made.refresh(from, many), (error) => say(error.message, true),
@@ -90,7 +92,7 @@ export function createOpen(codec, model, go) {
     const image = event.target.valueAsNumber;
     if (!file || !Number.isInteger(image) || image < 0 || image >= file.count) return;
     if (Math.floor(image / PAGE) !== page) turnTo(Math.floor(image / PAGE));
-    grid.go(image);
+    grid?.go(image);
   });
   takeFiles(open, say);
   return { open };

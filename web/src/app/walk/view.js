@@ -55,7 +55,7 @@ export function createWalk(codec, model, drawn) {
   }
 
   byId("sample").addEventListener("click", () => sample().catch(complain));
-  byId("centre").addEventListener("click", () => move(new Float32Array(model.latentDim)));
+  byId("zero").addEventListener("click", () => move(new Float32Array(model.latentDim)));
   byId("from-drawing").addEventListener("click", () => from(drawn()).catch(complain));
   byId("walk-png").addEventListener("click", async () => {
     const blob = await encoded(canvas, "image/png");
