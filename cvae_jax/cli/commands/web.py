@@ -27,7 +27,7 @@ def web(args: Namespace) -> Report:
             if not of_archive.has_model:
                 of_archive.header.identity.require(made.identity)
             archive = Path(args.archive).name, content
-    encoder = weights.pack(made.params, made.model) if made.record is not None else None
+    encoder = weights.pack(made) if made.record is not None else None
     content = page.build(made.file_model, Path(ckpt).name, encoder, archive).encode()
     outputs.write(output, content, force=args.force)
     values = {"output": str(output), "bytes": len(content), "encodes": encoder is not None}
