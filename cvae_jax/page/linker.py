@@ -95,13 +95,14 @@ def _as_function(text: str, path: PurePosixPath, variable: Callable[[str], str])
     """
     text = _without_comments(text, path)
     exports: list[str] = []
+    imports: list[str] = []  # which count from the start, wherever they stand
 
     def imported(found: re.Match[str]) -> str:
         target = variable(found["path"])
-        if found["space"]:
-            return f"const {found['space']} = {target};"
-        names = (": ".join(name) for name in _pairs(found["names"]))
-        return f"const {{ {', '.join(names)} }} = {target};"
+        names = (": ".join(name) for name in _pairs(found["names"] or ""))
+        name = found["space"] or f"{{ {', '.join(names)} }}"
+        imports.append(f"const {name} = {target};\n")
+        return ""
 
     def again(found: re.Match[str]) -> str:
         target = variable(found["path"])
@@ -116,7 +117,7 @@ def _as_function(text: str, path: PurePosixPath, variable: Callable[[str], str])
     text = _EXPORT.sub(exported, _AGAIN.sub(again, _IMPORT.sub(imported, text)))
     if other := _OTHER.search(text):
         raise ConfigError(f"{path}: cannot join {other[0].strip()[:80]!r}")
-    body = _INDENT.sub("", text)
+    body = "".join(imports) + _INDENT.sub("", text)
     return f"{body}return {{ {', '.join(exports)} }};\n" if exports else body
 
 

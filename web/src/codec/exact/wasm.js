@@ -6,7 +6,8 @@
 const MOST = 32767;
 const PAGE = 65536; // bytes
 
-const even = (n, of) => Math.ceil(n / of) * of;
+/** n, rounded up to a multiple. */
+export const upTo = (n, of) => Math.ceil(n / of) * of;
 
 const fits = (numbers) => numbers.every((x) => x >= -MOST && x <= MOST);
 
@@ -21,7 +22,7 @@ export class Kernels {
   /** The address of so many bytes, which are 0. */
   allocate(bytes) {
     const at = this._end;
-    this._end += even(bytes, 16);
+    this._end += upTo(bytes, 16);
     const missing = this._end - this.calls.memory.buffer.byteLength;
     if (missing > 0) this.calls.memory.grow(Math.ceil(missing / PAGE));
     return at;
@@ -44,8 +45,8 @@ export class Kernels {
    * shift are of an output.
    */
   layer({ taps = 1, inputs, outputs, top, weight, bias, shift }) {
-    const pairs = even(inputs, 2) / 2;
-    const wide = even(outputs, 4);
+    const pairs = upTo(inputs, 2) / 2;
+    const wide = upTo(outputs, 4);
     const weights = new Int16Array(taps * pairs * wide * 2);
     for (let tap = 0; tap < taps; tap++) {
       for (let input = 0; input < inputs; input++) {
@@ -74,15 +75,15 @@ export const canDecode = ({ layers, limits }) =>
 /** As `typedLevels`, by kernels. */
 export function wasmLevels(decoder, kernels) {
   const [dense, ...others] = decoder.layers;
-  const inputs = kernels.allocate(2 * even(dense.inputs, 2));
-  const channels = even(dense.channels, 4);
+  const inputs = kernels.allocate(2 * upTo(dense.inputs, 2));
+  const channels = upTo(dense.channels, 4);
   const { h, w } = others[0];
   // Maps have zeros around, and channels in fours, the last of which may be zeros.
   const maps = others.map((layer, k) => {
-    const wide = k ? even(others[k - 1].outputs, 4) : channels;
+    const wide = k ? upTo(others[k - 1].outputs, 4) : channels;
     return kernels.allocate(2 * (layer.h + 2) * (layer.w + 2) * wide);
   });
-  const sums = kernels.allocate(4 * others.at(-1).H * others.at(-1).W * even(others.at(-1).outputs, 4));
+  const sums = kernels.allocate(4 * others.at(-1).H * others.at(-1).W * upTo(others.at(-1).outputs, 4));
   const rows = Array.from({ length: h }, (_, y) => {
     const place = (output) => (y * w + Math.floor(output / channels)) * dense.channels + (output % channels);
     const real = (output) => output % channels < dense.channels;
@@ -98,7 +99,7 @@ export function wasmLevels(decoder, kernels) {
   const layers = others.map(({ taps, inputs: real, outputs, top, weights, bias, shift }) =>
     kernels.layer({
       taps,
-      inputs: even(real, 4),
+      inputs: upTo(real, 4),
       outputs,
       top,
       weight: (tap, input, output) => (input < real ? weights[(tap * real + input) * outputs + output] : 0),
@@ -108,7 +109,7 @@ export function wasmLevels(decoder, kernels) {
   );
   const { lowest, table } = decoder.levelTable();
   const { channels: colours, shift, H, W } = others.at(-1);
-  const wide = even(colours, 4);
+  const wide = upTo(colours, 4);
   const found = kernels.view(Int32Array, sums, H * W * wide);
   const taken = kernels.view(Int16Array, inputs, dense.inputs);
   const size = H * W * colours;

@@ -1,4 +1,4 @@
-import { Kernels } from "../exact/wasm.js";
+import { Kernels, upTo } from "../exact/wasm.js";
 
 /**
  * The layers of a context model, for many pixels at once: by WebAssembly where there is such and the
@@ -27,8 +27,9 @@ export class Network {
       this._quick = this._parts.map(({ weights, bias, shift, inputs, ...sizes }) =>
         this._kernels.layer({
           ...sizes,
-          inputs,
-          weight: (_, input, output) => weights[output * inputs + input],
+          // As many as the layer before gives, in fours.
+          inputs: upTo(inputs, 4),
+          weight: (_, input, output) => (input < inputs ? weights[output * inputs + input] : 0),
           bias: (output) => bias[output],
           shift: (output) => shift[output],
         }),
