@@ -4,7 +4,8 @@ import { fromRgba } from "../parts/pixels.js";
 export const PEN = 0.075; // width, of the pad's side
 const FINE = 8; // subpixels a side, averaged
 const BOX = 20 / 28; // of the side: what MNIST's digits are scaled to
-const WIDEST = 3.4 / 28; // of the side: a pen in MNIST's box, so that a dot stays a dot
+const WIDEST = 3 / 28; // of the side: a pen in that box, however small the drawing was
+const MOST = 8; // times that a drawing is enlarged, so that a dot stays a dot
 
 const scratch = document.createElement("canvas");
 
@@ -24,25 +25,29 @@ export function rasterise(strokes, [height, width, channels], centred) {
   context.fillStyle = "#000";
   context.fillRect(0, 0, scratch.width, scratch.height);
   const side = Math.min(scratch.width, scratch.height);
+  let pen = PEN;
   if (centred && strokes.length) {
     const [left, top, right, bottom] = extent(strokes);
-    const scale = Math.min(BOX / Math.max(right - left, bottom - top), WIDEST / PEN) * side;
+    const reach = Math.max(right - left, bottom - top);
+    let scale = BOX / (reach + PEN);
+    if (scale * PEN > WIDEST) scale = Math.min((BOX - WIDEST) / reach, MOST);
+    pen = Math.min(PEN, WIDEST / scale);
     context.translate(scratch.width / 2, scratch.height / 2);
-    context.scale(scale, scale);
+    context.scale(scale * side, scale * side);
     context.translate(-(left + right) / 2, -(top + bottom) / 2);
   } else {
     context.scale(scratch.width, scratch.height);
   }
-  for (const stroke of strokes) trace(context, stroke);
+  for (const stroke of strokes) trace(context, stroke, pen);
   const rgba = averaged(context.getImageData(0, 0, scratch.width, scratch.height).data, height, width);
   const pixels = fromRgba(rgba, channels);
   return centred ? centredByMass(pixels, [height, width, channels]) : pixels;
 }
 
 /** Draws a stroke; the context's unit is the pad's side. */
-export function trace(context, { points, colour }) {
+export function trace(context, { points, colour }, pen = PEN) {
   context.strokeStyle = colour;
-  context.lineWidth = PEN;
+  context.lineWidth = pen;
   context.lineCap = context.lineJoin = "round";
   context.beginPath();
   context.moveTo(...points[0]);
@@ -55,15 +60,15 @@ export function trace(context, { points, colour }) {
   context.stroke();
 }
 
-/** Left, top, right, bottom of the ink. */
+/** Left, top, right, bottom of the pen's middle. */
 function extent(strokes) {
   const box = [Infinity, Infinity, -Infinity, -Infinity];
   for (const { points } of strokes) {
     for (const [x, y] of points) {
-      box[0] = Math.min(box[0], x - PEN / 2);
-      box[1] = Math.min(box[1], y - PEN / 2);
-      box[2] = Math.max(box[2], x + PEN / 2);
-      box[3] = Math.max(box[3], y + PEN / 2);
+      box[0] = Math.min(box[0], x);
+      box[1] = Math.min(box[1], y);
+      box[2] = Math.max(box[2], x);
+      box[3] = Math.max(box[3], y);
     }
   }
   return box;
