@@ -1,5 +1,7 @@
 """The page in a browser opens what Python opens, to the same pixels, and survives the rest."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -8,7 +10,9 @@ from page_samples import digits, sha256
 from benchmarks.fuzz.mutants import mutant
 from benchmarks.fuzz.samples import Sample, samples, tiny_model
 from cvae_jax import codec, reader
-from cvae_jax.bitstream.archive import recover
+from cvae_jax.bitstream import budget, writer
+from cvae_jax.bitstream.budget import Meter
+from cvae_jax.bitstream.salvage import salvage
 from cvae_jax.data import read_image
 from cvae_jax.errors import CvaeError
 from cvae_jax.exact import by_numpy
@@ -17,7 +21,8 @@ from cvae_jax.page import build
 
 pytest_plugins = ["browser_samples"]
 GOLDEN = ROOT / "tests" / "golden"
-INPUTS = 300  # mutated files
+INPUTS = 150  # mutated files
+SCREEN = 400  # images that are on screen, at most
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +77,26 @@ def test_single_images_and_refined_files(shown, made, max_error):
 def test_golden_files(shown, name):
     expected = reader.decompress((GOLDEN / f"{name}.cvae").read_bytes())
     levels = opened(shown, (GOLDEN / f"{name}.cvae").read_bytes())
-    assert b"".join(levels) == expected[: len(levels)].tobytes()
+    assert b"".join(levels) == expected[: len(levels), ..., 0].tobytes()
 
 
-def test_names_are_text(shown, made):
-    hostile = ["<img src=x onerror=alert(1)>.png", "a\u202egnp.exe", "</script><b>b</b>"]
-    data = made.compress(digits(3), names=hostile, labels=[7, 0, 2**32 - 1])
-    opened(shown, data)
+def test_names_are_text(shown, made, monkeypatch):
+    """Also those that Python would not write."""
+    names = ["&lt;b&gt;.png", "a'onload=alert(1).png"]
+    opened(shown, made.compress(digits(2), names=names, labels=[7, 2**32 - 1]))
     cells = shown.page.locator(".cell")
-    for k, (name, label) in enumerate(zip(hostile, ["7", "0", "4294967295"], strict=True)):
+    for k, (name, label) in enumerate(zip(names, ["7", "4294967295"], strict=True)):
         assert cells.nth(k).inner_text().split(maxsplit=1) == [label, name]
-        assert not cells.nth(k).locator("img, script").count()
     cells.nth(0).click()
-    assert hostile[0] in shown.page.locator("#large-facts").inner_text()
+    assert names[0] in shown.page.locator("#large-facts").inner_text()
     name, _ = shown.downloaded("#large-save")
-    assert name == "_img src=x onerror=alert(1)_.png"
+    assert name == "&lt;b&gt;.png"
     shown.page.locator("#large-close").click()
+    monkeypatch.setattr(writer, "check_names", lambda names: None)
+    hostile = ["<img src=x onerror=alert(1)>.png", "</script><b>b</b>"]
+    shown.open(made.compress(digits(2), names=hostile))
+    assert cells.count() == 2
+    assert not shown.page.locator("#grid :is(img, b, script)").count()
 
 
 def test_a_saved_picture_has_the_same_pixels(shown, made, tmp_path):
@@ -142,25 +151,40 @@ def test_mutated_files_give_an_error_or_the_right_pixels(shown, made):
         data = mutant(rng, whole[rng.integers(len(whole))])
         error, found = shown.open(data)
         expected = python_gives(data, decoder)
-        if error is None and expected is not None:
-            for k, levels in found:
-                if levels is not None:
-                    assert levels == expected[k].tobytes()
-                    compared += 1
+        for k, levels in found if error is None and expected is not None else []:
+            if levels is not None:
+                assert levels == expected[k].tobytes()
+                compared += 1
     assert compared > INPUTS / 10
 
 
 def python_gives(data, decoder):
-    """The images of a file by their numbers; None where Python refuses it."""
+    """The images of a file by their numbers; None where Python refuses it.
+
+    Of a damaged archive, chunk by chunk: the page shows also images whose names are damaged, and
+    what is on screen before it has all images of a chunk, which have one check together.
+    """
     try:
         return dict(enumerate(reader.decompress(data)))
     except CvaeError:
         pass
+    given = {}
     try:
-        found = recover(data, decoder)
+        found = salvage(data)
+        decoder.require(found.header)
     except CvaeError:
         return None
-    return dict(zip(found.numbers.tolist(), found.images, strict=True))
+    for chunk in found.chunks:
+        with contextlib.suppress(CvaeError):
+            symbols = chunk.symbols(decoder.tables)
+            if chunk.refinement is None:
+                levels = decoder.decode_symbols(symbols[:SCREEN], chunk.step)
+            else:
+                base = decoder.decode_symbols(symbols, chunk.step)
+                meter = Meter(budget.DISTRIBUTIONS, budget.DEFAULT, len(data))
+                (levels,) = decoder.refined([(chunk, base)], meter)
+            given.update(enumerate(levels, chunk.first))
+    return given
 
 
 def test_a_page_of_another_model(show, tmp_path):
