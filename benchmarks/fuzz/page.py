@@ -2,8 +2,8 @@
 
 The files of ``samples``, of real models here, changed as ``mutants`` does; then every check of
 symbols and pixels is computed anew, so that what can be decoded at all is decoded.  Each must be an
-error of one line, or images with the very pixels that Python makes of the symbols, within SECONDS.
-Anything else ends the run with the input written to a file.
+error of one line, or images with the very pixels that Python makes of the symbols, and no request
+may take more than SECONDS.  Anything else ends the run with the input written to a file.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.fuzz import samples
 from benchmarks.fuzz.mutants import mutant
-from benchmarks.fuzz.samples import IMAGES, Sample
+from benchmarks.fuzz.samples import IMAGES, Sample, refined_part, tiny_context, tiny_model
 from benchmarks.node import Page
 from cvae_jax import bitstream, reader
 from cvae_jax.bitstream import FileDecoder, records, single
@@ -35,7 +34,9 @@ from cvae_jax.exact import by_numpy
 from cvae_jax.file_model import FileModel
 
 SECONDS = 2.0
-MOST_DISTRIBUTIONS = 1 << 17  # that a check is computed for
+MOST_SHOWN = 1 << 24  # images of an archive, in a page
+MOST_IMAGES = 600  # of a chunk, that checks are computed for
+MOST_DISTRIBUTIONS = 1 << 19
 
 
 class _Case:
@@ -74,14 +75,14 @@ def run(inputs: int, seed: int, failure: Path) -> dict:
                 try:
                     answer = page.ask("read", path=path)
                     counts[_judged(data, answer, case)] += 1
-                    assert answer["seconds"] <= SECONDS, f"it took {answer['seconds']:.1f} s"
+                    assert answer["slowest"] <= SECONDS, f"it took {answer['slowest']:.1f} s"
                 except BaseException:
                     failure.write_bytes(data)
                     print(
                         f"input {number} of seed {seed} failed: it is in {failure}", file=sys.stderr
                     )
                     raise
-                slowest = max(slowest, answer["seconds"])
+                slowest = max(slowest, answer["slowest"])
     outcomes = dict(counts.most_common())
     return {
         "inputs": inputs,
@@ -94,26 +95,25 @@ def run(inputs: int, seed: int, failure: Path) -> dict:
 def _cases(rng: np.random.Generator) -> list[_Case]:
     """Archives and single images of the released model and of a tiny one, which is theirs."""
     mnist = reader.load("mnist").files
-    tiny = samples.tiny_model(rng)
-    tiny = dataclasses.replace(tiny, context=samples.tiny_context(rng, tiny.image_shape))
+    tiny = tiny_model(rng)
+    tiny = dataclasses.replace(tiny, context=tiny_context(rng, tiny.image_shape))
     cases = []
     for step in (87, 600, 4096):
-        for files, blobs in ((mnist, [None]), (tiny, [tiny.pack()])):
+        for files in (mnist, tiny):
             units = files.tables.means[rng.integers(files.tables.components, size=IMAGES)]
             symbols = np.rint(units / step).astype(np.int32)
             symbols[3, 2] = 10**6  # an escape
             levels = files.levels_by(by_numpy.decoder)(symbols, step)
-            for blob in blobs:
-                for refined in (False, True):
-                    data = _archive(rng, files, symbols, step, levels, blob is not None, refined)
-                    cases.append(_case(data, files))
+            image = single.encode(symbols[0], step, files.tables, files.identity, levels[0])
+            # A page knows the one model; the other comes with the file, which a single image has
+            # no room for.
+            cases.append(_case(_archive(rng, files, symbols, step, levels, files is tiny), files))
             if files is mnist:
-                own = files.tables, files.identity
-                image = single.encode(symbols[0], step, *own, levels[0])
-                cases += [
-                    _case(image, files),
-                    _case(_refined_image(rng, files, symbols, step, levels), files),
-                ]
+                cases.append(_case(image, files))
+            if files is tiny or step == 600:  # Python takes a while for the pixels of the other
+                data = _archive(rng, files, symbols, step, levels, files is tiny, refined=True)
+                cases.append(_case(data, files))
+    cases.append(_case(_refined_image(rng, mnist), mnist))
     return cases
 
 
@@ -121,26 +121,26 @@ def _case(data: bytes, files: FileModel) -> _Case:
     return _Case(Sample(data, files.header, files.tables, files.context), files)
 
 
-def _archive(rng, files, symbols, step, levels, embed, refined) -> bytes:
+def _archive(rng, files, symbols, step, levels, embed, refined=False) -> bytes:
     parts = [slice(0, 3), slice(3, None)]
     chunks = [files.chunk(symbols[part], step, levels[part]) for part in parts]
     if refined:
         modes = rng.permutation([RAW, ALONE, ALONE, BASED, BASED, BASED]).astype(np.uint8)
         near = np.clip(levels + rng.integers(-9, 10, levels.shape), 0, 255).astype(np.uint8)
-        part = samples.refined_part(files, near, symbols, levels, step, modes, int(rng.integers(3)))
+        part = refined_part(files, near, symbols, levels, step, modes, int(rng.integers(3)))
         chunks[1] = files.chunk(part.symbols, step, part.levels, part.refinement)
     n = sum(chunk.count for chunk in chunks)
     names = [f"folder/{i}.png" for i in range(n)]
     return files.archive(chunks, names, range(n), embed_model=embed, refined=True)
 
 
-def _refined_image(rng, files, symbols, step, levels) -> bytes:
-    modes = np.array([BASED], np.uint8)
-    near = np.clip(levels[:1] + rng.integers(-9, 10, levels[:1].shape), 0, 255).astype(np.uint8)
-    part = samples.refined_part(files, near, symbols[:1], levels[:1], step, modes, 1)
-    own = files.tables, files.identity
+def _refined_image(rng, files) -> bytes:
+    symbols = np.rint(files.tables.means[:1] / 600).astype(np.int32)
+    levels = files.levels_by(by_numpy.decoder)(symbols, 600)
+    near = np.clip(levels + rng.integers(-9, 10, levels.shape), 0, 255).astype(np.uint8)
+    part = refined_part(files, near, symbols, levels, 600, np.array([BASED], np.uint8), 1)
     return single.encode_refined(
-        part.symbols, step, *own, part.levels, part.refinement, part.images[0]
+        *part[:3], files.identity, part.levels, part.refinement, part.images[0]
     )
 
 
@@ -148,8 +148,8 @@ def _refined_image(rng, files, symbols, step, levels) -> bytes:
 
 
 def _rechecked(data: bytes, case: _Case) -> bytes:
-    """A file with the checks of whatever its streams decode to, as far as they do at little cost."""
-    if not bitstream.is_archive(data):
+    """A file with the checks of what its streams decode to, as far as they do at little cost."""
+    if data[:2] in (single.MAGIC, single.REFINED_MAGIC):
         return _rechecked_image(data, case)
     decoder = _decoder_of(data, case)
     out, at = bytearray(data), HEADER_SIZE
@@ -179,6 +179,8 @@ def _decoder_of(data: bytes, case: _Case) -> FileDecoder | None:
 def _rechecked_chunk(body: bytes, decoder: FileDecoder) -> bytes:
     try:
         chunk = records.unpack_chunk(body)
+        if chunk.based > MOST_IMAGES:
+            return body
         symbols, base = _decoded(chunk, decoder)
         spot = base[: records.SPOT] if chunk.spot else base
         chunk = dataclasses.replace(
@@ -195,12 +197,10 @@ def _rechecked_chunk(body: bytes, decoder: FileDecoder) -> bytes:
 
 
 def _decoded(chunk: Chunk, decoder: FileDecoder) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols of a chunk and what they decode to; raises FormatError where that is much."""
-    DEFAULT.require(SYMBOLS, 8 * chunk.based * decoder.tables.latent_dim, len(chunk.stream))
-    DEFAULT.require(LOOKUPS, 8 * chunk.work(decoder.tables), len(chunk.stream))
+    """Symbols of a chunk and what they decode to; raises FormatError where that is too much."""
+    DEFAULT.require(SYMBOLS, chunk.based * decoder.tables.latent_dim, len(chunk.stream))
+    DEFAULT.require(LOOKUPS, chunk.work(decoder.tables), len(chunk.stream))
     symbols = entropy.decode(chunk.stream, chunk.based, decoder.tables.book(chunk.step))
-    if chunk.based > 600:
-        raise FormatError("too much for a check")
     return symbols, decoder.decode_symbols(symbols, chunk.step)
 
 
@@ -255,12 +255,12 @@ def _judged(data: bytes, answer: dict, case: _Case) -> str:
         assert not _is_whole(data, case) or "is the limit here" in error, error
         return "an error"
     numbers = [n for first, count in answer["runs"] for n in range(first, first + count)]
-    expected = _expected(data, case)
+    expected, intact = _expected(data, case)
     assert set(numbers) <= expected.keys(), "images that Python does not find"
     digest = hashlib.sha256(b"".join(expected[n].tobytes() for n in numbers))
     assert answer["sha256"] == digest.hexdigest(), "other pixels"
     limited = any("is the limit here" in fault for fault in answer["faults"])
-    assert limited or len(numbers) == len(expected), f"{len(numbers)} of {len(expected)} images"
+    assert limited or set(numbers) >= intact, f"{len(numbers)} images, {len(intact)} are intact"
     whole = len(numbers) == answer["count"]
     return f"{'all' if whole else 'some' if numbers else 'none'} of the images"
 
@@ -268,7 +268,7 @@ def _judged(data: bytes, answer: dict, case: _Case) -> str:
 def _is_whole(data: bytes, case: _Case) -> bool:
     """Whether Python reads a file without a fault."""
     try:
-        if not bitstream.is_archive(data):
+        if data[:2] in (single.MAGIC, single.REFINED_MAGIC):
             single.decode(data, case.decoder)
             return True
         decoder = _decoder_of(data, case)
@@ -277,25 +277,32 @@ def _is_whole(data: bytes, case: _Case) -> bool:
         return False
 
 
-def _expected(data: bytes, case: _Case) -> dict[int, np.ndarray]:
-    """Every image that is left of a file, by its number."""
-    if not bitstream.is_archive(data):
-        return {0: single.decode(data, case.decoder).levels}
+def _expected(data: bytes, case: _Case) -> tuple[dict[int, np.ndarray], set[int]]:
+    """Every image that is left of a file, by its number, and the numbers of those whose pixels are
+    also what the file says: a reader that decodes a part of a chunk cannot compare that."""
+    if data[:2] in (single.MAGIC, single.REFINED_MAGIC):
+        return {0: single.decode(data, case.decoder).levels}, {0}
     decoder = _decoder_of(data, case)
     out: dict[int, np.ndarray] = {}
+    intact: set[int] = set()
     for chunk in bitstream.salvage(data).chunks if decoder is not None else ():
+        numbers = range(chunk.first, chunk.first + chunk.count)
         try:
             symbols, images = _decoded(chunk, decoder)
             if records.crc32c(records.symbol_bytes(symbols)) != chunk.symbol_crc:
                 continue
+            if chunk.refinement is None:
+                out |= zip(numbers, images, strict=True)
             chunk.check_pixels(images)
             if chunk.refinement is not None:
                 images = _refined(chunk, images, decoder)
                 chunk.check_refined(images)
+                out |= zip(numbers, images, strict=True)
         except CvaeError:
             continue
-        out |= zip(range(chunk.first, chunk.first + chunk.count), images, strict=True)
-    return out
+        if numbers.stop <= MOST_SHOWN:
+            intact |= set(numbers)
+    return out, intact
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ export class Collection {
     for (const [chunk, start, stop] of this._overlapping(first, first + count)) {
       const found = this._keep(`names ${chunk.first}`, () => {
         const ofChunk = { names: optional(() => namesOf(chunk, spend)), labels: optional(() => labelsOf(chunk)) };
-        return [ofChunk, 128 * chunk.count];
+        return [ofChunk, 128 * chunk.count + 2 * (ofChunk.names ?? []).join("").length];
       });
       copy(found.names, names, chunk, start, stop);
       copy(found.labels, labels, chunk, start, stop);
