@@ -4,7 +4,7 @@
  * MODEL: a model file; ENCODER: what cvae_jax/page/weights.py writes; --typed: without WebAssembly.
  * Each line of the standard input is a request as JSON, each line of the output its answer:
  *
- *   {op: "read", path}: everything that the file holds (`read`)
+ *   {op: "read", path, most}: what the file holds (`read`), of `most` images, or of all
  *   {op: "encode", path, quality, out}: the file of an image, whose pixels are in `path`
  */
 import { createHash } from "node:crypto";
@@ -44,7 +44,7 @@ const seconds = (since) => (performance.now() - since) / 1000;
  * their pixels; the first image's details; names and labels; how long it took to the first picture
  * and in all.
  */
-function read({ path }) {
+function read({ path, most = Infinity }) {
   const data = bytes(path);
   const started = performance.now();
   const { file, ...opened } = ask("open", { bytes: data.buffer });
@@ -54,7 +54,8 @@ function read({ path }) {
   let toFirst = null;
   const names = [];
   const labels = [];
-  for (let first = 0, count = Math.min(FIRST, opened.count); count; ) {
+  const end = Math.min(opened.count, most);
+  for (let first = 0, count = Math.min(FIRST, end); count; ) {
     const some = ask("images", { file, first, count });
     toFirst ??= seconds(started);
     const size = some.pixels.length / count;
@@ -70,7 +71,7 @@ function read({ path }) {
     names.push(...said.names);
     labels.push(...said.labels);
     first += count;
-    count = Math.min(AT_ONCE, opened.count - first);
+    count = Math.min(AT_ONCE, end - first);
   }
   const spent = seconds(started);
   const { pixels, symbols, ...details } = runs.length ? ask("details", { file, number: runs[0][0] }) : {};

@@ -35,6 +35,7 @@ from cvae_jax.file_model import FileModel
 
 SECONDS = 2.0
 MOST_SHOWN = 1 << 24  # images of an archive, in a page
+MOST_READ = 10_000  # images of a file: a few bytes may hold half a million, rightly
 MOST_IMAGES = 600  # of a chunk, that checks are computed for
 MOST_DISTRIBUTIONS = 1 << 19
 
@@ -73,7 +74,7 @@ def run(inputs: int, seed: int, failure: Path) -> dict:
                 data = _rechecked(mutant(rng, case.sample), case)
                 path.write_bytes(data)
                 try:
-                    answer = page.ask("read", path=path)
+                    answer = page.ask("read", path=path, most=MOST_READ)
                     counts[_judged(data, answer, case)] += 1
                     assert answer["slowest"] <= SECONDS, f"it took {answer['slowest']:.1f} s"
                 except BaseException:
@@ -261,7 +262,7 @@ def _judged(data: bytes, answer: dict, case: _Case) -> str:
     assert answer["sha256"] == digest.hexdigest(), "other pixels"
     limited = any("is the limit here" in fault for fault in answer["faults"])
     assert limited or set(numbers) >= intact, f"{len(numbers)} images, {len(intact)} are intact"
-    whole = len(numbers) == answer["count"]
+    whole = len(numbers) == min(answer["count"], MOST_READ)
     return f"{'all' if whole else 'some' if numbers else 'none'} of the images"
 
 
@@ -301,7 +302,7 @@ def _expected(data: bytes, case: _Case) -> tuple[dict[int, np.ndarray], set[int]
         except CvaeError:
             continue
         if numbers.stop <= MOST_SHOWN:
-            intact |= set(numbers)
+            intact |= {number for number in numbers if number < MOST_READ}
     return out, intact
 
 
