@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.fuzz.mutants import mutant
 from benchmarks.fuzz.samples import IMAGES, Sample, refined_part, tiny_context, tiny_model
-from benchmarks.node import Page
+from benchmarks.page.node import Page
 from cvae_jax import bitstream, reader
 from cvae_jax.bitstream import FileDecoder, records, single
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS

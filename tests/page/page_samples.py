@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from benchmarks.node import NODE
+from benchmarks.page.node import NODE
 
 needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from page_samples import digits, needs_node, sha256
 
-from benchmarks.node import Page, carried
+from benchmarks.page.node import Page, carried
 from cvae_jax import codec, reader
 
 pytestmark = needs_node

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from page_samples import needs_node
 
-from benchmarks.node import NODE
+from benchmarks.page.node import NODE
 
 FOLDER = ROOT / "web" / "wasm"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from page_samples import needs_node
 
-from benchmarks.node import NODE, carried
+from benchmarks.page.node import NODE, carried
 from cvae_jax.errors import ConfigError
 from cvae_jax.page import dense
 from cvae_jax.page.linker import in_html, link

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks.node import carried
+from benchmarks.page.node import carried
 from cvae_jax import codec, errors, page, reader
 from cvae_jax.cli import parser
 

@@ -7,7 +7,7 @@ const BINS = 48;
 const OUTSIDE = 0.001; // share of the images that may lie beyond either end of a distribution
 
 /** The nearest whole number, of two the even one. */
-export function rint(x) {
+function rint(x) {
   const below = Math.floor(x);
   const part = x - below;
   return part > 0.5 || (part === 0.5 && below % 2) ? below + 1 : below;

@@ -1,5 +1,5 @@
 import * as budget from "./budget.js";
-import { isArchive, ledger as archiveLedger, openArchive } from "./bitstream/archive.js";
+import { ledger as archiveLedger, openArchive } from "./bitstream/archive.js";
 import * as single from "./bitstream/single.js";
 import { equal } from "./bytes.js";
 import { Collection } from "./collection.js";

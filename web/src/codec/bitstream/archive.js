@@ -2,8 +2,6 @@ import { u32, u64 } from "../bytes.js";
 import { MAX_IMAGES } from "../budget.js";
 import { FormatError } from "../errors.js";
 import * as records from "./records.js";
-
-export { isArchive } from "./records.js";
 import { CRC_SIZE, FOOTER_SIZE, HEADER_SIZE, SECTION_ROOM } from "./records.js";
 
 /** The sections of an archive: of an intact one by its index, of a damaged one whatever is left. */

@@ -1,5 +1,5 @@
 import { crc32c, u16, u32, u64 } from "../bytes.js";
-import { FormatError, ModelMismatchError, VersionError } from "../errors.js";
+import { FormatError, VersionError } from "../errors.js";
 import { inflate } from "../inflate.js";
 
 /** The records of the format, unpacked and checked: header, sections, chunks (docs/FORMAT.md). */
@@ -22,7 +22,7 @@ const REFINEMENT_HEADER = 29;
 
 export const text = (data, at, size) => String.fromCharCode(...data.subarray(at, at + size));
 
-export const isArchive = (data) => text(data, 0, 8) === MAGIC;
+const isArchive = (data) => text(data, 0, 8) === MAGIC;
 
 export function checkVersion(version) {
   if (version > VERSION) {
@@ -151,12 +151,4 @@ export function labelsOf({ labels, count }) {
   const data = inflate(labels, 4 * count, "labels");
   if (data.length !== 4 * count) throw new FormatError(`labels: not ${count} of them`);
   return Array.from({ length: count }, (_, i) => u32(data, 4 * i));
-}
-
-/** Throws ModelMismatchError unless the digests of two identities are the same. */
-export function requireIdentity(identity, own) {
-  const same = ["model", "tables"].every((part) =>
-    identity[part].every((byte, i) => byte === own[part][i]),
-  );
-  if (!same) throw new ModelMismatchError("made with a model that this page does not have");
 }

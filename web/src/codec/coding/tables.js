@@ -94,7 +94,7 @@ function runningSums(numbers) {
  * Row `component * latents + dimension` has the symbols `first .. first + count - 1` and then the
  * escape.
  */
-export class Book {
+class Book {
   constructor(tables, step) {
     if (!(step >= 1)) throw new FormatError(`a quantiser step of ${step} units; expected 1 to 65535`);
     Object.assign(this, { tables, step, low: step >> 1, total: tables.curve[2 * REACH] });

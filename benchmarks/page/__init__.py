@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.node import Page, carried
+from benchmarks.page.node import Page, carried
 from benchmarks.throughput import machine
 from cvae_jax import codec
 from cvae_jax.codec import Codec
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUALITY = 50
 IMAGES = 10_000
 REPEATS = 7
@@ -138,7 +138,3 @@ def _cost(page: Page, folder: Path, made: Codec, images: np.ndarray) -> dict:
         "bytes": dict(zip(names, np.mean(sizes, 0).round(3).tolist(), strict=True)),
         "mse": dict(zip(names, np.mean(errors, 0).round(6).tolist(), strict=True)),
     }
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,7 @@ import numpy as np
 
 from cvae_jax.page import dense
 
-PROGRAM = Path(__file__).resolve().parents[1] / "web" / "node.mjs"
+PROGRAM = Path(__file__).resolve().parents[2] / "web" / "node.mjs"
 NODE = shutil.which("node")
 PATIENCE = 60.0  # seconds for an answer
 
