@@ -24,6 +24,7 @@ def target(tmp_path_factory):
     shutil.copytree(ROOT / "cvae_jax", source / "cvae_jax")
     for name in ("mnist", "mnist-hq"):
         shutil.copytree(ROOT / "checkpoints" / name, source / "checkpoints" / name)
+    shutil.copytree(ROOT / "web", source / "web")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run(
         [*pip, "install", "--no-deps", "--no-build-isolation", "--target", folder / "target",
@@ -66,6 +67,15 @@ except errors.CheckpointError as error:
     assert message.endswith("known by name: mnist, mnist-hq")
 
 
+def test_the_page_from_an_installed_wheel(target):
+    """Of a model file, which has no encoder that would have to be made smaller."""
+    run = ["-m", "cvae_jax"]
+    installed(target, *run, "model", "mnist", "-o", "m.cvae", "-f")
+    installed(target, *run, "web", "page.html", "--ckpt", "m.cvae", "-f")
+    page = (target.parent / "elsewhere" / "page.html").read_text()
+    assert "WebAssembly.Module" in page
+
+
 def test_the_command_compresses_trains_and_measures_without_a_clone(target):
     digits = ROOT / "examples" / "digits"
     run = ["-m", "cvae_jax"]
@@ -99,7 +109,7 @@ def test_every_room_is_in_the_wheel():
     rooms = {
         ".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "cvae_jax").rglob("__init__.py")
     }
-    assert named == {"cvae_jax", "cvae_jax.released", *rooms}
+    assert named == {"cvae_jax", "cvae_jax.released", "cvae_jax.web", *rooms}
     data = setup["options.package_data"]["cvae_jax.released"].split()
     released = {p.parent.name for p in (ROOT / "checkpoints").glob("*/README.md")}
     assert set(data) == {f"{name}/*" for name in released}

@@ -1,5 +1,5 @@
-"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, model, and train,
-evaluate, release, import-keras, job, which have modules of their own.
+"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, model, web, and
+train, evaluate, release, import-keras, job, which have modules of their own.
 
 Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged file,
 4: file of a newer format, 5: file of another model.
@@ -130,6 +130,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     flags.add_output(sub, "file to write; --ckpt takes it for decompressing", required=True)
 
+    sub = command("web", "write a page that opens archives and makes single images", ckpt=MAKES)
+    sub.add_argument("output", metavar="OUT.html", help="file to write, - for standard output")
+    sub.add_argument("-f", "--force", action="store_true", help="overwrite what exists")
+    sub.add_argument("--archive", metavar="FILE", help="an archive that the page shows first")
+
     train.add_parser(commands)
     evaluate.add_parser(commands)
     release.add_parsers(commands)
@@ -189,7 +194,8 @@ def _extra(args: argparse.Namespace) -> str:
     """The extra of this package that installs what a command takes."""
     if args.command == "evaluate" and args.rate_distortion:
         return "bench"
-    return {"compress": "codec", "job": "codec", "import-keras": "keras"}.get(args.command, "train")
+    others = {"compress": "codec", "job": "codec", "web": "codec", "import-keras": "keras"}
+    return others.get(args.command, "train")
 
 
 def _writes_to_stdout(args: argparse.Namespace) -> bool:

@@ -1,0 +1,34 @@
+"""``cvae web``: a page, one HTML file, that opens archives of a model and makes single images."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from cvae_jax import bitstream, codec, page
+from cvae_jax.cli import models
+from cvae_jax.cli.files import checkpoints, outputs
+from cvae_jax.cli.reports import Report
+from cvae_jax.page import weights
+from cvae_jax.runs.find import DEFAULT
+
+
+def web(args: Namespace) -> Report:
+    ckpt = args.ckpt or DEFAULT
+    output = outputs.to_file(args.output)
+    read = [Path(args.archive)] if args.archive else []
+    outputs.check([output], [*checkpoints.named(ckpt), *read], force=args.force)
+    made = codec.load(ckpt)
+    archive = None
+    if args.archive:
+        with models.naming(args.archive):
+            content = models.read(args.archive)
+            of_archive = models.open_archive(content, bitstream.Budget())
+            if not of_archive.has_model:
+                of_archive.header.identity.require(made.identity)
+            archive = Path(args.archive).name, content
+    encoder = weights.pack(made) if made.record is not None else None
+    content = page.build(made.file_model, Path(ckpt).name, encoder, archive).encode()
+    outputs.write(output, content, force=args.force)
+    values = {"output": str(output), "bytes": len(content), "encodes": encoder is not None}
+    return Report(values, [f"{output}: a page, {len(content)} bytes"])

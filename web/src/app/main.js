@@ -1,0 +1,50 @@
+/** Starts the page: the worker, the three views, and an archive that the page may carry. */
+import { startWorker } from "./client.js";
+import { createDraw } from "./draw/view.js";
+import { createOpen } from "./open/view.js";
+import { byId, complain } from "./parts/dom.js";
+import { createTabs } from "./parts/tabs.js";
+import { createWalk } from "./walk/view.js";
+
+const PIECE = 2 ** 18; // letters that are decoded at once; a multiple of four
+
+async function start() {
+  const codec = startWorker();
+  const views = {};
+  const select = createTabs(document.querySelector('[role="tablist"]'), (id) => {
+    scrollTo(0, 0);
+    if (id === "walk") views.walk?.start().catch(complain);
+  });
+  const { model } = await codec.ask("hello");
+  const walkFrom = (pixels) => {
+    select("walk");
+    views.walk.from(pixels).catch(complain);
+  };
+  if (model.canEncode) views.draw = createDraw(codec, model);
+  views.open = createOpen(codec, model, { toOpen: () => select("open"), toWalk: walkFrom });
+  views.walk = createWalk(codec, model, () => views.draw.pixels());
+  if (!byId("walk").hidden) views.walk.start().catch(complain);
+
+  byId("tab-draw").hidden = !model.canEncode;
+  const archive = byId("archive");
+  if (archive) {
+    await views.open.open(archive.dataset.name, await fromBase64(archive.textContent.trim()));
+  } else if (!model.canEncode) {
+    select("open");
+  }
+}
+
+/** The bytes that a text stands for, in pieces between which the page can do other things. */
+async function fromBase64(text) {
+  const pieces = [];
+  for (let at = 0; at < text.length; at += PIECE) {
+    const letters = atob(text.slice(at, at + PIECE));
+    const bytes = new Uint8Array(letters.length);
+    for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
+    pieces.push(bytes);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  return new Blob(pieces).arrayBuffer();
+}
+
+start().catch(complain);

@@ -1,0 +1,37 @@
+import { CostError } from "./errors.js";
+
+/**
+ * What reading one file may cost in a page, where somebody waits: the only place that says so.
+ *
+ * Each cost is known before memory or time is spent on it, and then has to be within its limit: an
+ * absolute, and as much again for each byte of the file (without a model that it carries).  A large
+ * archive is read a part at a time, and each request has these limits anew.
+ */
+const limit = (what, always, perByte) => ({ what, always, perByte });
+
+export const PIXELS = limit("pixel values at once", 2 ** 24, 512);
+export const SYMBOLS = limit("symbols at once", 2 ** 21, 64);
+export const TEXT = limit("bytes of names or labels", 2 ** 22, 16);
+export const DISTRIBUTIONS = limit("distributions of pixels", 2 ** 18, 64);
+// Only of a model that came with the file.
+export const MULTIPLY_ADDS = limit("multiply-adds of its model", 2 ** 33, 2 ** 16);
+export const ACTIVATIONS = limit("bytes of memory to compute its model", 2 ** 27, 0);
+export const NUMBERS = limit("numbers of its model", 2 ** 22, 0);
+export const MAX_IMAGES = 2 ** 24; // of an archive
+
+/** Throws CostError unless a file of so many bytes may cost so much. */
+export function require(limit, wanted, bytes) {
+  const allowed = limit.always + limit.perByte * bytes;
+  if (wanted > allowed) {
+    throw new CostError(
+      `reading ${bytes} bytes would take ${wanted} ${limit.what}, and ${allowed} is the limit here: ` +
+        "open fewer images at once, or use cvae decompress",
+    );
+  }
+}
+
+/** A function that adds up what is spent of a limit, and throws CostError when it is too much. */
+export function meter(limit, bytes) {
+  let spent = 0;
+  return (cost) => require(limit, (spent += cost), bytes);
+}

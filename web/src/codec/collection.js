@@ -1,0 +1,199 @@
+import * as budget from "./budget.js";
+import { bytesOf, crc32c, equal } from "./bytes.js";
+import { BASED, SPOT, labelsOf, namesOf } from "./bitstream/records.js";
+import * as entropy from "./coding/entropy.js";
+import { CodecError, FormatError, ModelMismatchError } from "./errors.js";
+
+const KEPT = 2 ** 26; // bytes of decoded symbols, images and names
+const MODES = ["raw", "alone", "based"];
+
+/** The images of an archive, decoded as they are asked for. */
+export class Collection {
+  /** archive: of `openArchive`; size: bytes of the file; model: that made it. */
+  constructor(archive, size, model) {
+    Object.assign(this, { chunks: archive.chunks, size, model, count: archive.images });
+    this._kept = new Map(); // by key, the one asked for last comes last
+    this._keptSize = 0;
+  }
+
+  /**
+   * The images from `first` on: {pixels, intact, faults}; of a lost one, intact is 0.
+   *
+   * Throws CostError if they are more than may be decoded at once.
+   */
+  images(first, count) {
+    this._requireRange(first, count);
+    const { model } = this;
+    model.requireAffordable(count, this.size);
+    const spendSymbols = budget.meter(budget.SYMBOLS, this.size);
+    const spendPixels = budget.meter(budget.DISTRIBUTIONS, this.size);
+    const pixels = new Uint8Array(count * model.pixels);
+    const intact = new Uint8Array(count);
+    const faults = [];
+    for (const [chunk, start, stop] of this._overlapping(first, first + count)) {
+      try {
+        const levels = chunk.refinement
+          ? this._refined(chunk, spendSymbols, spendPixels).images.subarray(start * model.pixels, stop * model.pixels)
+          : this._levels(chunk, start, stop, spendSymbols);
+        const at = chunk.first + start - first;
+        pixels.set(levels, at * model.pixels);
+        intact.fill(1, at, at + stop - start);
+      } catch (error) {
+        if (!(error instanceof CodecError)) throw error;
+        faults.push(`${chunk.where}: ${error.message}`);
+      }
+    }
+    return { pixels, intact, faults };
+  }
+
+  /** Names and labels of the images from `first` on, null where there are none. */
+  labels(first, count) {
+    this._requireRange(first, count);
+    const names = Array(count).fill(null);
+    const labels = Array(count).fill(null);
+    const spend = budget.meter(budget.TEXT, this.size);
+    const copy = (from, to, chunk, start, stop) => {
+      for (let i = start; from && i < stop; i++) to[chunk.first + i - first] = from[i];
+    };
+    for (const [chunk, start, stop] of this._overlapping(first, first + count)) {
+      const found = this._keep(`names ${chunk.first}`, () => {
+        const ofChunk = { names: optional(() => namesOf(chunk, spend)), labels: optional(() => labelsOf(chunk)) };
+        return [ofChunk, 128 * chunk.count + 2 * (ofChunk.names ?? []).join("").length];
+      });
+      copy(found.names, names, chunk, start, stop);
+      copy(found.labels, labels, chunk, start, stop);
+    }
+    return { names, labels };
+  }
+
+  /** One image, with all that its file says of it. */
+  details(number) {
+    this._requireRange(number, 1);
+    const { model, size } = this;
+    const [found] = this._overlapping(number, number + 1);
+    if (!found) throw new FormatError(`image ${number} is lost`);
+    const [chunk, at] = found;
+    const { names, labels } = this.labels(number, 1);
+    const spend = budget.meter(budget.SYMBOLS, size);
+    const { symbols, component } = this._symbols(chunk, spend);
+    const modes = chunk.refinement?.modes;
+    const place = modes ? modes.subarray(0, at).reduce((n, mode) => n + (mode === BASED), 0) : at;
+    const based = !modes || modes[at] === BASED;
+    const own = symbols.slice(place * model.latents, based ? (place + 1) * model.latents : place * model.latents);
+    const of = based ? component[place] : -1;
+    let bits = based ? model.tables.book(chunk.step).bits(of, own) : 0;
+    let pixels;
+    if (modes) {
+      const refined = this._refined(chunk, spend, budget.meter(budget.DISTRIBUTIONS, size));
+      pixels = refined.images.slice(at * model.pixels, (at + 1) * model.pixels);
+      bits += refined.bits[at];
+    } else {
+      model.requireAffordable(1, size);
+      pixels = this._levels(chunk, at, at + 1, spend);
+    }
+    const mode = modes ? MODES[modes[at]] : "lossy";
+    return { name: names[0], label: labels[0], pixels, symbols: own, component: of, step: chunk.step, bits, mode };
+  }
+
+  _requireRange(first, count) {
+    const whole = Number.isInteger(first) && Number.isInteger(count);
+    if (!whole || first < 0 || count < 0 || first + count > this.count) {
+      throw new FormatError(`images ${first} to ${first + count - 1} of ${this.count}`);
+    }
+  }
+
+  /** The chunks of a range of images: each with the first and the last + 1 of its own in there. */
+  *_overlapping(first, end) {
+    let low = 0;
+    for (let high = this.chunks.length; low < high; ) {
+      const middle = (low + high) >> 1;
+      const chunk = this.chunks[middle];
+      if (chunk.first + chunk.count <= first) low = middle + 1;
+      else high = middle;
+    }
+    for (; low < this.chunks.length && this.chunks[low].first < end; low++) {
+      const chunk = this.chunks[low];
+      yield [chunk, Math.max(first - chunk.first, 0), Math.min(end - chunk.first, chunk.count)];
+    }
+  }
+
+  /** What the symbols of a chunk that is not refined decode to, of images start to stop - 1. */
+  _levels(chunk, start, stop, spend) {
+    const { model } = this;
+    const { symbols } = this._symbols(chunk, spend);
+    const some = symbols.subarray(start * model.latents, stop * model.latents);
+    const levels = model.levels(some, stop - start, chunk.step);
+    if (start === 0) checkPixels(chunk, levels, stop, model.pixels);
+    return levels;
+  }
+
+  /** The symbols of those of a chunk's images that have any, and their components. */
+  _symbols(chunk, spend) {
+    return this._keep(`symbols ${chunk.first}`, () => {
+      const { tables, latents } = this.model;
+      spend(chunk.based * latents);
+      const found = entropy.decode(chunk.stream, chunk.based, tables.book(chunk.step));
+      if (crc32c(bytesOf(found.symbols)) !== chunk.symbolCrc) {
+        throw new FormatError("its symbols are not those that were compressed");
+      }
+      return [found, 4 * found.symbols.length];
+    });
+  }
+
+  /** All images of a refined chunk, and the bits that each one's refinement takes. */
+  _refined(chunk, spendSymbols, spendPixels) {
+    return this._keep(`images ${chunk.first}`, () => {
+      const { model, size } = this;
+      const { context } = model;
+      const { refinement } = chunk;
+      if (!context || !equal(refinement.model, context.digest.subarray(0, 16))) {
+        throw new ModelMismatchError("refined with a context model that this page does not have");
+      }
+      model.requireAffordable(chunk.count, size);
+      const { symbols } = this._symbols(chunk, spendSymbols);
+      const base = model.levels(symbols, chunk.based, chunk.step);
+      checkPixels(chunk, base, chunk.based, model.pixels);
+      const found = context.refine(refinement, base, spendPixels);
+      if (crc32c(found.images) !== refinement.pixelCrc) {
+        throw new FormatError("its images decode to other pixels than when they were compressed");
+      }
+      return [found, found.images.length];
+    });
+  }
+
+  /** What `make` gives, with its bytes, kept until others take its room. */
+  _keep(key, make) {
+    let kept = this._kept.get(key);
+    this._kept.delete(key);
+    if (!kept) {
+      const [value, bytes] = make();
+      kept = { value, bytes };
+      this._keptSize += bytes;
+    }
+    this._kept.set(key, kept);
+    for (const [oldest, { bytes }] of this._kept) {
+      if (this._keptSize <= KEPT || oldest === key) break;
+      this._kept.delete(oldest);
+      this._keptSize -= bytes;
+    }
+    return kept.value;
+  }
+}
+
+/** Compares the check of a chunk's pixels, as far as its first n images can be. */
+function checkPixels(chunk, levels, n, pixels) {
+  const whole = chunk.spot ? Math.min(chunk.based, SPOT) : chunk.based;
+  if (n >= whole && crc32c(levels.subarray(0, whole * pixels)) !== chunk.pixelCrc) {
+    throw new FormatError("its images decode to other pixels than when they were compressed");
+  }
+}
+
+/** What is only said of images, and so lost without them. */
+function optional(read) {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,80 @@
+import { ACTIVATIONS, MULTIPLY_ADDS, NUMBERS, PIXELS, meter, require } from "./budget.js";
+import { concat, crc32c, equal, hex, sha256, u32 } from "./bytes.js";
+import { Tables } from "./coding/tables.js";
+import { FormatError } from "./errors.js";
+import { IntegerDecoder } from "./exact/decoder.js";
+import { typedLevels } from "./exact/typed.js";
+import { ContextModel } from "./refinement/context.js";
+import { Kernels, canDecode, wasmLevels } from "./exact/wasm.js";
+
+/** What files are read with: tables, integer decoder, and a context model where there is one. */
+export class FileModel {
+  /**
+   * data: the body of a `MODL` section; trusted: it did not come with the file that is read;
+   * kernels: WebAssembly.Module of kernels.wasm, null where it is to be computed without.
+   *
+   * Throws FormatError if it is no model, one that could overflow, or one of too many numbers.
+   */
+  constructor(data, { trusted = false, kernels = null } = {}) {
+    this.trusted = trusted;
+    this.kernels = kernels;
+    const parts = [];
+    for (let at = 0; at < data.length; ) {
+      if (parts.length === 3 || data.length < at + 4) throw new FormatError("an embedded model of other parts");
+      const size = u32(data, at);
+      parts.push(data.subarray(at + 4, at + 4 + size));
+      at += 4 + size;
+      if (at > data.length) throw new FormatError("the embedded model is truncated");
+    }
+    if (parts.length < 2) throw new FormatError("the embedded model is truncated");
+    const spend = meter(NUMBERS, 0);
+    this.tables = new Tables(parts[0], spend);
+    this.decoder = new IntegerDecoder(parts[1], spend);
+    this.context = parts.length === 3 ? new ContextModel(parts[2], spend, kernels) : null;
+    if (this.tables.latents !== this.decoder.latents) {
+      throw new FormatError("coding tables and an integer decoder of different models");
+    }
+    if (crc32c(this.tables.unitBytes) !== this.decoder.unitsCheck) {
+      throw new FormatError("an integer decoder that counts in other units than the coding tables");
+    }
+    this.shape = this.decoder.shape;
+    if (this.context?.shape.some((n, i) => n !== this.shape[i])) {
+      throw new FormatError("an integer decoder and a context model of different images");
+    }
+    this.pixels = this.shape.reduce((a, b) => a * b);
+    this.latents = this.tables.latents;
+    const [tables, model] = parts.slice(0, 2).map((part) => sha256(part).subarray(0, 16));
+    this.identity = { model, tables };
+    this.short = sha256(concat(model, tables)).subarray(0, 3);
+    this.digest = hex(model);
+  }
+
+  /** Uint8Array [n * H * W * C], of n images' symbols, Int32Array [n * D]. */
+  levels(symbols, n, step) {
+    this._levels ??= this._quickest();
+    return this._levels(symbols, n, step);
+  }
+
+  _quickest() {
+    const { kernels, decoder } = this;
+    return kernels && canDecode(decoder) ? wasmLevels(decoder, new Kernels(kernels)) : typedLevels(decoder);
+  }
+
+  /** Throws CostError unless a file of so many bytes may cost decoding so many images. */
+  requireAffordable(images, bytes) {
+    require(PIXELS, images * this.pixels, bytes);
+    if (this.trusted) return;
+    require(MULTIPLY_ADDS, images * this.decoder.multiplyAdds, bytes);
+    require(ACTIVATIONS, this.decoder.memory, 0);
+  }
+
+  /** Whether a header is that of this model's archives; throws FormatError if it contradicts it. */
+  made({ identity, shape, latents }) {
+    const same = (part) => equal(identity[part], this.identity[part]);
+    if (!same("model") || !same("tables")) return false;
+    if (latents !== this.latents || shape.some((n, i) => n !== this.shape[i])) {
+      throw new FormatError("the archive's header contradicts the model that it names");
+    }
+    return true;
+  }
+}
