@@ -1,5 +1,5 @@
 """The same steps of training on one device, on several, and in two processes:
-python -m benchmarks.layouts
+python -m benchmarks.scale.layouts
 
 Each layout runs twice in processes of its own.  Bars: parameters equal to 1e-5 relative; the same
 layout twice, and two processes of one device and one of two, bit for bit.  The speeds are of
@@ -56,7 +56,14 @@ def measured(name: str, batch: int) -> tuple[np.ndarray, float]:
         free.bind(("127.0.0.1", 0))
         address, into = f"127.0.0.1:{free.getsockname()[1]}", Path(folder, "found.npz")
         free.close()
-        command = [sys.executable, "-m", "benchmarks.layouts", "--steps", str(batch), str(into)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.scale.layouts",
+            "--steps",
+            str(batch),
+            str(into),
+        ]
         environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
         running = [
             subprocess.Popen(

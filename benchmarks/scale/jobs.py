@@ -1,6 +1,6 @@
 """Jobs on a million images, by Beam, by a pool and by one process:
 
-    python -m benchmarks.jobs --data-dir DIR [--images N] [--only beam2,pool1,...]
+    python -m benchmarks.scale.jobs --data-dir DIR [--images N] [--only beam2,pool1,...]
 
 MNIST's training images, moved and mirrored, are written as several .npy files and compressed into
 one set of shards in each way, every run a command of its own with the start of its workers: images

@@ -1,4 +1,4 @@
-"""A collection larger than memory should be:  python -m benchmarks.large --data-dir DIR
+"""A collection larger than memory should be:  python -m benchmarks.scale.large --data-dir DIR
 
 Writes an .npy file of MNIST's training images, shifted and mirrored, block by block into a
 temporary folder (or ``--folder``, where it stays for the next call), and runs each command on it in

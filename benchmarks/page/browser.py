@@ -1,4 +1,4 @@
-"""The page in a browser:  python -m benchmarks.browser ARCHIVE
+"""The page in a browser:  python -m benchmarks.page.browser ARCHIVE
 
 ARCHIVE: of 10,000 images.  Writes what it finds into ``results/page.json``, beside what
 ``benchmarks.page`` does.  Needs Debian's Chromium and Playwright.  Medians of REPEATS fresh
@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.throughput import machine
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REPEATS = 5
 MOVES = 40  # of the pen
 # The bars, and whether more is better.

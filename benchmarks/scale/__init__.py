@@ -1,0 +1,1 @@
+"""What is measured of large collections and of several processes."""
