@@ -12,6 +12,7 @@ so the number of devices changes a run only by rounding.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -282,7 +283,14 @@ class Order(Sequence[np.ndarray]):
         return _newest_order(self.config, epoch, self.images)[at, list(self.rows)]
 
 
-_newest_order = functools.lru_cache(maxsize=2)(epoch_order)
+_newest = functools.lru_cache(maxsize=2)(epoch_order)
+_one_at_a_time = threading.Lock()
+
+
+def _newest_order(config: TrainConfig, epoch: int, images: int) -> np.ndarray:
+    """``epoch_order``, made once for all threads that read ahead."""
+    with _one_at_a_time:
+        return _newest(config, epoch, images)
 
 
 def rows_of_process(mesh: Mesh, batch_size: int) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ def large(found: dict[str, Any]) -> str:
     lines = ["| command | images/s | resident memory, MB |", "|---|---:|---:|"]
     for name, row in found["rows"].items():
         rate = row.get("images_per_second")
-        lines.append(f"| {name} | {(rate and f'{rate:,.0f}') or ''} | {row['peak_mb']:,.0f} |")
+        lines.append(f"| {name} | {f'{rate:,.0f}' if rate else ''} | {row['peak_mb']:,.0f} |")
     return "\n".join(lines)
 
 
@@ -51,7 +51,7 @@ def jobs(found: dict[str, Any]) -> str:
     for name, row in found["runs"].items():
         rate = row.get("images_per_second")
         lines.append(
-            f"| {name} | {row['seconds']:,.0f} | {(rate and f'{rate:,}') or ''} | {row['peak_mb']} |"
+            f"| {name} | {row['seconds']:,.0f} | {f'{rate:,}' if rate else ''} | {row['peak_mb']} |"
         )
     same = len({row["sha256"] for row in found["runs"].values()}) == 1
     each = next(iter(found["runs"].values()))["bytes"] / found["images"]

@@ -142,6 +142,37 @@ def test_a_signal_to_one_process_stops_all_and_nothing_is_lost(command, one, tmp
     assert_same(one, tmp_path / "run")
 
 
+def test_a_killed_first_process_takes_the_run_down(command, tmp_path):
+    """It is the one where all meet, so JAX ends the other one in its own words, or we in ours."""
+    processes, logs = two_started(command, tmp_path / "run")
+    wait_for_step_after(5, tmp_path / "run", *processes)
+    processes[0].kill()
+    assert ended(processes)[1] not in (0, None)
+    assert re.search("another (process|task)", logs[1].read_text())
+
+
+@pytest.mark.parametrize("number", ["0", "1"])
+def test_a_process_whose_partner_never_comes_says_so(number, tmp_path):
+    program = (
+        "import sys; from cvae_jax.runs.run import processes; from cvae_jax.cli import parser;"
+        "processes.START = 3; parser.run(sys.argv[1:])"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    meet = ["--coordinator", address, "--processes", "2", "--process-id", number]
+    arguments = ["train", "--dataset", "digits", "--workdir", str(tmp_path / "run"), *meet]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert "error: the other processes of this run did not come within 3 seconds" in done.stderr
+    assert "stack trace" not in done.stderr
+
+
 def test_other_settings_are_refused_by_all(command, tmp_path):
     processes, logs = two_started(command, tmp_path / "run", other=["--seed", "1"])
     assert ended(processes) == [2, 2]

@@ -241,7 +241,7 @@ def _train(args: argparse.Namespace) -> int:
     )
     config = configure(args, dataset.name, full.shape[1:])
     images = TrainingData.split(dataset.name, full, test, config.train.validation_fraction)
-    del full  # the split has copied it
+    del full  # what was in memory has been copied
     say(
         f"{dataset.name}: {len(images.train)} training, {len(images.validation)} validation, "
         f"{len(test)} test images of {'x'.join(map(str, test.shape[1:]))}"

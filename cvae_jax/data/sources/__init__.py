@@ -65,8 +65,9 @@ def kind(path: Path) -> str:
     if start.startswith((*arrays.IDX_STARTS, b"\x93NUMPY")) or path.suffix in (".npy", ".npz"):
         return "array"
     if start.startswith((b"PK\3\4", b"PK\5\6")):
-        # The first member's name is from byte 30 on.
-        return "array" if start[30:].partition(b".npy")[1] else "zip"
+        # The first member's name is from byte 30 on, and its length is before.
+        name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
+        return "array" if name.endswith(b".npy") else "zip"
     if start[257:262] == b"ustar" or path.suffix.lower() == ".tar":
         return "tar"
     return "records" if start.startswith(RECORDS) else "image"

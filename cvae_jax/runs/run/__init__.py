@@ -49,7 +49,7 @@ def train(
     """Trains, or resumes the run that ``workdir`` holds; returns the best checkpoint, calibrated.
 
     batches: what reads the training images.  Of several processes (``processes``) the first
-    alone reads and writes the workdir, and the others return None.
+    alone writes to the workdir, and the others return None.
 
     Raises:
       ConfigError: the workdir holds a run of another configuration or other data, or the batch
@@ -111,11 +111,12 @@ def _run(
     keeper: Keeper | None = None,
 ) -> None:
     """keeper: None in all processes but the first."""
+    per_epoch = training.steps_per_epoch(config.train, len(data.train))
     with _signals() as received:
         for at in training.run(config, state, data.train, batches):
             if keeper:
                 keeper.see(at)
-            if processes.any_of(bool(received), at.step):
+            if processes.any_of(bool(received), at.step, per_epoch):
                 if keeper:
                     keeper.leave(at)
                 raise Interrupted(received[0] if received else signal.SIGTERM, at.step)

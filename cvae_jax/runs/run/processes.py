@@ -1,7 +1,7 @@
 """Several processes that train one run together: how they meet, and which of them writes.
 
-Only the first reads and writes the workdir.  The others get the state from it, compute their share
-of each batch, and end with it.
+Only the first writes to the workdir.  The others get the state from it, compute their share of each
+batch, and end with it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -56,12 +57,15 @@ def joined(coordinator: str | None, count: int | None, number: int | None) -> It
 
 
 def _meet(coordinator: str | None, count: int | None, number: int | None) -> None:
+    # JAX itself would end the process with a stack trace of its own.
+    patience = threading.Timer(START, _give_up)
+    patience.start()
     try:
         jax.distributed.initialize(
             coordinator,
             count,
             number,
-            initialization_timeout=START,
+            initialization_timeout=2 * START,
             heartbeat_timeout_seconds=HEARTBEAT,
         )
     except ValueError as error:
@@ -69,6 +73,16 @@ def _meet(coordinator: str | None, count: int | None, number: int | None) -> Non
             f"no launcher says how the processes meet ({error}): give --coordinator, --processes "
             "and --process-id"
         ) from error
+    finally:
+        patience.cancel()
+
+
+def _give_up() -> None:
+    error = TrainingError(
+        f"the other processes of this run did not come within {START} seconds: start all of them, "
+        "with the same --coordinator and --processes, and each with a --process-id of its own"
+    )
+    os._exit(errors.report(error) or 1)
 
 
 def is_first() -> bool:
@@ -112,11 +126,12 @@ def from_first(tree: Any) -> Any:
     return jax.tree.unflatten(structure, found)
 
 
-def any_of(asked: bool, step: int) -> bool:
-    """Whether any process asks to stop; several answer that only at some steps, all at the same."""
+def any_of(asked: bool, step: int, per_epoch: int) -> bool:
+    """Whether any process asks to stop; several answer that only at some steps, all at the same:
+    those where an epoch ends, and some between."""
     if jax.process_count() == 1:
         return asked
-    if step % STEPS_BETWEEN_QUESTIONS:
+    if step % STEPS_BETWEEN_QUESTIONS and step % per_epoch:
         return False
     return bool(multihost_utils.process_allgather(np.array(asked)).any())
 
