@@ -80,7 +80,9 @@ class ModelConfig:
 class TrainConfig:
     """The recipe: loss, optimiser, schedule and randomness."""
 
-    epochs: int = _setting(50, "passes over the training images")
+    epochs: int = _setting(
+        50, "passes over the training images; a run ends after them, and cannot be prolonged"
+    )
     batch_size: int = _setting(128, "images per optimiser step")
     learning_rate: float = _setting(1e-3, "Adam's learning rate at its highest")
     schedule: str = _setting(

@@ -79,6 +79,8 @@ def train(
             _refuse_contradiction(record, config, data, workdir)
             state = _restore(latest, state)
             say(f"resuming from {latest.path}")
+        if (devices := jax.device_count()) > 1:
+            say(f"{devices} devices, {jax.process_count()} processes")
         state = processes.from_first(state)
         history = History(workdir, int(state.step), writer)
         pictures = Pictures(config, data, workdir)
@@ -88,10 +90,12 @@ def train(
         best = find(workdir)
         params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
         before = file_model(best)
+        say("making coding tables and the integer decoder")
         made = tables.make(best, data.train, data.validation)
         # A finished run that is started again has a context model of just these tables.
         is_new = before is None or before.context is None or before.identity != made.identity
         if config.train.context_steps and is_new:
+            say(f"training the context model, {config.train.context_steps} steps")
             tables.make_context(best, data.train, config.train.context_steps, config.train.seed)
         pictures.draw(params, history.rows)
     return best.path
