@@ -150,7 +150,7 @@ def map_array(path: str | Path) -> np.ndarray:
       DataError: missing, damaged, or pickled.
     """
     path = Path(path)
-    with explained(path):
+    with explained(path), np.errstate(over="ignore"):
         # A memory map is refused where the file is smaller than its header says.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):

@@ -14,7 +14,7 @@ from pathlib import Path
 from cvae_jax.errors import ConfigError, DataError
 
 MOST = 99_999  # shards: their numbers have five digits
-_PATTERN = re.compile(r"(?P<name>.+)@(?P<count>\d+|\*)(?P<suffix>\.\w+)")
+_PATTERN = re.compile(r"(?P<name>.+)@(?P<count>[0-9]{1,9}|\*)(?P<suffix>\.\w+)")
 _SHOWN = 3  # missing shards that an error names
 
 
