@@ -74,7 +74,7 @@ class Collection:
           ConfigError: an input comes twice.
           DataError: nothing has that name, or it holds no images of the wanted shape.
         """
-        paths = [path for pattern in patterns for path in expand(pattern)]
+        paths = [str(path.absolute()) for pattern in patterns for path in expand(pattern)]
         if len(set(paths)) < len(paths):
             twice = next(path for k, path in enumerate(paths) if path in paths[:k])
             raise ConfigError(f"{twice} is given twice; its images would be there twice")
@@ -128,15 +128,23 @@ class Collection:
         return Part(images, begins + np.array(numbers, np.int64), names, skipped)
 
 
-def expand(pattern: str) -> list[str]:
-    """The paths, absolute, that a pattern means, sorted.  Raises DataError if there are none."""
+def expand(pattern: str) -> list[Path]:
+    """The files and folders that a pattern means, sorted, but none that is in one of those folders.
+
+    Raises:
+      DataError: there are none.
+    """
     path = Path(pattern)
     if path.exists():
-        return [str(path.absolute())]
-    found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
+        return [path]
+    if not glob.has_magic(pattern):
+        raise DataError(f"{pattern}: no such file or folder")
+    matching = map(Path, glob.glob(pattern, recursive=True))
+    found = sorted(path for path in matching if path.is_file() or path.is_dir())
     if not found:
         raise DataError(f"{pattern}: no such file or folder, and no file matches")
-    return [str(Path(name).absolute()) for name in found]
+    folders = {path for path in found if path.is_dir()}
+    return [path for path in found if folders.isdisjoint(path.parents)]
 
 
 def _decoded(source: FileSource, wanted: range) -> Iterator[tuple[range, np.ndarray | DataError]]:

@@ -281,6 +281,18 @@ def test_calibration_goes_on_with_the_same_command_alone(cvae, inputs, tmp_path)
     assert "--work" in err
 
 
+def test_patterns_mean_the_same_with_and_without_shards(cvae, inputs, tmp_path):
+    for name in ("d1", "d2"):
+        (tmp_path / name).mkdir()
+        shutil.copy(inputs / "c" / "00.png", tmp_path / name / f"{name}.png")
+    (tmp_path / "e.txt").touch()
+    for pattern in ("d*", "d*/*.png", "d*/**"):
+        for argv in (["-o", "one.cvae", "-f"], ["-o", "set@2.cvae", "-f"]):
+            status, out, _ = cvae("compress", pattern, *argv)
+            assert status == 0
+            assert "2 images" in out
+
+
 def test_what_killed_processes_left_is_removed(cvae, inputs, tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
