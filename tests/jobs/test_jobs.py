@@ -261,7 +261,7 @@ def test_an_input_that_is_cut_short_is_no_damaged_image(inputs, tmp_path):
     parts = collection.parts(0, len(collection), 100)
     assert len(next(parts).images) == 100
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(ChangedError, match="cut short"):
+    with pytest.raises(ChangedError, match="ends too early"):
         list(parts)
 
 

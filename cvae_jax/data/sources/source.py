@@ -100,10 +100,9 @@ class File:
             parts: list[bytes] = []
             while count:
                 part = os.pread(file.fileno(), count, offset)
-                if not part and offset < self.size:
-                    raise ChangedError(f"{self.path}: it was cut short; start again")
                 if not part:
-                    raise DataError(f"{self.path}: it ends too early, at byte {offset}")
+                    kind = ChangedError if offset < self.size else DataError
+                    raise kind(f"{self.path}: it ends too early, at byte {offset}")
                 parts.append(part)
                 offset, count = offset + len(part), count - len(part)
             return parts[0] if len(parts) == 1 else b"".join(parts)
