@@ -25,6 +25,7 @@ from cvae_jax.errors import ConfigError, JobError
 from cvae_jax.jobs.task import Outcome, Task, attempt
 
 with errors.needs("beam", "a job without --jobs (with it, processes of this machine do the work)"):
+    _level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # Beam tells of packages that it does without
     import apache_beam
     from apache_beam.io.filesystems import FileSystems
@@ -32,7 +33,7 @@ with errors.needs("beam", "a job without --jobs (with it, processes of this mach
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-    logging.disable(logging.NOTSET)
+    logging.disable(_level)
 
 # Its word for every step it takes is not wanted; what goes wrong comes back to the pipeline.
 WORKER = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main 2>/dev/null"
@@ -133,18 +134,18 @@ def _wait_for(pipeline: Any) -> None:
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise JobError(
             f"Beam gave up, as where a worker is killed ({last[0]}); what is finished is kept, and "
-            "the same command goes on from there"
+            "the same command goes on from there, without an -f that begins anew"
         ) from error
 
 
 @contextlib.contextmanager
 def _told_once() -> Iterator[None]:
     """What fails in Beam's threads is told by the error of the pipeline alone."""
-    hook = threading.excepthook
+    hook, level = threading.excepthook, logging.root.manager.disable
     threading.excepthook = lambda args: None
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
         threading.excepthook = hook
-        logging.disable(logging.NOTSET)
+        logging.disable(level)

@@ -27,6 +27,7 @@ from cvae_jax.jobs.task import Result
 from cvae_jax.modules import Posterior
 from cvae_jax.runs import checkpoint, tables
 from cvae_jax.runs.find import find
+from cvae_jax.runs.manifest import CONFIG
 from cvae_jax.runs.record import Record
 from cvae_jax.shards import Shards
 
@@ -98,10 +99,16 @@ def prepare(
         "version": __version__,
         "checkpoint": str(found.path),
         "size": size,
-        "files": {name: digest["sha256"] for name, digest in sorted(found.files.items())},
+        # Not of what calibration makes, or the same command could not be given again.
+        "files": {
+            name: digest["sha256"]
+            for name, digest in sorted(found.files.items())
+            if name == CONFIG or name.startswith(("params/", "params."))
+        },
+        "reading": collection.reading._asdict(),
         "inputs": [dataclasses.asdict(given) for given in collection.inputs],
     }
-    plan.begin(shards, given, force=False)
+    plan.begin(shards, given, force=False, remedy="name another folder with --work, or empty it")
     return Calibration(collection, str(found.path), shards, sample, size)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax.data.sources import FileSource, open_source
+from cvae_jax.data.sources import reading as in_files
+from cvae_jax.data.sources.source import ChangedError
 from cvae_jax.errors import ConfigError, DataError
 
 
@@ -48,7 +51,7 @@ class Input:
 
     path: str
     images: int
-    size: int | None  # bytes; None: a folder
+    stamp: str  # digest of the sizes and times of its file, or of the files in the folder
     names: str | None  # digest of the images' names; None: they have none
 
 
@@ -71,11 +74,11 @@ class Collection:
           ConfigError: an input comes twice.
           DataError: nothing has that name, or it holds no images of the wanted shape.
         """
-        paths = [path for pattern in patterns for path in expand(pattern)]
+        paths = [str(path.absolute()) for pattern in patterns for path in expand(pattern)]
         if len(set(paths)) < len(paths):
             twice = next(path for k, path in enumerate(paths) if path in paths[:k])
             raise ConfigError(f"{twice} is given twice; its images would be there twice")
-        return cls(tuple(_looked_at(path, reading) for path in paths), reading)
+        return cls(tuple(_looked_at(path, _open(path, reading)) for path in paths), reading)
 
     @functools.cached_property
     def starts(self) -> np.ndarray:
@@ -92,6 +95,11 @@ class Collection:
     def named(self) -> bool:
         """Whether all images have names."""
         return all(given.names is not None for given in self.inputs)
+
+    def names(self) -> list[str]:
+        """The names of all images, which must have some."""
+        opened = ((given, _opened(given, self.reading)) for given in self.inputs)
+        return [source.name(k) or "" for given, source in opened for k in range(given.images)]
 
     def parts(self, start: int, stop: int, size: int) -> Iterator[Part]:
         """The images from ``start`` to ``stop``, of so many numbers at a time."""
@@ -120,15 +128,23 @@ class Collection:
         return Part(images, begins + np.array(numbers, np.int64), names, skipped)
 
 
-def expand(pattern: str) -> list[str]:
-    """The paths, absolute, that a pattern means, sorted.  Raises DataError if there are none."""
+def expand(pattern: str) -> list[Path]:
+    """The files and folders that a pattern means, sorted, but none that is in one of those folders.
+
+    Raises:
+      DataError: there are none.
+    """
     path = Path(pattern)
     if path.exists():
-        return [str(path.absolute())]
-    found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
+        return [path]
+    if not glob.has_magic(pattern):
+        raise DataError(f"{pattern}: no such file or folder")
+    matching = map(Path, glob.glob(pattern, recursive=True))
+    found = sorted(path for path in matching if path.is_file() or path.is_dir())
     if not found:
         raise DataError(f"{pattern}: no such file or folder, and no file matches")
-    return [str(Path(name).absolute()) for name in found]
+    folders = {path for path in found if path.is_dir()}
+    return [path for path in found if folders.isdisjoint(path.parents)]
 
 
 def _decoded(source: FileSource, wanted: range) -> Iterator[tuple[range, np.ndarray | DataError]]:
@@ -136,7 +152,7 @@ def _decoded(source: FileSource, wanted: range) -> Iterator[tuple[range, np.ndar
     try:
         images = source[np.arange(wanted.start, wanted.stop)]
     except DataError as error:
-        if _is_of_the_system(error):
+        if isinstance(error, ChangedError) or _is_of_the_system(error):
             raise
         if len(wanted) == 1:
             yield wanted, error
@@ -155,26 +171,39 @@ def _is_of_the_system(error: DataError) -> bool:
     return isinstance(cause, OSError) and cause.errno is not None
 
 
-def _looked_at(path: str, reading: Reading) -> Input:
-    source = open_source(
+def _open(path: str, reading: Reading) -> FileSource:
+    return open_source(
         path, reading.image_shape, resize=reading.resize, grayscale=reading.grayscale
     )
+
+
+def _looked_at(path: str, source: FileSource) -> Input:
     count, names = len(source), None
     if not count:
         raise DataError(f"{path}: no images")
     if source.name(0) is not None:
         digest = hashlib.sha256()
         for k in range(count):
-            digest.update(f"{source.name(k)}\0".encode())
+            # As the system has them in memory, names may be no Unicode text.
+            digest.update(f"{source.name(k)}\0".encode("utf-8", "surrogateescape"))
         names = digest.hexdigest()
-    size = Path(path).stat().st_size if Path(path).is_file() else None
-    return Input(path, count, size, names)
+    return Input(path, count, _stamp(path, source), names)
+
+
+def _stamp(path: str, source: FileSource) -> str:
+    is_folder = Path(path).is_dir()
+    files = (f"{path}/{source.name(k)}" for k in range(len(source))) if is_folder else [path]
+    digest = hashlib.sha256()
+    with in_files(Path(path)):
+        for file in files:
+            found = os.stat(file)
+            digest.update(f"{found.st_size} {found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=8)
 def _opened(given: Input, reading: Reading) -> FileSource:
-    if _looked_at(given.path, reading) != given:
-        raise DataError(f"{given.path} has changed since the job began; -f begins anew")
-    return open_source(
-        given.path, reading.image_shape, resize=reading.resize, grayscale=reading.grayscale
-    )
+    source = _open(given.path, reading)
+    if _looked_at(given.path, source) != given:
+        raise ChangedError(f"{given.path}: it has changed since the job began; start again")
+    return source

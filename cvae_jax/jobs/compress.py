@@ -28,7 +28,8 @@ from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize, search
 from cvae_jax.errors import CheckpointError, ConfigError, FormatError
 from cvae_jax.jobs import plan
-from cvae_jax.jobs.collection import Collection, Skipped
+from cvae_jax.jobs.collection import Collection, Reading, Skipped
+from cvae_jax.jobs.names import check_unpackable
 from cvae_jax.jobs.task import Result
 from cvae_jax.refinement import grid
 from cvae_jax.shards import Shards
@@ -177,13 +178,21 @@ class Compression:
 
 
 def prepare(
-    collection: Collection, shards: Shards, ckpt: str | None, settings: Settings, *, force: bool
+    patterns: list[str],
+    shards: Shards,
+    ckpt: str | None,
+    settings: Settings,
+    *,
+    resize: bool,
+    grayscale: bool,
+    force: bool,
 ) -> Compression:
     """A job that is ready to run, for the first time or again.
 
     Raises:
       CheckpointError: the checkpoint cannot make such files.
       ConfigError: an impossible setting, more shards than images, or another job is there.
+      DataError: as for ``Collection.of``, or images have names that could not be unpacked.
     """
     if settings.quality is not None:
         quantize.step(settings.quality)
@@ -192,14 +201,17 @@ def prepare(
         grid.checked(settings.max_error)
     if shards.suffix != ".cvae":
         raise ConfigError(f"{shards}: archives end in .cvae; name it {shards.name}@N.cvae")
+    ckpt = str(Path(ckpt).absolute()) if ckpt is not None and Path(ckpt).exists() else ckpt
+    c = _codec(ckpt)
+    c.file_model.usual_quality(settings.max_error)
+    collection = Collection.of(patterns, Reading(c.image_shape, resize, grayscale))
     if shards.count > len(collection):
         raise ConfigError(
             f"{shards.count} shards for {len(collection)} images; expected no more shards than "
             "images"
         )
-    ckpt = str(Path(ckpt).absolute()) if ckpt is not None and Path(ckpt).exists() else ckpt
-    c = _codec(ckpt)
-    c.file_model.usual_quality(settings.max_error)
+    if settings.names and collection.named:
+        check_unpackable(collection.names())
     read = {Path(given.path) for given in collection.inputs}
     if inside := read & set(map(Path.absolute, [*shards.paths, shards.beside(plan.SUFFIX)])):
         raise ConfigError(f"{inside.pop()} is also an input; name another output")

@@ -13,14 +13,15 @@ from cvae_jax.shards import Shards
 
 SUFFIX = ".job.json"
 SKIPPED = ".skipped.jsonl"
+ANEW = "-f removes what is there of the set and begins anew, another -o keeps it"
 _FORMAT = 1
 
 
-def begin(shards: Shards, plan: dict[str, Any], *, force: bool) -> None:
+def begin(shards: Shards, plan: dict[str, Any], *, force: bool, remedy: str = ANEW) -> None:
     """Makes the folder ready for a job, which may have been begun before.
 
-    plan: all that the bytes of the shards depend on, as JSON holds it.  force: what another job
-    left of this set is removed.
+    plan: all that the bytes of the shards depend on, as JSON holds it.  force: what is there of
+    this set, whoever left it, is removed.  remedy: what to do where another job is there.
 
     Raises:
       ConfigError: the folder is missing, or another job's shards are there.
@@ -29,13 +30,10 @@ def begin(shards: Shards, plan: dict[str, Any], *, force: bool) -> None:
     plan = json.loads(json.dumps({"format": _FORMAT, **plan}))
     path = shards.beside(SUFFIX)
     before = _read(shards)
-    if before != plan:
+    if before != plan or force:
         there = [p for p in (path, *_files(shards)) if p.exists()]
         if there and not force:
-            raise ConfigError(
-                f"{shards}: {_difference(before, plan)}; -f removes the {len(there)} files that "
-                "are there and begins anew, another -o keeps them"
-            )
+            raise ConfigError(f"{shards}: {_difference(before, plan)}; {remedy}")
         for old in there:  # the plan first: without it the rest is nobody's
             old.unlink()
         with files.whole(path, force=True) as file:

@@ -26,23 +26,16 @@ PATIENCE = 10  # seconds that a worker has to clear away what it was doing
 
 
 def run(
-    task: Task,
-    numbers: Iterable[int],
-    processes: int,
-    advance: OnProgress,
-    *,
-    threads: int | None = None,
+    task: Task, numbers: Iterable[int], processes: int, advance: OnProgress
 ) -> Iterator[Outcome]:
     """Runs parts, as they come to an end, in so many processes.
-
-    threads: that a worker computes with; None: its share of the cores.
 
     Raises:
       JobError: a worker died.
       RuntimeError: a worker met a fault of this program.
     """
     left = iter(numbers)
-    share = threads or max(1, cores() // processes)
+    share = max(1, cores() // processes)
     context = multiprocessing.get_context("spawn")
     workers: dict[Connection, _Worker] = {}
     try:
@@ -106,7 +99,7 @@ class _Worker:
             how += " (out of memory?)" if -code == signal.SIGKILL else ""
         return (
             f"a worker {how} while it worked on part {self._number}; what is finished is kept, and "
-            "the same command goes on from there"
+            "the same command goes on from there, without an -f that begins anew"
         )
 
     def dismiss(self) -> None:

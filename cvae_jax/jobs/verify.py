@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from cvae_jax import bitstream, errors, reader
 from cvae_jax.bitstream import Budget
 from cvae_jax.bitstream.archive import OnProgress
 from cvae_jax.jobs.task import Result
+from cvae_jax.reader import Model
 from cvae_jax.shards import Shards
 
 
@@ -24,31 +24,29 @@ class Verification:
         """Decodes a shard and compares every check; a fault is a result."""
         path = self.shards.path(number)
         try:
-            count = verified(path, self.ckpt, Budget(self.max_cost))
+            with path.open("rb") as file:
+                archive = bitstream.Reader(file, Budget(self.max_cost))
+                count = verified(archive, reader.of_archive(archive, self.ckpt))
         except Exception as error:
-            failure = errors.failure(error)
-            if failure is None:
-                raise
-            fault = failure.line.removeprefix(f"{path}: ")
-            return {
-                "file": str(path),
-                "intact": False,
-                "error": fault,
-                "exit_code": failure.exit_code,
-            }
+            return fault(str(path), error)
         advance(count)
         return {"file": str(path), "intact": True, "images": count}
 
 
-def verified(path: Path, ckpt: str | None, allowed: Budget) -> int:
+def verified(archive: bitstream.Reader, model: Model) -> int:
     """How many images an archive holds whose every check matches.
 
     Raises:
       FormatError: it is damaged.
-      ModelMismatchError, CheckpointError: its model is not at hand.
       OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        archive = bitstream.Reader(file, allowed)
-        decoder = reader.of_archive(archive, ckpt).decoder(len(archive))
-        return bitstream.verify_archive(archive, decoder)
+    return bitstream.verify_archive(archive, model.decoder(len(archive)))
+
+
+def fault(name: str, error: Exception) -> Result:
+    """What to report of a file that is not intact.  Raises an error that no user can cause."""
+    failure = errors.failure(error)
+    if failure is None:
+        raise error
+    line = failure.line.removeprefix(f"{name}: ")
+    return {"file": name, "intact": False, "error": line, "exit_code": failure.exit_code}

@@ -20,12 +20,16 @@ _SHOWN = 3  # missing shards that an error names
 
 @dataclass(frozen=True)
 class Shards:
-    """The files of a set."""
+    """The files of a set.  Raises ConfigError for a number of shards that no set has."""
 
     folder: Path
     name: str
     count: int
     suffix: str  # with its dot
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MOST:
+            raise ConfigError(f"{self}: a set has 1 to {MOST} shards, not {self.count}")
 
     def __str__(self) -> str:
         return str(self.folder / f"{self.name}@{self.count}{self.suffix}")
@@ -58,8 +62,6 @@ def parse(pattern: str | os.PathLike[str]) -> Shards | None:
     name, count, suffix = found.groups()
     if count == "*":
         return _only(path, name, suffix)
-    if not 1 <= int(count) <= MOST:
-        raise ConfigError(f"{pattern}: a set has 1 to {MOST} shards, not {count}")
     return Shards(path.parent, name, int(count), suffix)
 
 

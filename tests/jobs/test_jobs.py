@@ -16,8 +16,10 @@ from PIL import Image
 
 from cvae_jax import data, files, reader
 from cvae_jax.bitstream.archive import unwatched
+from cvae_jax.data.sources.source import ChangedError
 from cvae_jax.jobs import calibrate as calibrating
 from cvae_jax.jobs import pool
+from cvae_jax.jobs.collection import Collection, Reading
 from cvae_jax.jobs.task import here, results
 from cvae_jax.runs.find import TABLES
 
@@ -183,6 +185,112 @@ def test_another_job_is_refused(cvae, inputs, tmp_path):
     assert "begun with other images, 300 before, 270 now" in err
     assert cvae(*argv, "-q", 30, "-f")[0] == 0
     assert contents(tmp_path) != before
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_replaced_input_of_the_same_size_is_another_job(cvae, inputs, tmp_path, folder):
+    given = tmp_path / "given"
+    if folder:
+        given.mkdir()
+        for name in ("00.png", "01.png"):
+            shutil.copy(inputs / "c" / name, given)
+        replaced = given / "01.png"
+        content = replaced.read_bytes()
+    else:
+        given = replaced = tmp_path / "given.npy"
+        np.save(given, np.load(inputs / "a.npy")[:20])
+        content = given.read_bytes()[:-1] + b"\xff"
+    argv = ("compress", given, "-o", "y@2.cvae")
+    assert cvae(*argv)[0] == 0
+    before = replaced.stat()
+    replaced.write_bytes(content)
+    os.utime(replaced, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    status, _, err = cvae(*argv)
+    assert status == 2
+    assert "begun with other inputs" in err
+    assert cvae(*argv, "-f")[0] == 0
+    assert cvae(*argv)[0] == 0
+
+
+def test_force_begins_anew(cvae, inputs):
+    argv = ("compress", inputs / "a.npy", "-o", "y@2.cvae")
+    for more, there in [((), False), ((), True), (("-f",), False)]:
+        status, out, _ = cvae(*argv, *more)
+        assert status == 0
+        assert ("2 were there" in out) == there
+
+
+def test_shards_are_written_or_refused(cvae, inputs, tmp_path):
+    (tmp_path / "w@2.cvae").touch()
+    for output, more, word in [
+        ("nosuffix", 2, "NAME.cvae"),
+        ("w.cvae", 2, "is a file"),
+        ("w.cvae", 100_000, "1 to 99999"),
+    ]:
+        status, _, err = cvae("compress", inputs / "a.npy", "-o", output, "--shards", more)
+        assert status == 2
+        assert word in err
+    assert [path.name for path in tmp_path.iterdir()] == ["w@2.cvae"]
+    assert cvae("compress", inputs / "a.npy", "-o", "w.cvae", "--shards", 3)[0] == 0
+    assert len([*tmp_path.glob("w-*-of-00003.cvae")]) == 3
+
+
+@pytest.mark.parametrize("names", [["d1/0.png", "d2/0.png"], [b"d1/\xff.png"]])
+def test_names_that_cannot_be_unpacked_are_not_packed(cvae, inputs, tmp_path, names):
+    folders = {}
+    for name in map(os.fsdecode, names):
+        path = tmp_path / name
+        path.parent.mkdir()
+        try:
+            shutil.copy(inputs / "c" / "00.png", path)
+        except OSError:
+            pytest.skip("the file system has no such names")
+        folders[path.parent] = None
+    argv = ("compress", *folders, "-o", "y@1.cvae")
+    status, _, err = cvae(*argv)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "--no-names" in err
+    assert not [*tmp_path.glob("y*")]
+    assert cvae(*argv, "--no-names")[0] == 0
+
+
+def test_an_input_that_is_cut_short_is_no_damaged_image(inputs, tmp_path):
+    path = tmp_path / "a.npy"
+    shutil.copy(inputs / "a.npy", path)
+    collection = Collection.of([str(path)], Reading((28, 28, 1)))
+    parts = collection.parts(0, len(collection), 100)
+    assert len(next(parts).images) == 100
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(ChangedError, match="ends too early"):
+        list(parts)
+
+
+def test_calibration_goes_on_with_the_same_command_alone(cvae, inputs, tmp_path):
+    shutil.copytree(RELEASED, tmp_path / "ck")
+    (tmp_path / "work").mkdir()
+    argv = ("job", "calibrate", "ck", inputs / "b.npy", "--work", "work", "-f", "--jobs", 1)
+    assert cvae(*argv)[0] == 0
+    tables = (tmp_path / "ck" / TABLES).read_bytes()
+    measured = contents(tmp_path / "work")
+    assert cvae(*argv)[0] == 0
+    assert (tmp_path / "ck" / TABLES).read_bytes() == tables
+    assert contents(tmp_path / "work") == measured
+    status, _, err = cvae(*argv, "--resize")
+    assert status == 2
+    assert "begun with other resize" in err
+    assert "--work" in err
+
+
+def test_patterns_mean_the_same_with_and_without_shards(cvae, inputs, tmp_path):
+    for name in ("d1", "d2"):
+        (tmp_path / name).mkdir()
+        shutil.copy(inputs / "c" / "00.png", tmp_path / name / f"{name}.png")
+    (tmp_path / "e.txt").touch()
+    for pattern in ("d*", "d*/*.png", "d*/**"):
+        for argv in (["-o", "one.cvae", "-f"], ["-o", "set@2.cvae", "-f"]):
+            status, out, _ = cvae("compress", pattern, *argv)
+            assert status == 0
+            assert "2 images" in out
 
 
 def test_what_killed_processes_left_is_removed(cvae, inputs, tmp_path):

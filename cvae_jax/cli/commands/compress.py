@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -18,11 +19,11 @@ from cvae_jax.cli.fidelity import Fidelity
 from cvae_jax.cli.files import checkpoints, inputs, outputs
 from cvae_jax.cli.files.inputs import Inputs
 from cvae_jax.cli.files.outputs import ToFile, ToStdout
-from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
 from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.errors import ConfigError, DataError, FormatError
+from cvae_jax.jobs.names import check_unpackable
 from cvae_jax.pipeline.chunks import reading_back
 from cvae_jax.refinement import grid
 from cvae_jax.shards import Shards, parse
@@ -74,10 +75,15 @@ def _shards(args: Namespace) -> Shards | None:
     shards = parse(args.output) if args.output is not None else None
     if args.shards is not None:
         output = outputs.for_compressed(args.inputs, args.output)
-        if shards is not None or isinstance(output, ToStdout):
+        if shards is not None or isinstance(output, ToStdout) or output.path.suffix != ".cvae":
             raise ConfigError("--shards divides a file; name it with -o NAME.cvae")
         at = output.path
-        shards = parse(at.with_name(f"{at.stem}@{args.shards}{at.suffix}"))
+        shards = Shards(at.parent, at.stem, args.shards, at.suffix)
+        if os.path.lexists(str(shards)):
+            raise ConfigError(
+                f"{shards} is a file, and a set of that name could not be read; move it away, or "
+                "name another output"
+            )
     if shards is None:
         return None
     for flag in ("target_bytes", "target_psnr", "min_psnr", "labels"):
@@ -95,7 +101,7 @@ def _write(
     one = found.single and not args.embed_model and not args.labels
     names = None if args.no_names or one else found.names
     if names:
-        _check_names(names)
+        check_unpackable(names)
     labels = read_labels(args.labels, found.total) if args.labels else None
     extras = {"names": names, "labels": labels, "embed_model": args.embed_model}
     quality = _quality(args, c, found, bound, one, extras)
@@ -237,11 +243,3 @@ def read_labels(name: str, count: int) -> np.ndarray:
         return checked_labels(labels, count)  # a copy: the file may be replaced
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-
-
-def _check_names(names: list[str]) -> None:
-    """What could not be unpacked is not packed."""
-    try:
-        file_names(names)
-    except FormatError as error:
-        raise DataError(f"{error}; rename it, or leave names out with --no-names") from error

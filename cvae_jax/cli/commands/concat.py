@@ -15,9 +15,9 @@ from cvae_jax.bitstream import UNLIMITED, Budget
 from cvae_jax.bitstream.names import check_distinct
 from cvae_jax.cli import models
 from cvae_jax.cli.files import outputs
-from cvae_jax.cli.files.unpacking import file_names
 from cvae_jax.cli.reports import Report
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError
+from cvae_jax.jobs.names import file_names
 from cvae_jax.shards import present
 
 

@@ -17,11 +17,12 @@ from cvae_jax.cli import jobs, models
 from cvae_jax.cli.files import checkpoints, outputs
 from cvae_jax.cli.files.outputs import Output, ToFile, ToFolder, ToStdout
 from cvae_jax.cli.files.paths import check_inside
-from cvae_jax.cli.files.unpacking import check_encodable, file_names, named, numbered
+from cvae_jax.cli.files.unpacking import check_encodable, named, numbered
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, CostError, DataError, FormatError, VersionError
 from cvae_jax.files import whole
 from cvae_jax.jobs.decompress import prepare
+from cvae_jax.jobs.names import file_names
 from cvae_jax.shards import ArchiveSet, Shards, parse, present
 
 

@@ -97,11 +97,9 @@ def set_of(pattern: str) -> Shards:
 
 def compress(args: Namespace, shards: Shards) -> Report:
     """A collection into a set, for ``cvae compress`` too."""
-    from cvae_jax import codec
     from cvae_jax.cli import jobs
     from cvae_jax.jobs import compress as work
     from cvae_jax.jobs import plan
-    from cvae_jax.jobs.collection import Collection, Reading
 
     settings = work.Settings(
         args.quality,
@@ -113,10 +111,16 @@ def compress(args: Namespace, shards: Shards) -> Report:
     )
     if args.quiet and (args.json or args.verbose):
         raise ConfigError("--quiet reports nothing; leave it out, or --json and --verbose")
-    image_shape = codec.load(args.ckpt).image_shape
-    collection = Collection.of(args.inputs, Reading(image_shape, args.resize, args.grayscale))
-    task = work.prepare(collection, shards, args.ckpt, settings, force=args.force)
-    results, peak = jobs.carried_out(args, task, shards.count, len(collection), "compress")
+    task = work.prepare(
+        args.inputs,
+        shards,
+        args.ckpt,
+        settings,
+        resize=args.resize,
+        grayscale=args.grayscale,
+        force=args.force,
+    )
+    results, peak = jobs.carried_out(args, task, shards.count, len(task.collection), "compress")
 
     def total(what: str) -> int:
         return sum(result[what] for result in results)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from cvae_jax import bitstream, errors
+from cvae_jax import bitstream
 from cvae_jax.bitstream import Budget
 from cvae_jax.bitstream.records import SPOT
 from cvae_jax.cli import jobs, models
 from cvae_jax.cli.reports import Report, counted
-from cvae_jax.jobs.verify import Verification
+from cvae_jax.jobs.verify import Verification, fault, verified
 from cvae_jax.shards import Shards, present
 
 
@@ -23,20 +23,16 @@ def verify(args: Namespace) -> Report:
             lines += faults
             status = max(status, *(result.get("exit_code", 0) for result in found))
             continue
-        result: dict[str, Any] = {"file": name}
         try:
             with models.naming(name):
                 count, what = _verified(models.read(name), args.ckpt, Budget(args.max_cost))
         except Exception as error:
-            failure = errors.failure(error)
-            if failure is None:
-                raise
-            fault = failure.line.removeprefix(f"{name}: ")
-            results.append({**result, "intact": False, "error": fault})
-            lines.append(f"{name}: {fault}")
-            status = max(status, failure.exit_code)
+            result = fault(name, error)
+            results.append(result)
+            lines.append(f"{name}: {result['error']}")
+            status = max(status, result["exit_code"])
         else:
-            results.append({**result, "intact": True, "images": count})
+            results.append({"file": name, "intact": True, "images": count})
             lines.append(f"{name}: intact, {what}")
     return Report({"files": results}, lines, status)
 
@@ -59,8 +55,7 @@ def _verified(content: bytes, ckpt: str | None, allowed: Budget) -> tuple[int, s
         bitstream.single.decode(content, model.decoder(1), allowed)
         return 1, counted(1, "image")
     opened = models.open_archive(content, allowed)
-    decoder = models.of_archive(opened, ckpt).decoder(len(opened))
-    count = bitstream.verify_archive(opened, decoder)
+    count = verified(opened, models.of_archive(opened, ckpt))
     if opened.is_model_file:
         return count, "a model"
     spots = sum(opened.chunk(k).spot for k in range(len(opened.entries)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import glob
 import itertools
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ import numpy as np
 from cvae_jax import data
 from cvae_jax.data.sources import Files, Images, blocks, kind, open_source
 from cvae_jax.errors import DataError
+from cvae_jax.jobs.collection import expand as expand_pattern
 
 
 class Source(NamedTuple):
@@ -138,20 +138,15 @@ def _shown(path: Path, shown: str) -> Iterator[None]:
         raise DataError(str(error).replace(str(path), shown)) from error
 
 
-def _expand(argument: str) -> list[Source]:
+def _expand(argument: str) -> Iterator[Source]:
     if argument == "-":
-        return [Source(None, None)]
-    path = Path(argument)
-    if path.is_dir():
-        return [Source(p.relative_to(path).as_posix(), p) for p in data.list_images(path)]
-    if path.exists():
-        return [Source(path.name, path)]
-    if glob.has_magic(argument):
-        found = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if p.is_file())
-        if found:
-            return [Source(p.name, p) for p in found]
-        raise DataError(f"{argument}: no file matches")
-    raise DataError(f"{argument}: no such file or folder")
+        yield Source(None, None)
+        return
+    for path in expand_pattern(argument):
+        if path.is_dir():
+            yield from (Source(p.relative_to(path).as_posix(), p) for p in data.list_images(path))
+        else:
+            yield Source(path.name, path)
 
 
 @contextlib.contextmanager

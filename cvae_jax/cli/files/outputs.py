@@ -20,6 +20,7 @@ from cvae_jax import data, files
 from cvae_jax.bitstream.records import crc32c
 from cvae_jax.cli.files import paths, unpacking
 from cvae_jax.errors import ConfigError, DataError
+from cvae_jax.jobs.names import file_names
 
 SUFFIX = ".cvae"
 WRITABLE = (".npy", *data.WRITABLE)
@@ -164,7 +165,7 @@ def write_images(
     """
     if isinstance(output, ToFolder):
         if names is None:
-            names = unpacking.file_names(unpacking.numbered(range(shape[0])))
+            names = file_names(unpacking.numbered(range(shape[0])))
         contents = (data.encode_image(image) for block in blocks for image in block)
         unpacking.extract(output.path, names, contents, force=force)
         return

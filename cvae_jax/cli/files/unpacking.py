@@ -8,34 +8,10 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cvae_jax import data, files
+from cvae_jax import files
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.errors import ConfigError, FormatError
-
-_LONGEST = 255  # bytes of a part of a path, as file systems have it
-
-
-def file_names(names: Sequence[str]) -> list[str]:
-    """The names of images as those of PNG files: another image suffix goes, if none collide.
-
-    Raises:
-      FormatError: as for ``check_names``, or because they collide however they are written.
-    """
-    check_names(names)
-    short = [
-        str(Path(name).with_suffix("")) if Path(name).suffix.lower() in data.SUFFIXES else name
-        for name in names
-    ]
-    try:
-        return _as_png(short)
-    except FormatError:
-        return _as_png(names)
-
-
-def _as_png(names: Sequence[str]) -> list[str]:
-    chosen = [f"{name}.png" for name in names]
-    check_names(chosen, longest=_LONGEST)
-    return chosen
+from cvae_jax.errors import ConfigError
+from cvae_jax.jobs.names import LONGEST
 
 
 def check_encodable(names: Sequence[str]) -> None:
@@ -82,7 +58,7 @@ def extract(
         or a name cannot be encoded.
       OSError: it cannot be written.
     """
-    check_names(names, longest=_LONGEST)
+    check_names(names, longest=LONGEST)
     check_encodable(names)
     check_folder(folder, force=force)
     _check_places(folder, names)

@@ -16,6 +16,10 @@ from cvae_jax.errors import DataError
 BLOCK_BYTES = 1 << 23  # of pixels, that are read at once where all images are gone through
 
 
+class ChangedError(DataError):
+    """An input is not what it was when it was opened."""
+
+
 class Source(Protocol):
     """Images by number, of a collection that need not fit into memory.
 
@@ -88,8 +92,8 @@ class File:
         """Bytes ``offset`` to ``offset + count``.
 
         Raises:
-          DataError: it cannot be read, ends before that, or has changed since it was first looked
-            at.
+          ChangedError: it has changed since it was first looked at.
+          DataError: it cannot be read, or never went so far.
         """
         with reading(self.path):
             file = self._file = self._file or self._opened()  # two threads may each open it
@@ -97,7 +101,8 @@ class File:
             while count:
                 part = os.pread(file.fileno(), count, offset)
                 if not part:
-                    raise DataError(f"{self.path}: it ends too early, at byte {offset}")
+                    kind = ChangedError if offset < self.size else DataError
+                    raise kind(f"{self.path}: it ends too early, at byte {offset}")
                 parts.append(part)
                 offset, count = offset + len(part), count - len(part)
             return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -105,7 +110,7 @@ class File:
     def _opened(self) -> IO[bytes]:
         file = self.path.open("rb", buffering=0)
         if self._now() != self._stamp:
-            raise DataError(f"{self.path}: it has changed since it was opened; start again")
+            raise ChangedError(f"{self.path}: it has changed since it was opened; start again")
         return file
 
     def _now(self) -> tuple[int, int]:
