@@ -124,7 +124,8 @@ def test_damage_is_named_and_the_rest_is_shown(shown, made):
     assert all(levels == expected[k].tobytes() for k, levels in found if levels is not None)
     lost = shown.page.locator(".cell[aria-label='Image 12, lost']")
     lost.click()
-    assert "lost" in shown.page.locator("#large-facts").inner_text()
+    # The facts come from the worker.
+    shown.page.locator("#large-facts", has_text="lost").wait_for(timeout=5000)
     assert shown.page.locator("#large-save").is_disabled()
     shown.page.locator("#large-close").click()
 

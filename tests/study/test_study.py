@@ -10,7 +10,8 @@ from matplotlib.text import Text
 from cvae_jax import codec, data
 from cvae_jax.config import Config
 from cvae_jax.data.holdout import TrainingData
-from cvae_jax.runs import plots, run
+from cvae_jax.runs import plots
+from cvae_jax.runs.run.keeper import Pictures
 from cvae_jax.study import compare, figures, lossless, report, sweep
 from cvae_jax.study.compare import OWN, TOGETHER, WITH_MODEL
 
@@ -265,7 +266,7 @@ def test_a_runs_pictures_show_every_class(tmp_path):
     classes = np.repeat(np.arange(10, dtype=np.uint8), 30)[:, None, None, None]
     images = np.tile(classes, (1, 28, 28, 1))
     data_of_run = TrainingData.split("classes", images, images, 0.1)
-    pictures = run._Pictures(Config(), data_of_run, tmp_path)
+    pictures = Pictures(Config(), data_of_run, tmp_path)
     assert set(pictures.images[:, 0, 0, 0]) == set(range(10))
 
 
