@@ -88,7 +88,7 @@ def test_names_are_text(shown, made, monkeypatch):
     for k, (name, label) in enumerate(zip(names, ["7", "4294967295"], strict=True)):
         assert cells.nth(k).inner_text().split(maxsplit=1) == [label, name]
     cells.nth(0).click()
-    assert names[0] in shown.page.locator("#large-facts").inner_text()
+    shown.page.locator("#large-facts", has_text=names[0]).wait_for(timeout=5000)
     name, _ = shown.downloaded("#large-save")
     assert name == "&lt;b&gt;.png"
     shown.page.locator("#large-close").click()
