@@ -171,12 +171,25 @@ def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write_repeated(path: Path, images: np.ndarray, count: int) -> None:
-    """An .npy file of so many images: those given, then the same with every shift in turn."""
+def variants(images: np.ndarray, count: int, *, mirrored: bool = False) -> Iterator[np.ndarray]:
+    """So many images, uint8 ``[n, H, W, C]`` at a time: those given, then the same with every
+    shift in turn; mirrored: each time also from right to left."""
+    for shift in itertools.cycle(SHIFTS):
+        moved = np.roll(images, shift, axis=(1, 2))
+        for block in [moved, moved[:, :, ::-1]] if mirrored else [moved]:
+            yield block[:count]
+            count -= len(block)
+            if count <= 0:
+                return
+
+
+def write_repeated(path: Path, images: np.ndarray, count: int, *, mirrored: bool = False) -> None:
+    """An .npy file of so many images, as ``variants`` makes them."""
     file = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *images.shape[1:]))
-    for start, shift in zip(range(0, count, len(images)), itertools.cycle(SHIFTS)):
-        rows = file[start : start + len(images)]
-        rows[:] = np.roll(images[: len(rows)], shift, axis=(1, 2))
+    at = 0
+    for block in variants(images, count, mirrored=mirrored):
+        file[at : at + len(block)] = block
+        at += len(block)
     file.flush()
 
 

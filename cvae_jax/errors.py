@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class CvaeError(Exception):
@@ -169,6 +169,11 @@ def report(error: BaseException) -> int | None:
     start = "" if isinstance(error, KeyboardInterrupt) else "error: "
     print(f"{start}{found.line}", file=sys.stderr)
     return found.exit_code
+
+
+def leave(signum: int, frame: Any) -> None:
+    """A handler of signals: the process ends, and removes its temporaries on the way out."""
+    raise SystemExit(128 + signum)
 
 
 def _open_closed_streams() -> None:

@@ -149,18 +149,19 @@ def _sum_in_halves(f: Callable, *arrays: Array) -> Any:
     rows = len(arrays[0])
     if rows == 1:
         return f(*(a[0] for a in arrays))
-    parts = rows if rows % 2 else 2
+    parts, of_part = arrays, f  # one by one, where there are no halves
+    if rows % 2 == 0:
+        parts = tuple(a.reshape(2, rows // 2, *a.shape[1:]) for a in arrays)
+        of_part = functools.partial(_sum_in_halves, f)
 
     def add(total, part):
-        one = f(*part) if rows % 2 else _sum_in_halves(f, *part)
-        return jax.tree.map(jnp.add, total, one), None
+        return jax.tree.map(jnp.add, total, of_part(*part)), None
 
-    split = tuple(a if rows % 2 else a.reshape(parts, rows // 2, *a.shape[1:]) for a in arrays)
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
         jax.eval_shape(f, *(jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in arrays)),
     )
-    total, _ = lax.scan(add, zeros, split)
+    total, _ = lax.scan(add, zeros, parts)
     return total
 
 

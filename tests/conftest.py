@@ -20,7 +20,12 @@ RELEASED = ROOT / "checkpoints" / "mnist"
 
 # So that their assertions are as talkative as the tests' own.
 pytest.register_assert_rewrite(
-    "archive_samples", "checkpoint_samples", "command_samples", "context_samples", "data_samples"
+    "archive_samples",
+    "checkpoint_samples",
+    "command_samples",
+    "context_samples",
+    "data_samples",
+    "job_samples",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Callable
 
 import numpy as np
 
@@ -113,19 +114,24 @@ def checked(chunk: Chunk, sample: Sample) -> Chunk:
 
 
 def _refined(refinement: Refinement, base: np.ndarray, context: ContextModel | None) -> np.ndarray:
+    if context is None or refinement.modes.max() > BASED:
+        raise FormatError("nothing that could be checked")
+    return coder.decode(
+        refinement.stream, refinement.modes, base, refinement.max_error, context, allowance(MOST)
+    )
+
+
+def allowance(most: int) -> Callable[[int], None]:
+    """What is told of costs, and raises FormatError once they are more than this together."""
     spent = 0
 
     def spend(cost: int) -> None:
         nonlocal spent
         spent += cost
-        if spent > MOST:
+        if spent > most:
             raise FormatError("too much for a check")
 
-    if context is None or refinement.modes.max() > BASED:
-        raise FormatError("nothing that could be checked")
-    return coder.decode(
-        refinement.stream, refinement.modes, base, refinement.max_error, context, spend
-    )
+    return spend
 
 
 def another_context(rng: np.random.Generator, context: ContextModel) -> bytes:

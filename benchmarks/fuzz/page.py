@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.fuzz.changes import allowance
 from benchmarks.fuzz.mutants import mutant
 from benchmarks.fuzz.samples import IMAGES, Sample, refined_part, tiny_context, tiny_model
 from benchmarks.page.node import Page
@@ -209,20 +210,8 @@ def _refined(chunk: Chunk, base: np.ndarray, decoder: FileDecoder) -> np.ndarray
     assert chunk.refinement is not None
     if decoder.context is None or chunk.refinement.model != decoder.context.digest:
         raise FormatError("another context model's")
-    (images,) = decoder.context.refine([(chunk.refinement, base)], _spender())
+    (images,) = decoder.context.refine([(chunk.refinement, base)], allowance(MOST_DISTRIBUTIONS))
     return images
-
-
-def _spender():
-    spent = 0
-
-    def spend(cost: int) -> None:
-        nonlocal spent
-        spent += cost
-        if spent > MOST_DISTRIBUTIONS:
-            raise FormatError("too much for a check")
-
-    return spend
 
 
 def _rechecked_image(data: bytes, case: _Case) -> bytes:

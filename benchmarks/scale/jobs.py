@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import signal
@@ -23,19 +22,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.compression import ROOT
+from benchmarks.files import variants
 from cvae_jax import data
 from cvae_jax.batching import CORES, cores
 
 IMAGES, SHARDS, FILES = 1_000_000, 16, 4
 SPEED_UP, PEAK_MB = 1.6, 1000
-SHIFTS = [*itertools.product(range(-1, 2), repeat=2)]
 BEAM = "--direct_num_workers="
 # What each run adds to the command, and whether it may compute with all cores.
 RUNS: dict[str, tuple[list[str], bool]] = {
@@ -73,17 +71,6 @@ def main() -> None:
     print(json.dumps(found["bars"], indent=2))
 
 
-def variants(images: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """So many moved and mirrored images, uint8 ``[n, H, W, C]`` at a time."""
-    for mirrored, shift in itertools.product((False, True), SHIFTS):
-        moved = np.roll(images[:, :, ::-1] if mirrored else images, shift, (1, 2))
-        yield moved[:count]
-        count -= len(moved)
-        if count <= 0:
-            return
-    raise SystemExit(f"at most {len(images) * 2 * len(SHIFTS)} images can be made")
-
-
 def write(folder: Path, count: int, data_dir: Path) -> None:
     """The images as FILES .npy files."""
     images = data.load("mnist", "train", data_dir)
@@ -93,7 +80,7 @@ def write(folder: Path, count: int, data_dir: Path) -> None:
         for k, part in enumerate(parts)
     ]
     number = at = 0
-    for block in variants(images, count):
+    for block in variants(images, count, mirrored=True):
         while len(block):
             rows = block[: parts[number] - at]
             files[number][at : at + len(rows)] = rows

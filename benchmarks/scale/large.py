@@ -19,15 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.compression import ROOT
-from benchmarks.files import SHIFTS
+from benchmarks.files import write_repeated
 from benchmarks.throughput import machine
 from cvae_jax import data
 
 PEAK_MB = 1500
-BLOCK = 60_000  # images that are written at once
 SECONDS = 0.05  # between two looks at a command's memory
 ROWS = ("compress", "decompress", "evaluate", "calibrate", "train")
 
@@ -47,7 +44,9 @@ def main() -> None:
         count = int(args.gigabytes * 1e9 / 784)
         images = folder / f"{count}.npy"
         if not images.exists():
-            write(images, data.load("mnist", "train", args.data_dir), count)
+            part = images.with_suffix(".part")
+            write_repeated(part, data.load("mnist", "train", args.data_dir), count, mirrored=True)
+            part.rename(images)
         rows = _written(args.json, count)
         for name in args.rows:
             limit = args.train_seconds if name == "train" else None
@@ -68,19 +67,6 @@ def main() -> None:
         ],
     }
     args.json.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def write(path: Path, images: np.ndarray, count: int) -> None:
-    """So many images, uint8 ``[count, 28, 28, 1]``: moved and mirrored ones of these."""
-    shape = (count, *images.shape[1:])
-    out = np.lib.format.open_memmap(path.with_suffix(".part"), "w+", np.uint8, shape)
-    for k, first in enumerate(range(0, count, BLOCK)):
-        shift = SHIFTS[k // 2 % len(SHIFTS)]
-        moved = np.roll(images, shift, (1, 2))
-        moved = moved[:, :, ::-1] if k % 2 else moved
-        out[first : first + BLOCK] = moved[: count - first]
-    out.flush()
-    path.with_suffix(".part").rename(path)
 
 
 def command(name: str, images: Path, folder: Path) -> list[str]:

@@ -21,7 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-OUT = Path("results/layouts.json")
+from benchmarks.compression import ROOT
+
+OUT = ROOT / "results" / "layouts.json"
 STEPS = 20
 LAYOUTS = {"1": (1, 1), "2": (1, 2), "8": (1, 8), "2 x 1": (2, 1), "2 x 4": (2, 4)}
 BATCHES = (256, 128)  # on 8 devices the second gives each less than a microbatch

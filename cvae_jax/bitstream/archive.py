@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 
@@ -24,11 +25,42 @@ def unwatched(done: int) -> None:
     """The default: does nothing."""
 
 
-class Archive:
-    """A sequence of images in a file; reads and decodes the chunks that are asked for.
+class ImageSequence(abc.ABC):
+    """Images by number; a context manager: leaving it closes what they are read from."""
 
-    A context manager: leaving it closes the file.
-    """
+    kind: str  # as an error calls it
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def read(self, which: Sequence[int] | None = None) -> np.ndarray:
+        """The images of these numbers (default: all), uint8 ``[n, H, W, C]``."""
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getitem__(self, which: int | slice) -> np.ndarray:
+        """One image, uint8 ``[H, W, C]``, or those of a slice, ``[n, H, W, C]``."""
+        if isinstance(which, slice):
+            return self.read(range(len(self))[which])
+        try:
+            number = range(len(self))[which]
+        except IndexError as error:
+            raise IndexError(f"image {which} of {self.kind} of {len(self)}") from error
+        return self.read([number])[0]
+
+
+class Archive(ImageSequence):
+    """A sequence of images in a file; reads and decodes the chunks that are asked for."""
+
+    kind = "an archive"
 
     def __init__(
         self,
@@ -48,27 +80,11 @@ class Archive:
         self._newest: tuple[int, np.ndarray] | None = None  # chunk, its symbols
         self._newest_refined: tuple[int, np.ndarray] | None = None  # chunk, its images
 
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         self._file.close()
 
     def __len__(self) -> int:
         return len(self.reader)
-
-    def __getitem__(self, which: int | slice) -> np.ndarray:
-        """One image, uint8 ``[H, W, C]``, or those of a slice, ``[n, H, W, C]``."""
-        if isinstance(which, slice):
-            return self.read(range(len(self))[which])
-        try:
-            number = range(len(self))[which]
-        except IndexError as error:
-            raise IndexError(f"image {which} of an archive of {len(self)}") from error
-        return self.read([number])[0]
 
     def read(
         self,

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from cvae_jax import __version__, errors
 from cvae_jax.cli import flags, start
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _call(args: argparse.Namespace, to: TextIO) -> int:
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, errors.leave)
     if args.command not in READING:
         with errors.needs(_extra(args), f"cvae {args.command}"):
             from cvae_jax import backend
@@ -229,10 +229,6 @@ def _check_text(args: argparse.Namespace) -> None:
                     text.encode()
                 except UnicodeEncodeError as error:
                     raise ConfigError(f"the name {text!r} is not UTF-8; rename it") from error
-
-
-def _stop(signum: int, frame: Any) -> None:
-    raise SystemExit(128 + signum)  # so that temporaries are removed on the way out
 
 
 def run(argv: list[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from cvae_jax import errors
 from cvae_jax.batching import CORES, cores
 from cvae_jax.bitstream.archive import OnProgress
 from cvae_jax.errors import JobError
@@ -132,7 +133,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 def _work(connection: Connection, task: Task, threads: int) -> None:
     """What a worker does: parts, until there are no more, or nobody who asks."""
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, errors.leave)
     # A library's thread may not block what this one does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[CORES] = str(threads)
@@ -150,7 +151,3 @@ def _work(connection: Connection, task: Task, threads: int) -> None:
                 connection.send(traceback.format_exc())
                 return
             connection.send(outcome)
-
-
-def _stop(signum: int, frame: Any) -> None:
-    raise SystemExit(128 + signum)  # so that temporaries are removed on the way out

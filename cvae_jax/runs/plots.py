@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from cvae_jax.data.sources import Source
+from cvae_jax.data.sources import Source, spread_numbers
 from cvae_jax.pixels import to_unit
 
 COLUMNS = 16
@@ -25,8 +25,7 @@ def save(figure: Figure, path: str | Path) -> None:
 
 def spread(images: Source, n: int) -> np.ndarray:
     """``n`` evenly spread images, or all if there are fewer; the images may be sorted by class."""
-    n = min(n, len(images))
-    return images[np.arange(n) * len(images) // max(n, 1)]
+    return images[spread_numbers(len(images), n)]
 
 
 def grid(images: np.ndarray, title: str, columns: int = COLUMNS) -> Figure:

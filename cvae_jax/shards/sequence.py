@@ -9,33 +9,29 @@ from pathlib import Path
 import numpy as np
 
 from cvae_jax.bitstream import Archive
-from cvae_jax.bitstream.archive import OnProgress, unwatched, whole_numbers
+from cvae_jax.bitstream.archive import ImageSequence, OnProgress, unwatched, whole_numbers
 from cvae_jax.errors import naming
 from cvae_jax.shards.naming import Shards
 
 KEPT_OPEN = 4  # archives, each of which may keep 64 MB of chunks
 
 
-class ArchiveSet:
+class ArchiveSet(ImageSequence):
     """The images of all shards, in order; has what an ``Archive`` has.
 
     Shards are opened when something of them is wanted, a few at a time; the first question for a
     number, or for the length, opens each once, as only its index says how many images it holds.
 
-    A context manager: leaving it closes the files.  What is raised names the shard at fault.
+    What is raised names the shard at fault.
     """
+
+    kind = "a set"
 
     def __init__(self, shards: Shards, opened: Callable[[Path], Archive]):
         """opened: opens an archive of the set's model, and refuses those of others."""
         self.shards = shards
         self._opened = opened
         self._open: dict[int, Archive] = {}  # the one asked for last comes last
-
-    def __enter__(self) -> ArchiveSet:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         while self._open:
@@ -62,16 +58,6 @@ class ArchiveSet:
 
     def __len__(self) -> int:
         return int(self.starts[-1])
-
-    def __getitem__(self, which: int | slice) -> np.ndarray:
-        """One image, uint8 ``[H, W, C]``, or those of a slice, ``[n, H, W, C]``."""
-        if isinstance(which, slice):
-            return self.read(range(len(self))[which])
-        try:
-            number = range(len(self))[which]
-        except IndexError as error:
-            raise IndexError(f"image {which} of a set of {len(self)}") from error
-        return self.read([number])[0]
 
     def read(
         self,

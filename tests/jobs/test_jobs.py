@@ -1,6 +1,5 @@
 """Jobs: whoever does the work, and however often it is stopped, the files are the same."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -11,92 +10,24 @@ import time
 
 import numpy as np
 import pytest
-from conftest import RELEASED, ROOT
-from PIL import Image
+from job_samples import (
+    SHARDS,
+    WAIT,
+    command,
+    contents,
+    environment,
+    has_processes,
+    job,
+    killed_and_started_again,
+    run,
+    until,
+)
 
-from cvae_jax import data, files, reader
-from cvae_jax.bitstream.archive import unwatched
+from cvae_jax import files, reader
 from cvae_jax.data.sources.source import ChangedError
-from cvae_jax.jobs import calibrate as calibrating
-from cvae_jax.jobs import pool
 from cvae_jax.jobs.collection import Collection, Reading
-from cvae_jax.jobs.task import here, results
-from cvae_jax.runs.find import TABLES
 
-SHARDS = 5
-WAIT = 60  # seconds until a test gives up
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    """Two arrays and a folder of images, two of which are damaged."""
-    folder = tmp_path_factory.mktemp("inputs")
-    images = data.load("digits", "train")[:600]
-    np.save(folder / "a.npy", images[:300])
-    np.save(folder / "b.npy", images[300:570])
-    (folder / "c").mkdir()
-    for k, image in enumerate(images[570:]):
-        Image.fromarray(image[..., 0]).save(folder / "c" / f"{k:02d}.png")
-    (folder / "c" / "03.png").write_bytes(b"no image")
-    path = folder / "c" / "11.png"
-    path.write_bytes(path.read_bytes()[:60])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expected(inputs, tmp_path_factory):
-    """The files of the job, made in this process, by name."""
-    folder = tmp_path_factory.mktemp("expected")
-    run("compress", inputs / "[ab].npy", inputs / "c", "-o", folder / f"x@{SHARDS}.cvae")
-    return contents(folder)
-
-
-def command(*argv):
-    return [sys.executable, "-m", "cvae_jax", *map(str, argv)]
-
-
-def environment():
-    return os.environ | {"PYTHONPATH": str(ROOT)}
-
-
-def run(*argv, status=0):
-    """The command in a process of its own; what it says on standard error."""
-    done = subprocess.run(
-        command(*argv), env=environment(), capture_output=True, text=True, timeout=2 * WAIT
-    )
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
-
-
-def job(inputs, folder, *more):
-    output = folder / f"x@{SHARDS}.cvae"
-    return ("compress", inputs / "[ab].npy", inputs / "c", "-o", output, *more)
-
-
-def has_processes(group):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, 0)
-        return True
-    return False
-
-
-def workers(folder):
-    """The processes that are writing shards."""
-    return [int(path.name.split(".")[-4]) for path in folder.glob(".x-0*tmp")]
-
-
-def until(happens):
-    """Waits for what is true, and returns it."""
-    end = time.monotonic() + WAIT
-    while not (found := happens()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found
+pytest_plugins = ["job_samples"]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -133,15 +64,8 @@ def test_what_cannot_be_decoded_is_reported(expected):
 
 def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(inputs, expected, tmp_path):
     argv = ("job", *job(inputs, tmp_path, "--jobs", 2))
-    started = subprocess.Popen(command(*argv), env=environment(), stderr=subprocess.PIPE, text=True)
-    (victim, *_) = until(lambda: workers(tmp_path))
-    os.kill(victim, signal.SIGKILL)
-    said = started.communicate(timeout=WAIT)[1]
-    assert started.returncode == 1
+    said = killed_and_started_again(argv, tmp_path, expected)
     assert "was killed by SIGKILL" in said
-    assert "Traceback" not in said
-    run(*argv)
-    assert contents(tmp_path) == expected
 
 
 def test_an_interrupt_ends_every_process(inputs, expected, tmp_path):
@@ -265,22 +189,6 @@ def test_an_input_that_is_cut_short_is_no_damaged_image(inputs, tmp_path):
         list(parts)
 
 
-def test_calibration_goes_on_with_the_same_command_alone(cvae, inputs, tmp_path):
-    shutil.copytree(RELEASED, tmp_path / "ck")
-    (tmp_path / "work").mkdir()
-    argv = ("job", "calibrate", "ck", inputs / "b.npy", "--work", "work", "-f", "--jobs", 1)
-    assert cvae(*argv)[0] == 0
-    tables = (tmp_path / "ck" / TABLES).read_bytes()
-    measured = contents(tmp_path / "work")
-    assert cvae(*argv)[0] == 0
-    assert (tmp_path / "ck" / TABLES).read_bytes() == tables
-    assert contents(tmp_path / "work") == measured
-    status, _, err = cvae(*argv, "--resize")
-    assert status == 2
-    assert "begun with other resize" in err
-    assert "--work" in err
-
-
 def test_patterns_mean_the_same_with_and_without_shards(cvae, inputs, tmp_path):
     for name in ("d1", "d2"):
         (tmp_path / name).mkdir()
@@ -345,70 +253,3 @@ def test_verification_names_every_faulty_shard(cvae, expected, tmp_path):
     assert status == 3
     assert "x-00002-of-00005.cvae: " in out
     assert "damaged, 478 images in 4 shards intact" in out
-
-
-def test_calibration_does_not_depend_on_who_works(inputs, tmp_path):
-    folder, measured = tmp_path / "mnist", []
-    shutil.copytree(RELEASED, folder)
-    for processes in (None, 1, 2):
-        work = tmp_path / f"work{processes}"
-        work.mkdir()
-        task = calibrating.prepare(
-            str(folder), [str(inputs / "*")], work, resize=False, grayscale=False, size=256
-        )
-        assert task.shards.count == 3
-        outcomes = (
-            pool.run(task, range(3), processes, unwatched)
-            if processes
-            else here(task, reversed(range(3)), unwatched)
-        )
-        results(outcomes)
-        measured.append(contents(work))
-    assert measured[0] == measured[1] == measured[2]
-    made, used = calibrating.finish(task)
-    assert used == 598
-    assert made.tables.to_bytes() == (folder / TABLES).read_bytes()
-    assert made.tables.to_bytes() != (RELEASED / TABLES).read_bytes()
-
-
-def test_samples_are_spread_and_of_about_the_wanted_size():
-    numbers = np.arange(100_000)
-    chosen = calibrating.is_chosen(numbers, 100_000, 10_000)
-    assert 9_600 < chosen.sum() < 10_400
-    assert 4_700 < chosen[::2].sum() < 5_300
-    parts = [calibrating.is_chosen(part, 100_000, 10_000) for part in np.split(numbers, 8)]
-    np.testing.assert_array_equal(np.concatenate(parts), chosen)
-    assert calibrating.is_chosen(numbers, 100_000, 100_000).all()
-
-
-class TestBeam:
-    @pytest.fixture(autouse=True)
-    def beam(self):
-        pytest.importorskip("apache_beam", reason="Apache Beam is not installed (extra beam)")
-
-    def test_it_makes_the_same_files(self, inputs, expected, tmp_path):
-        said = run("job", *job(inputs, tmp_path), "--", "--direct_num_workers=2")
-        assert contents(tmp_path) == expected
-        assert said.count("\n") == 1
-
-    def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(
-        self, inputs, expected, tmp_path
-    ):
-        argv = ("job", *job(inputs, tmp_path), "--", "--direct_num_workers=2")
-        started = subprocess.Popen(
-            command(*argv), env=environment(), stderr=subprocess.PIPE, text=True
-        )
-        (victim, *_) = until(lambda: workers(tmp_path))
-        os.kill(victim, signal.SIGKILL)
-        said = started.communicate(timeout=WAIT)[1]
-        assert started.returncode == 1
-        assert "the same command goes on" in said
-        assert "Traceback" not in said
-        run(*argv)
-        assert contents(tmp_path) == expected
-
-    def test_options_that_it_does_not_know_are_refused(self, expected, tmp_path):
-        for name, content in expected.items():
-            (tmp_path / name).write_bytes(content)
-        argv = ("job", "verify", tmp_path / f"x@{SHARDS}.cvae", "--")
-        assert "NoSuch" in run(*argv, "--runner=NoSuch", status=2)

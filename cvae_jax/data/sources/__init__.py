@@ -22,6 +22,7 @@ from cvae_jax.data.sources.source import (
     blocks,
     reading,
     spread,
+    spread_numbers,
     to_memory,
 )
 from cvae_jax.errors import DataError
@@ -41,6 +42,7 @@ __all__ = [
     "open_packed",
     "open_source",
     "spread",
+    "spread_numbers",
     "to_memory",
 ]
 

@@ -163,4 +163,10 @@ def to_memory(source: Source) -> np.ndarray:
 def spread(source: Source, most: int) -> Source:
     """So many images, evenly spread over a source; the source itself, if it has no more."""
     n = len(source)
-    return source if n <= most else Subset(source, np.arange(most) * n // most)
+    return source if n <= most else Subset(source, spread_numbers(n, most))
+
+
+def spread_numbers(n: int, most: int) -> np.ndarray:
+    """Of ``n`` numbers from 0 as many as are wanted, evenly spread, or all if there are fewer."""
+    most = min(n, most)
+    return np.arange(most) * n // max(most, 1)

@@ -86,7 +86,7 @@ def _give_up() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that reads and writes the workdir; a single one is."""
+    """Whether this process is the one that writes to the workdir; a single one is."""
     return jax.process_index() == 0
 
 
