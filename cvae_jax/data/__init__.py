@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax.data import arrays, collection, sources, splits
-from cvae_jax.data.arrays import IDX_STARTS, map_array, read_array, read_idx
+from cvae_jax.data.arrays import IDX_STARTS, map_array, read_array, read_idx, write_npy
 from cvae_jax.data.collection import Collection
 from cvae_jax.data.image_files import SUFFIXES, WRITABLE, encode_image, list_images, read_image
 from cvae_jax.data.sources import Source, Subset
@@ -40,6 +40,7 @@ __all__ = [
     "read_idx",
     "read_image",
     "resolve",
+    "write_npy",
 ]
 
 # Bytes of pixels up to which images are kept in memory unasked: quicker than reading them, and

@@ -9,9 +9,10 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -156,6 +157,14 @@ def map_array(path: str | Path) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: is an .npz file by content; name it so")
     return array
+
+
+def write_npy(file: BinaryIO, blocks: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
+    """Writes an .npy file of uint8 images, ``[n, H, W, C]`` at a time; shape: of all of them."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for block in blocks:
+        file.write(np.ascontiguousarray(block).data)
 
 
 @contextlib.contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cvae_jax import bitstream, files, reader
+from cvae_jax import bitstream, data, files, reader
 from cvae_jax.bitstream import Archive, Budget
 from cvae_jax.bitstream.archive import OnProgress
 from cvae_jax.errors import ConfigError, naming
@@ -78,9 +79,10 @@ def _is_there(path: Path, shape: tuple[int, ...]) -> bool:
 
 
 def _write(path: Path, archive: Archive, shape: tuple[int, ...], advance: OnProgress) -> None:
-    with files.whole(path, force=True) as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+    def blocks() -> Iterator[np.ndarray]:
         for images in archive.stream():
-            file.write(np.ascontiguousarray(images).data)
+            yield images
             advance(len(images))
+
+    with files.whole(path, force=True) as file:
+        data.write_npy(file, blocks(), shape)

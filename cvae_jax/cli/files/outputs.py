@@ -175,10 +175,7 @@ def write_images(
         suffix = ".png" if alone else ".npy"
     with writing(output, force=force) as file:
         if suffix == ".npy":
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for block in blocks:
-                file.write(np.ascontiguousarray(block).data)
+            data.write_npy(file, blocks, shape)
         else:
             (image,) = (image for block in blocks for image in block)
             file.write(data.encode_image(image, suffix))
