@@ -152,6 +152,8 @@ def test_keyboard_alone(show, archive, tmp_path):
         shown.ready()
         page, keys = shown.page, shown.page.keyboard
         focused = lambda: page.evaluate("document.activeElement.id")  # noqa: E731
+        choosers = []  # listened for from the start: the browser takes a while to hand them over
+        page.on("filechooser", lambda chooser: choosers.append(chooser))
 
         def tab_to(name):
             for _ in range(60):
@@ -195,9 +197,9 @@ def test_keyboard_alone(show, archive, tmp_path):
         press("Home")
         assert focused() == "tab-open"
         tab_to("file")
-        with page.expect_file_chooser() as chooser:
-            press("Enter")
-        chooser.value.set_files(tmp_path / "some.cvae")
+        press("Enter")
+        shown.wait(lambda: choosers)
+        choosers[0].set_files(tmp_path / "some.cvae")
         page.locator(".cell[aria-label='Image 0, label 0']").wait_for()
         tab_to("go-to")
         keys.press("Tab")
