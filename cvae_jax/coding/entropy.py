@@ -10,12 +10,20 @@ from __future__ import annotations
 import numpy as np
 
 from cvae_jax.coding import escapes
-from cvae_jax.coding.frequencies import PRECISION, TOTAL, ans_decoder, ans_words, categorical
+from cvae_jax.coding.frequencies import (
+    BYTE,
+    BYTE_FREQUENCY,
+    PRECISION,
+    TOTAL,
+    ArithmeticDecoder,
+    ArithmeticEncoder,
+    ans_decoder,
+    ans_words,
+    categorical,
+)
 from cvae_jax.coding.tables import Book
 from cvae_jax.errors import FormatError
 
-_BYTE_FREQUENCY = TOTAL // 256
-_BYTE = categorical(np.full(256, _BYTE_FREQUENCY))
 _WORD = 32  # bits; the state is two words
 
 
@@ -32,7 +40,7 @@ def encode(symbols: np.ndarray, book: Book) -> bytes:
     escaped = escapes.write(symbols[order], index, book.first[rows], book.count[rows])
     # A stack: what comes out first goes in last.
     stack = _Stack()
-    stack.push(np.frombuffer(escaped, np.uint8).astype(np.int64) * _BYTE_FREQUENCY, _BYTE_FREQUENCY)
+    stack.push(np.frombuffer(escaped, np.uint8).astype(np.int64) * BYTE_FREQUENCY, BYTE_FREQUENCY)
     for dimension in reversed(range(symbols.shape[1])):
         stack.push(starts[:, dimension], frequencies[:, dimension])
     if book.tables.components > 1:
@@ -74,11 +82,10 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
     Raises:
       FormatError: the stream is not one that these tables can produce.
     """
-    words = ans_words(stream, "a stream")
-    coder = ans_decoder(words, "a stream")
+    source = Stream(stream, book)
     tables = book.tables
     if tables.components > 1:
-        component = coder.decode(categorical(tables.weights), n)
+        component = source.coder.decode(categorical(tables.weights), n)
     else:
         component = np.zeros(n, np.int32)
     order, found, stops = _grouped(component)
@@ -87,46 +94,82 @@ def decode(stream: bytes, n: int, book: Book) -> np.ndarray:
     escaped: list[tuple[int, int, int]] = []  # image, dimension, row
     for dimension in range(tables.latent_dim):
         rows = found.astype(np.int64) * tables.latent_dim + dimension
-        made = book.is_made(rows, sizes)
-        models = iter(book.models(rows[made]))
-        column = np.empty(n, np.int32)
-        for row, size, stop, by_model in zip(
-            rows.tolist(), sizes.tolist(), stops.tolist(), made.tolist(), strict=True
-        ):
-            part = slice(stop - size, stop)
-            if by_model:
-                column[part] = coder.decode(next(models), size)
-            else:
-                column[part] = _bisected(coder, words, book, row, size)
+        column = source.indices(rows, sizes)
         of_image = np.repeat(rows, sizes)
         symbols[order, dimension] = column + book.first[of_image]
         outside = np.flatnonzero(column == book.count[of_image])
+        source.make_room(len(outside))
         escaped += [(order[i], dimension, of_image[i]) for i in outside]
-        if 2 * len(escaped) > len(stream):  # each takes at least 3 bytes
-            raise FormatError("more escapes than the stream has room for")
     for image, dimension, row in escaped:
-        symbols[image, dimension] = escapes.read(
-            int(book.first[row]), int(book.count[row]), lambda: int(coder.decode(_BYTE))
-        )
-    if not coder.is_empty():
-        raise FormatError("a stream with something left over")
+        symbols[image, dimension] = source.escaped(int(row))
+    source.end()
     return symbols
 
 
-def _bisected(coder, words: np.ndarray, book: Book, row: int, n: int) -> list[int]:
-    """The next n indices, all from one row, taken from the coder without a model."""
-    position, state = coder.pos()
-    out = []
-    for _ in range(n):
-        slot = state % TOTAL
-        index, start, stop = book.locate(row, slot)
-        state = (state >> PRECISION) * (stop - start) + slot - start
-        if state >> _WORD == 0 and position:
-            position -= 1
-            state = state << _WORD | int(words[position])
-        out.append(index)
-    coder.seek(position, state)
-    return out
+class Stream:
+    """Takes indices from an ANS stream; raises FormatError where no encoder writes it."""
+
+    def __init__(self, stream: bytes, book: Book):
+        self._words = ans_words(stream, "a stream")
+        self.coder, self._book = ans_decoder(self._words, "a stream"), book
+        self._room = len(stream) // 2  # for escapes: each takes at least 3 bytes
+
+    def indices(self, rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """The next indices, int32 ``[sum of sizes]``: of each row, int64 ``[r]``, so many."""
+        book = self._book
+        made = book.is_made(rows, sizes)
+        models = iter(book.models(rows[made]))
+        parts = [
+            self.coder.decode(next(models), size) if by_model else self._bisected(row, size)
+            for row, size, by_model in zip(
+                rows.tolist(), sizes.tolist(), made.tolist(), strict=True
+            )
+        ]
+        return np.concatenate(parts, dtype=np.int32) if parts else np.zeros(0, np.int32)
+
+    def _bisected(self, row: int, n: int) -> list[int]:
+        """The next n indices of a row without a model."""
+        position, state = self.coder.pos()
+        out = []
+        for _ in range(n):
+            slot = state % TOTAL
+            index, start, stop = self._book.locate(row, slot)
+            state = (state >> PRECISION) * (stop - start) + slot - start
+            if state >> _WORD == 0 and position:
+                position -= 1
+                state = state << _WORD | int(self._words[position])
+            out.append(index)
+        self.coder.seek(position, state)
+        return out
+
+    def make_room(self, escapes: int) -> None:
+        """Refuses more escapes than a stream of this length can hold."""
+        self._room -= escapes
+        if self._room < 0:
+            raise FormatError("more escapes than the stream has room for")
+
+    def escaped(self, row: int) -> int:
+        """The symbol that an escape in this row stands for."""
+        book = self._book
+        return escapes.read(
+            int(book.first[row]), int(book.count[row]), lambda: int(self.coder.decode(BYTE))
+        )
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The next symbols and their escapes, int64 ``[m]``, of rows in rising order, ``[m]``."""
+        found, sizes = np.unique(rows, return_counts=True)
+        index = self.indices(found, sizes)
+        symbols = index + self._book.first[rows]
+        outside = np.flatnonzero(index == self._book.count[rows])
+        self.make_room(len(outside))
+        for i in outside.tolist():
+            symbols[i] = self.escaped(int(rows[i]))
+        return symbols
+
+    def end(self) -> None:
+        """Refuses a stream of which something is left."""
+        if not self.coder.is_empty():
+            raise FormatError("a stream with something left over")
 
 
 def _grouped(component: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -149,19 +192,12 @@ def _encode_one(symbols: np.ndarray, component: np.ndarray, book: Book) -> bytes
     escaped = escapes.write(symbols, index, book.first[rows], book.count[rows])
     starts = [int(weights[component[0]]), *book.cumulative(rows[0], index[0]).tolist()]
     stops = [int(weights[component[0] + 1]), *book.cumulative(rows[0], index[0] + 1).tolist()]
-    starts += [byte * _BYTE_FREQUENCY for byte in escaped]
-    stops += [(byte + 1) * _BYTE_FREQUENCY for byte in escaped]
-    low, width, scale = 0, 1, 0  # the interval [low, low + width) / 2**scale
+    coder = ArithmeticEncoder()
     for start, stop in zip(starts, stops, strict=True):
-        low = (low << PRECISION) + width * start
-        width *= stop - start
-        scale += PRECISION
-    # The first multiple of 2**-8n in the interval, for the smallest n for which there is one.
-    for n in range(scale // 8 + 1):
-        value = -(-low >> (scale - 8 * n))
-        if value << (scale - 8 * n) < low + width:
-            return value.to_bytes(n, "big")
-    raise AssertionError("the interval holds its own lower end")
+        coder.add(start, stop)
+    for byte in escaped:
+        coder.add_byte(byte)
+    return coder.to_bytes()
 
 
 def decode_one(data: bytes, book: Book) -> np.ndarray:
@@ -173,37 +209,39 @@ def decode_one(data: bytes, book: Book) -> np.ndarray:
     tables = book.tables
     if len(data) > 8 * (tables.latent_dim + 1):  # an escape takes 3 bytes and at most 5 more
         raise FormatError(f"a payload of {len(data)} bytes for {tables.latent_dim} symbols")
-    # The number's place in the current interval, as a fraction in [0, 1).
-    position, width = int.from_bytes(data, "big"), 1 << 8 * len(data)
-
-    def slot() -> int:
-        return (position << PRECISION) // width
-
-    def take(start: int, stop: int) -> None:
-        nonlocal position, width
-        position = (position << PRECISION) - start * width
-        width *= stop - start
-
-    def next_byte() -> int:
-        byte = slot() // _BYTE_FREQUENCY
-        take(byte * _BYTE_FREQUENCY, (byte + 1) * _BYTE_FREQUENCY)
-        return byte
-
-    weights = _sums(tables.weights)
-    component = int(np.searchsorted(weights, slot(), side="right")) - 1
-    take(int(weights[component]), int(weights[component + 1]))
+    source = Payload(data, book)
+    component = source.component()
     rows = book.row(component, 0) + np.arange(tables.latent_dim)
-    index = np.empty(tables.latent_dim, np.int64)
-    for dimension, row in enumerate(rows.tolist()):
-        index[dimension], start, stop = book.locate(row, slot())
-        take(start, stop)
-    first, count = book.first[rows], book.count[rows]
-    symbols = (first + index).astype(np.int32)
-    for d in np.flatnonzero(index == count):
-        symbols[d] = escapes.read(int(first[d]), int(count[d]), next_byte)
+    symbols = source.take(rows).astype(np.int32)
     if _encode_one(symbols[None], np.array([component]), book) != data:
         raise FormatError("a payload that no encoder writes")
     return symbols
+
+
+class Payload:
+    """Takes symbols from the payload of a single image."""
+
+    def __init__(self, data: bytes, book: Book):
+        self._coder, self._book = ArithmeticDecoder(data), book
+
+    def component(self) -> int:
+        """The component that the image belongs to."""
+        weights = _sums(self._book.tables.weights)
+        component = int(np.searchsorted(weights, self._coder.slot(), side="right")) - 1
+        self._coder.take(int(weights[component]), int(weights[component + 1]))
+        return component
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The next symbols, and then their escapes, int64 ``[m]``, of rows ``[m]``."""
+        index = np.empty(len(rows), np.int64)
+        for i, row in enumerate(rows.tolist()):
+            index[i], start, stop = self._book.locate(row, self._coder.slot())
+            self._coder.take(start, stop)
+        first, count = self._book.first[rows], self._book.count[rows]
+        symbols = first + index
+        for i in np.flatnonzero(index == count):
+            symbols[i] = escapes.read(int(first[i]), int(count[i]), self._coder.byte)
+        return symbols
 
 
 def _sums(frequencies: np.ndarray) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""What all frequency tables have in common: their total, and how the library's coder is used."""
+"""What all frequencies have in common: their total, and what codes by them.
+
+Many images share an ANS stream (Duda 2013), by the library constriction.  A single image is coded
+by exact arithmetic coding (Rissanen 1976), which ends on a byte.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from cvae_jax.errors import FormatError
 PRECISION = 24
 TOTAL = 1 << PRECISION  # every table's frequencies add up to this
 
+
+BYTE_FREQUENCY = TOTAL // 256
 
 # Takes the weights of each symbol's own distribution, ``[n, symbols]``.
 EACH_ITS_OWN = constriction.stream.model.Categorical(perfect=False)
@@ -44,3 +50,74 @@ def ans_decoder(words: np.ndarray, what: str) -> constriction.stream.stack.AnsCo
         return constriction.stream.stack.AnsCoder(words)
     except ValueError as error:
         raise FormatError(f"{what} that ends in zeros") from error
+
+
+BYTE = categorical(np.full(256, BYTE_FREQUENCY))
+
+
+def push(
+    coder: constriction.stream.stack.AnsCoder, start: np.ndarray, frequency: np.ndarray
+) -> None:
+    """Pushes symbols of given sums below and frequencies, float64 ``[n]``, the last one first.
+
+    Each as one of three: what is below it, itself, what is above.  None of the three may be empty,
+    so that two are where one would.
+    """
+    below, above = start, TOTAL - start - frequency
+    symbol = np.where(below == 0, 0, np.where(above == 0, 2, 1))
+    columns = [
+        np.where(symbol == 0, frequency, np.where(symbol == 2, below - 1, below)),
+        np.where(symbol == 0, 1, np.where(symbol == 2, 1, frequency)),
+        np.where(symbol == 0, above - 1, np.where(symbol == 2, frequency, above)),
+    ]
+    weights = weights_of(np.stack(columns, axis=1))
+    coder.encode_reverse(symbol.astype(np.int32), EACH_ITS_OWN, weights)
+
+
+class ArithmeticEncoder:
+    """An interval in [0, 1) that every symbol narrows."""
+
+    def __init__(self) -> None:
+        self._low, self._width, self._scale = 0, 1, 0  # [low, low + width) / 2**scale
+
+    def add(self, start: int, stop: int) -> None:
+        """A symbol of these sums, below it and with it."""
+        self._low = (self._low << PRECISION) + self._width * start
+        self._width *= stop - start
+        self._scale += PRECISION
+
+    def add_byte(self, byte: int) -> None:
+        """A byte of an escape."""
+        self.add(byte * BYTE_FREQUENCY, (byte + 1) * BYTE_FREQUENCY)
+
+    def to_bytes(self) -> bytes:
+        """The fewest bytes of a number in the interval, and of those the lowest."""
+        # The first multiple of 2**-8n in the interval, for the smallest n for which there is one.
+        for n in range(self._scale // 8 + 1):
+            value = -(-self._low >> (self._scale - 8 * n))
+            if value << (self._scale - 8 * n) < self._low + self._width:
+                return value.to_bytes(n, "big")
+        raise AssertionError("the interval holds its own lower end")
+
+
+class ArithmeticDecoder:
+    """The inverse: a number's place in an interval that every symbol narrows."""
+
+    def __init__(self, data: bytes):
+        # As a fraction in [0, 1).
+        self._position, self._width = int.from_bytes(data, "big"), 1 << 8 * len(data)
+
+    def slot(self) -> int:
+        """Below TOTAL; the next symbol's sums are around it."""
+        return (self._position << PRECISION) // self._width
+
+    def take(self, start: int, stop: int) -> None:
+        """Goes on behind a symbol of these sums."""
+        self._position = (self._position << PRECISION) - start * self._width
+        self._width *= stop - start
+
+    def byte(self) -> int:
+        """The next byte of an escape."""
+        byte = self.slot() // BYTE_FREQUENCY
+        self.take(byte * BYTE_FREQUENCY, (byte + 1) * BYTE_FREQUENCY)
+        return byte

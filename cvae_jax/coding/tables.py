@@ -278,18 +278,26 @@ class Book:
         return PRECISION - np.log2(self.cumulative(rows, index + 1) - self.cumulative(rows, index))
 
     def index(self, symbols: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows, and indices in them (the escape's for symbols outside): ``[N, D]`` each."""
+        """Rows, and indices in them, of images in components: ``[N, D]`` each."""
         d = self.tables.latent_dim
         rows = component.astype(np.int64)[:, None] * d + np.arange(d)
+        return rows, self.indices(rows, symbols)
+
+    def indices(self, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """Of symbols in rows, arrays of one shape; the escape's for symbols outside."""
         index = symbols - self.first[rows]
-        return rows, np.where((index < 0) | (index >= self.count[rows]), self.count[rows], index)
+        return np.where((index < 0) | (index >= self.count[rows]), self.count[rows], index)
 
     def bits(self, symbols: np.ndarray) -> np.ndarray:
         """Bits that a perfect coder with these tables spends on each image, ``[N, D] -> [N]``."""
         component = self.tables.assign(symbols, self.step)
-        rows, index = self.index(symbols, component)
+        rows, _ = self.index(symbols, component)
+        return PRECISION - np.log2(self.tables.weights[component]) + self.bits_in(rows, symbols)
+
+    def bits_in(self, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """The same of symbols whose rows are known, ``[N, D]`` twice ``-> [N]``."""
+        index = self.indices(rows, symbols)
         prices = self.prices(rows, index).sum(1)
-        prices += PRECISION - np.log2(self.tables.weights[component])
         count, first = self.count[rows], self.first[rows]
         for n in np.flatnonzero((index == count).any(1)):
             one = slice(n, n + 1)

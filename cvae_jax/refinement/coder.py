@@ -23,7 +23,7 @@ from cvae_jax.coding.frequencies import (
     ans_decoder,
     ans_words,
     categorical,
-    weights_of,
+    push,
 )
 from cvae_jax.errors import FormatError
 from cvae_jax.refinement import grid, neighbours
@@ -179,7 +179,7 @@ def encode(coded: Coding, raw: np.ndarray, max_error: int) -> bytes:
         if len(cells):
             coder.encode_reverse(cells, uniform)
         if missed.any():
-            _push(coder, start[missed], frequency[missed])
+            push(coder, start[missed], frequency[missed])
         if len(hit):
             coder.encode_reverse(missed.astype(np.int32), EACH_ITS_OWN, _hit_or_not(hit))
     return coder.get_compressed().astype("<u4").tobytes()
@@ -273,22 +273,6 @@ def _hit_or_not(hit: np.ndarray) -> np.ndarray:
     np.subtract(hit, 1, out=weights[:, 0])
     np.subtract(TOTAL - 1, hit, out=weights[:, 1])
     return weights
-
-
-def _push(
-    coder: constriction.stream.stack.AnsCoder, start: np.ndarray, frequency: np.ndarray
-) -> None:
-    """Pushes symbols of given sums below and frequencies, as one of three: what is below them, they
-    themselves, what is above.  None of the three may be empty, so that two are where one would."""
-    below, above = start, TOTAL - start - frequency
-    symbol = np.where(below == 0, 0, np.where(above == 0, 2, 1))
-    columns = [
-        np.where(symbol == 0, frequency, np.where(symbol == 2, below - 1, below)),
-        np.where(symbol == 0, 1, np.where(symbol == 2, 1, frequency)),
-        np.where(symbol == 0, above - 1, np.where(symbol == 2, frequency, above)),
-    ]
-    weights = weights_of(np.stack(columns, axis=1))
-    coder.encode_reverse(symbol.astype(np.int32), EACH_ITS_OWN, weights)
 
 
 def _uniform(max_error: int) -> object:

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cvae_jax.coding.maps.layers import EXACT, MAX_SHIFT, Layer
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.from_params import rounded_weights
-from cvae_jax.exact.integers import EXACT, MAX_SHIFT
 from cvae_jax.modules import Params
 from cvae_jax.refinement.grid import LEVELS
-from cvae_jax.refinement.integers import ContextModel, Layer
+from cvae_jax.refinement.integers import ContextModel
 from cvae_jax.refinement.neighbours import FULL
 from cvae_jax.refinement.network import Contexts, network_inputs
 

@@ -11,15 +11,15 @@ import functools
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cvae_jax.coding import packing
 from cvae_jax.coding.frequencies import TOTAL
+from cvae_jax.coding.maps.layers import EXACT, MAX_SHIFT, Layer
 from cvae_jax.errors import FormatError
-from cvae_jax.exact.integers import EXACT, MAX_SHIFT, MAX_SIDE
+from cvae_jax.exact.integers import MAX_SIDE
 from cvae_jax.refinement import neighbours
 from cvae_jax.refinement.canvas import Span
 from cvae_jax.refinement.grid import LEVELS, Grid, running_sums
@@ -42,20 +42,6 @@ _NEVER = np.float32(-(1 << 26))  # far below all logits
 _HEADER = struct.Struct("<4sB3HHHBf")
 _MAGIC = b"CVCX"
 _VERSION = 1
-
-
-class Layer(NamedTuple):
-    """Sums of weights times inputs, plus a bias, then shifted right."""
-
-    weights: np.ndarray  # int32 [outputs, inputs]
-    bias: np.ndarray  # int32 [outputs]
-    shift: np.ndarray  # uint8 [outputs]
-    bits: int  # what it passes on is from 0 to 2**bits - 1; 0 for the last, whose sums are logits
-
-    @property
-    def top(self) -> int:
-        """The largest number that it passes on."""
-        return (1 << self.bits) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,13 +177,13 @@ class Frequencies:
     def __init__(self, model: ContextModel, max_error: int):
         self._tops = model.first.top, model.second.top
         first, self._second, output = (
-            _with_bias(layer) for layer in (model.first, model.second, model.output)
+            layer.scaled() for layer in (model.first, model.second, model.output)
         )
         marks = 2 * neighbours.values(model.image_shape[2]) + 1  # 0 or 1 here, not FULL
         first[:, -marks - 1 : -1] *= FULL
         error = first[:, -marks - 2] * (max_error * ERROR_UNIT)
         self._first = np.delete(first[:, :-1], -marks - 1, axis=1)
-        factor = _factor(model.first)
+        factor = model.first.factor
         self._at_row, self._at_column, self._at_channel = (
             place.astype(np.float32) * factor for place in model.places
         )
@@ -313,14 +299,3 @@ def _shares(sums: np.ndarray, total: np.ndarray, cells: int) -> np.ndarray:
     shares = np.multiply(sums, TOTAL - cells, dtype=np.float64)
     shares /= total
     return np.floor(shares, out=shares)
-
-
-def _with_bias(layer: Layer) -> np.ndarray:
-    """Weights and bias, ``[outputs, inputs + 1]``, whose sums come out shifted: times powers of
-    two, which is exact."""
-    weights = np.concatenate([layer.weights, layer.bias[:, None]], axis=1)
-    return weights.astype(np.float32) * _factor(layer)[:, None]
-
-
-def _factor(layer: Layer) -> np.ndarray:
-    return np.float32(2) ** -layer.shift.astype(np.float32)

@@ -1,0 +1,210 @@
+"""Latents of maps to symbols, to bytes and back: place by place, group by group, images in step.
+
+What is expected of a latent follows from those before it, so that whoever reads or writes symbols
+walks over the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import constriction
+import numpy as np
+
+from cvae_jax.batching import products_in_one_thread
+from cvae_jax.coding import entropy, escapes
+from cvae_jax.coding.frequencies import (
+    BYTE,
+    ArithmeticEncoder,
+    push,
+)
+from cvae_jax.coding.maps.network import BORDER, Network
+from cvae_jax.coding.maps.prior import MapPrior
+from cvae_jax.coding.tables import Book
+from cvae_jax.errors import FormatError
+
+# About what a turn takes, and a multiply-add of the network, in lookups of symbols.
+_TURN, _MULTIPLY_ADDS = 2000, 1 << 10
+
+# From what is known of the latents of a turn to their symbols: the part of the map, int64 means and
+# the numbers of widths ``[n, g]`` -> int32 ``[n, g]``.
+Chosen = Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _walk(prior: MapPrior, n: int, step: int, chosen: Chosen) -> np.ndarray:
+    """The latents of n maps whose symbols are chosen turn by turn: in units, int64
+    ``[n, h, w, c]``."""
+    network, g = Network(prior, step), prior.width_of_group
+    h, w, c = prior.grid
+    units, canvas = np.empty((n, h, w, c), np.int64), network.canvas(n)
+    for y in range(h):
+        for x in range(w):
+            context = network.context(canvas, y, x)
+            here = canvas[:, y + BORDER, x + BORDER]
+            for k in range(len(prior.groups)):
+                channels = slice(k * g, (k + 1) * g)
+                mean, width = network.group(k, context, here[:, : k * g])
+                at = np.s_[:, y, x, channels]
+                units[at] = mean + chosen(at, mean, width).astype(np.int64) * step
+                here[:, channels] = network.inputs(units[at], channels)
+    return units
+
+
+@products_in_one_thread()
+def quantize(prior: MapPrior, z: np.ndarray, step: int) -> np.ndarray:
+    """The nearest symbols: float32 ``[N, D]`` -> int32 ``[N, D]``."""
+    apart, _ = residuals(prior, z / np.float64(prior.unit_size), step)
+    return np.clip(np.rint(apart / step), -(2**31), 2**31 - 1).astype(np.int32)
+
+
+@products_in_one_thread()
+def units(prior: MapPrior, symbols: np.ndarray, step: int) -> np.ndarray:
+    """The latents that symbols stand for, in units: int32 ``[N, D]`` -> int64 ``[N, D]``."""
+    whole = symbols.reshape(-1, *prior.grid)
+    return _walk(prior, len(whole), step, lambda at, mean, width: whole[at]).reshape(symbols.shape)
+
+
+@products_in_one_thread()
+def residuals(prior: MapPrior, latents: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """How far latents, float64 ``[N, D]`` in units, are from their means once those before them are
+    quantised, and the numbers of their widths: ``[N, D]`` each."""
+    wanted = latents.reshape(-1, *prior.grid)
+    apart, widths = np.empty(wanted.shape), np.empty(wanted.shape, np.int64)
+
+    def nearest(at: Any, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
+        apart[at], widths[at] = wanted[at] - mean, width
+        return np.rint(apart[at] / step)
+
+    _walk(prior, len(wanted), step, nearest)
+    return apart.reshape(latents.shape), widths.reshape(latents.shape)
+
+
+def work(prior: MapPrior, images: int) -> int:
+    """About the most that decoding this many images takes, in lookups of symbols."""
+    h, w, c = prior.grid
+    network = prior.multiply_adds // _MULTIPLY_ADDS + 1
+    return h * w * (_TURN * len(prior.groups) + images * (c + network))
+
+
+# Symbols to bytes
+
+
+def _rows(prior: MapPrior, symbols: np.ndarray, step: int) -> np.ndarray:
+    """The row of each symbol, int32 ``[N, h, w, c]`` -> int64 of that shape."""
+    rows = np.empty(symbols.shape, np.int64)
+
+    def given(at: Any, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
+        rows[at] = width
+        return symbols[at]
+
+    _walk(prior, len(symbols), step, given)
+    return rows
+
+
+def _turns(prior: MapPrior, book: Book, symbols: np.ndarray) -> list[tuple]:
+    """What is coded together, in the order of decoding: sums below symbols, their frequencies, and
+    the bytes of escapes; symbols: int32 ``[N, D]``."""
+    whole = symbols.reshape(-1, *prior.grid)
+    rows = _rows(prior, whole, book.step)
+    index = book.indices(rows, whole)
+    starts = book.cumulative(rows, index)
+    frequencies = book.cumulative(rows, index + 1) - starts
+    h, w, _ = prior.grid
+    turns_of_map = h * w * len(prior.groups)
+
+    def by_turn(a: np.ndarray) -> np.ndarray:
+        """``[N, h, w, c] -> [turns, N * g]``."""
+        return a.reshape(len(whole), turns_of_map, -1).swapaxes(0, 1).reshape(turns_of_map, -1)
+
+    fields = map(by_turn, (rows, whole, index, starts, frequencies))
+    turns = []
+    for of_turn in zip(*fields, strict=True):
+        order = np.argsort(of_turn[0], kind="stable")
+        row, symbol, at, start, frequency = (a[order] for a in of_turn)
+        first, count = book.first[row], book.count[row]
+        escaped = escapes.write(symbol[:, None], at[:, None], first[:, None], count[:, None])
+        turns.append((start, frequency, escaped))
+    return turns
+
+
+@products_in_one_thread()
+def encode(prior: MapPrior, symbols: np.ndarray, step: int) -> bytes:
+    """The stream of int32 ``[N, D]`` symbols, a multiple of 4 bytes."""
+    coder = constriction.stream.stack.AnsCoder()
+    # A stack: what comes out first goes in last.
+    for start, frequency, escaped in reversed(_turns(prior, prior.book(step), symbols)):
+        if escaped:
+            coder.encode_reverse(np.frombuffer(escaped, np.uint8).astype(np.int32), BYTE)
+        if len(start):
+            push(coder, start.astype(np.float64), frequency.astype(np.float64))
+    return coder.get_compressed().astype("<u4").tobytes()
+
+
+@products_in_one_thread()
+def encode_one(prior: MapPrior, symbols: np.ndarray, step: int) -> bytes:
+    """The shortest encoding of one image's int32 ``[D]`` symbols."""
+    coder = ArithmeticEncoder()
+    for start, frequency, escaped in _turns(prior, prior.book(step), symbols[None]):
+        for low, width in zip(start.tolist(), frequency.tolist(), strict=True):
+            coder.add(low, low + width)
+        for byte in escaped:
+            coder.add_byte(byte)
+    return coder.to_bytes()
+
+
+@products_in_one_thread()
+def bits(prior: MapPrior, symbols: np.ndarray, step: int) -> np.ndarray:
+    """Bits that a perfect coder spends on each image, ``[N, D] -> [N]``."""
+    book, whole = prior.book(step), symbols.reshape(-1, *prior.grid)
+    rows = _rows(prior, whole, step).reshape(symbols.shape)
+    return book.bits_in(rows, symbols)
+
+
+# Bytes to symbols
+
+
+@products_in_one_thread()
+def decode(prior: MapPrior, stream: bytes, n: int, step: int) -> np.ndarray:
+    """The inverse of ``encode``: int32 ``[n, D]``.
+
+    Raises:
+      FormatError: the stream is not one that this prior can produce.
+    """
+    source = entropy.Stream(stream, prior.book(step))
+    symbols = _taken(prior, n, step, source)
+    source.end()
+    return symbols
+
+
+@products_in_one_thread()
+def decode_one(prior: MapPrior, data: bytes, step: int) -> np.ndarray:
+    """The inverse of ``encode_one``: int32 ``[D]``.
+
+    Raises:
+      FormatError: the bytes are not ones that this prior can produce.
+    """
+    if len(data) > 8 * (prior.latent_dim + 1):  # an escape takes 3 bytes and at most 5 more
+        raise FormatError(f"a payload of {len(data)} bytes for {prior.latent_dim} symbols")
+    symbols = _taken(prior, 1, step, entropy.Payload(data, prior.book(step)))[0]
+    if encode_one(prior, symbols, step) != data:
+        raise FormatError("a payload that no encoder writes")
+    return symbols
+
+
+def _taken(
+    prior: MapPrior, n: int, step: int, source: entropy.Stream | entropy.Payload
+) -> np.ndarray:
+    """Symbols of n images, int32 ``[n, D]``, turn by turn from a source."""
+    symbols = np.empty((n, *prior.grid), np.int32)
+
+    def next_ones(at: Any, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
+        rows = width.ravel()
+        order = np.argsort(rows, kind="stable")
+        found = np.empty(rows.shape, np.int32)
+        found[order] = source.take(rows[order])
+        symbols[at] = found.reshape(width.shape)
+        return symbols[at]
+
+    _walk(prior, n, step, next_ones)
+    return symbols.reshape(n, -1)
