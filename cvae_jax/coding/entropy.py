@@ -239,8 +239,8 @@ class Payload:
             self._coder.take(start, stop)
         first, count = self._book.first[rows], self._book.count[rows]
         symbols = first + index
-        for i in np.flatnonzero(index == count):
-            symbols[i] = escapes.read(int(first[i]), int(count[i]), self._coder.byte)
+        for at in np.flatnonzero(index == count):
+            symbols[at] = escapes.read(int(first[at]), int(count[at]), self._coder.byte)
         return symbols
 
 

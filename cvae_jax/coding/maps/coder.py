@@ -111,11 +111,11 @@ def _turns(prior: MapPrior, book: Book, symbols: np.ndarray) -> list[tuple]:
     starts = book.cumulative(rows, index)
     frequencies = book.cumulative(rows, index + 1) - starts
     h, w, _ = prior.grid
-    turns_of_map = h * w * len(prior.groups)
+    n, turns_of_map, g = len(whole), h * w * len(prior.groups), prior.width_of_group
 
     def by_turn(a: np.ndarray) -> np.ndarray:
         """``[N, h, w, c] -> [turns, N * g]``."""
-        return a.reshape(len(whole), turns_of_map, -1).swapaxes(0, 1).reshape(turns_of_map, -1)
+        return a.reshape(n, turns_of_map, g).swapaxes(0, 1).reshape(turns_of_map, n * g)
 
     fields = map(by_turn, (rows, whole, index, starts, frequencies))
     turns = []
@@ -207,4 +207,4 @@ def _taken(
         return symbols[at]
 
     _walk(prior, n, step, next_ones)
-    return symbols.reshape(n, -1)
+    return symbols.reshape(n, prior.latent_dim)

@@ -33,10 +33,10 @@ WIDTHS = 104
 _OCTAVE = (1024, 1117, 1218, 1328, 1448, 1579, 1722, 1878)
 # By its number, the distance of the curve's points, in 1/256 units.
 WIDTH = np.array([(_OCTAVE[k % 8] << k // 8) >> 4 for k in range(WIDTHS)], np.int64)
-# 2**15 * 2**(k / 16), rounded, from k = 1: a step's logarithm is in sixteenths.
+# 2**15 * 2**(k / 16), rounded up, from k = 1: a step's logarithm is in sixteenths.
 _SIXTEENTHS = (
-    *(34219, 35734, 37316, 38968, 40693, 42495, 44376, 46341),
-    *(48393, 50535, 52773, 55109, 57549, 60097, 62757),
+    *(34219, 35734, 37316, 38968, 40694, 42495, 44377, 46341),
+    *(48393, 50536, 52773, 55109, 57549, 60097, 62758),
 )
 MAX_SIDE = 1 << 13
 MAX_CHANNELS, MAX_GROUPS, MAX_HIDDEN = 1 << 10, 64, 1 << 10
