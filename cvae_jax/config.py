@@ -15,6 +15,7 @@ from cvae_jax.errors import ConfigError
 # Stored configurations beyond these are refused; nobody needs more for small images.
 LARGEST = 1 << 14  # of any number of an architecture
 MOST_STAGES = 16
+MAP_GROUPS = 4  # of the channels of a map of latents, which the prior takes one after the other
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -37,7 +38,7 @@ def _check_types(config: Any) -> None:
 def _is_a(kind: type, value: Any) -> bool:
     """A whole number counts as a float, and a bool does not count as a number."""
     kinds = (int, float) if kind is float else kind
-    return isinstance(value, kinds) and not isinstance(value, bool)
+    return isinstance(value, kinds) and isinstance(value, bool) == (kind is bool)
 
 
 def _positive(config: Any, *names: str) -> None:
@@ -58,6 +59,10 @@ class ModelConfig:
         (32, 64), "filters of each stride-2 convolution; the decoder mirrors them"
     )
     dense_width: int = _setting(128, "width of the encoder's dense layer")
+    latent_channels: int = _setting(
+        0, "channels of a map of latents; 0: one dense vector of latent_dim numbers"
+    )
+    blocks: int = _setting(0, "residual blocks beside a map of latents; maps only")
 
     def __post_init__(self):
         _check_types(self)
@@ -70,10 +75,48 @@ class ModelConfig:
         for name, value in sizes.items():
             if value > LARGEST:
                 raise ConfigError(f"{name} must be {LARGEST} at most, not {value}")
+        self._check_map()
+
+    def _check_map(self):
+        """Raises ConfigError for settings of a map of latents that cannot be."""
+        if self.latent_channels < 0 or self.latent_channels % MAP_GROUPS:
+            raise ConfigError(
+                f"latent_channels must be a multiple of {MAP_GROUPS}, or 0 for a dense vector, "
+                f"not {self.latent_channels}"
+            )
+        if not 0 <= self.blocks <= MOST_STAGES:
+            raise ConfigError(f"blocks must be from 0 to {MOST_STAGES}, not {self.blocks}")
+        if self.blocks and not self.latent_channels:
+            raise ConfigError("blocks go with a map of latents: set latent_channels too")
+        for field in dataclasses.fields(self):
+            unused = field.name in ("latent_dim", "dense_width") and self.latent_channels
+            if unused and getattr(self, field.name) != field.default:
+                raise ConfigError(
+                    f"{field.name} means nothing for a map of latents: leave it out, or set "
+                    "latent_channels to 0"
+                )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return self.height, self.width, self.channels
+
+    @property
+    def latent_map(self) -> tuple[int, int, int] | None:
+        """Height, width and channels of the map of latents; None: they are one dense vector."""
+        if not self.latent_channels:
+            return None
+        scale = 2 ** len(self.filters)
+        return -(-self.height // scale), -(-self.width // scale), self.latent_channels
+
+    @property
+    def latents(self) -> int:
+        """How many numbers an image is encoded to."""
+        return math.prod(self.latent_map) if self.latent_map else self.latent_dim
+
+    @property
+    def noise_dim(self) -> int:
+        """How many random numbers an image takes in training: of a map, one draws the step."""
+        return self.latents + 1 if self.latent_map else self.latents
 
 
 @dataclass(frozen=True)
@@ -103,6 +146,7 @@ class TrainConfig:
     validation_fraction: float = _setting(
         1 / 12, "share of the training split held out to choose the best checkpoint"
     )
+    flip: bool = _setting(False, "show every other image, at random, with left and right exchanged")
     compute_dtype: str = _setting(
         "float32",
         "arithmetic of the network; parameters and losses stay float32",
@@ -192,6 +236,22 @@ PRESETS: dict[str, Config] = {
         schedule="cosine",
         average_decay=0.999,
         context_steps=8000,
+    ),
+    # For photographs of 32x32 pixels, like CIFAR-10's: a map of latents.
+    "photos32": Config().replace(
+        height=32,
+        width=32,
+        channels=3,
+        filters=(32, 96),
+        latent_channels=24,
+        blocks=1,
+        reconstruction="mse",
+        beta=0.029,
+        epochs=20,
+        batch_size=64,
+        average_decay=0.998,
+        flip=True,
+        **_COSINE,
     ),
     # What made checkpoints/mnist.
     "release": Config().replace(epochs=60, average_decay=0.999, context_steps=16_000, **_COSINE),

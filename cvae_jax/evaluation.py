@@ -66,7 +66,7 @@ def _negative_elbo(config: Config, params: Params, images: Array, noise: Array) 
 
 def validation_loss(config: Config, params: Params, images: np.ndarray) -> float:
     """The training loss on held-out images, uint8 ``[N, H, W, C]``, always with the same noise."""
-    noise = np.asarray(noise_for(config.train.seed, len(images), config.model.latent_dim))
+    noise = np.asarray(noise_for(config.train.seed, len(images), config.model.noise_dim))
     loss = stream(functools.partial(_negative_elbo, config, params), images, noise)
     return float(loss.astype(np.float64).mean())
 
@@ -101,11 +101,11 @@ def evaluate(config: ModelConfig, params: Params, images: Source, seed: int = 0)
     """
     measure = functools.partial(_measure, config, params)
     parts: list[dict[str, np.ndarray]] = []
-    sums = np.zeros((2, config.latent_dim))  # of z_mean and its squares
+    sums = np.zeros((2, config.latents))  # of z_mean and its squares
     first = 0
     # In whole microbatches, so that the blocks change no number.
     for block in blocks(images, block_size(images, microbatch_size())):
-        noise = np.asarray(noise_for(seed, len(block), config.latent_dim, first))
+        noise = np.asarray(noise_for(seed, len(block), config.latents, first))
         part, z_mean = stream(measure, block, noise)
         parts.append(part)
         z_mean = z_mean.astype(np.float64)

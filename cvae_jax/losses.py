@@ -1,4 +1,8 @@
-"""The training objective: negative ELBO = reconstruction + beta * KL, in nats per image."""
+"""The training objective: negative ELBO = reconstruction + beta * KL, in nats per image.
+
+Of a map of latents, the reconstruction counts the more the finer the step of an image: its error
+over the square of the step, as the noise of that step is what the error comes from.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cvae_jax import prior
 from cvae_jax.modules import Posterior, VAEOutput
 
 
@@ -35,13 +40,22 @@ def kl(posterior: Posterior) -> Array:
     return 0.5 * jnp.sum(z_mean**2 + jnp.exp(z_log_var) - 1 - z_log_var, axis=1)
 
 
+def rate(output: VAEOutput) -> Array:
+    """KL(q(z | x) || p(z)) of each image, ``[B]`` nats.
+
+    Of a map it is that of the sample that was decoded: q is uniform over a bin, so that it is minus
+    the logarithm of the prior's probability of that bin.
+    """
+    return kl(output.posterior) if output.coded is None else prior.nats(output.coded)
+
+
 def per_image(
     output: VAEOutput, images: Array, reconstruction: str = "bce", beta: float = 1.0
 ) -> dict[str, Array]:
     """The loss of each image and what it is made of, ``[B]`` each."""
-    distortion = RECONSTRUCTIONS[reconstruction](output.logits, images)
-    rate = kl(output.posterior)
-    return {"loss": distortion + beta * rate, reconstruction: distortion, "kl": rate}
+    distortion, nats = RECONSTRUCTIONS[reconstruction](output.logits, images), rate(output)
+    weighted = distortion if output.coded is None else distortion / output.coded.step**2
+    return {"loss": weighted + beta * nats, reconstruction: distortion, "kl": nats}
 
 
 def elbo(

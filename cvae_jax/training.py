@@ -191,7 +191,7 @@ def batch_gradient(
     """
     share, devices = len(images), lax.axis_size(BATCH)
     noise = jax.random.normal(
-        jax.random.fold_in(key, step), (share * devices, config.model.latent_dim), jnp.float32
+        jax.random.fold_in(key, step), (share * devices, config.model.noise_dim), jnp.float32
     )
     noise = lax.dynamic_slice_in_dim(noise, lax.axis_index(BATCH) * share, share)
     found = loss_and_gradient(config, params, images, noise, backend.microbatch_size())

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from jax.flatten_util import ravel_pytree
 
 from cvae_jax import losses
 from cvae_jax.config import ModelConfig
 from cvae_jax.modules import CVAE, Posterior, VAEOutput, init_params
+from cvae_jax.prior import Coded, Laws
 
 KEY = jax.random.key(0)
 
@@ -55,16 +57,46 @@ def test_elbo_adds_up(reconstruction):
         np.testing.assert_allclose(metrics["mse"], expected, rtol=1e-5)
 
 
-def test_gradient_of_the_elbo_is_its_finite_difference():
-    """In float64, along random directions, through the encoder, the sample and the decoder."""
-    config = ModelConfig(6, 5, 1, latent_dim=3, filters=(4, 5), dense_width=6)
+def test_elbo_of_a_map_weighs_errors_by_the_step_and_counts_the_bins():
+    latent_map = (2, 2, 4)
+    mean, log_scale = jax.random.normal(KEY, (2, 3, *latent_map))
+    z = jnp.rint(2 * jax.random.normal(jax.random.key(1), (3, *latent_map)))
+    steps = jnp.array([1.0, 0.5, 2.0])
+    z = z * steps[:, None, None, None]
+    output = VAEOutput(
+        jax.random.normal(KEY, (3, 4, 4, 1)),
+        Posterior(jnp.zeros((3, 16)), jnp.zeros((3, 16))),
+        Coded(z, steps, Laws(mean, log_scale)),
+    )
+    images = jax.random.uniform(KEY, (3, 4, 4, 1))
+    terms = losses.per_image(output, images, "mse", beta=0.5)
+    np.testing.assert_allclose(terms["mse"], losses.squared_error(output.logits, images))
+    expected = terms["mse"] / steps**2 + 0.5 * terms["kl"]
+    np.testing.assert_allclose(terms["loss"], expected, rtol=1e-6)
+    for i, step in enumerate(steps):
+        law = scipy.stats.logistic(mean[i], np.exp(log_scale[i]))
+        bins = law.cdf(z[i] + step / 2) - law.cdf(z[i] - step / 2)
+        np.testing.assert_allclose(terms["kl"][i], -np.log(bins).sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(6, 5, 1, latent_dim=3, filters=(4, 5), dense_width=6),
+        ModelConfig(6, 5, 1, filters=(4, 5), latent_channels=4, blocks=1),
+    ],
+    ids=["dense", "map"],
+)
+def test_gradient_of_the_elbo_is_its_finite_difference(config):
+    """In float64, along random directions, through the encoder, the sample, the decoder and the
+    prior."""
     with jax.enable_x64(True):
         params = jax.tree.map(lambda p: p.astype(jnp.float64), init_params(config, KEY))
         start, unravel = ravel_pytree(params)
         # Off the zeros of the biases: there, a ReLU that gets nothing has its kink.
         start += 0.01 * jax.random.normal(jax.random.key(3), start.shape, jnp.float64)
         images = jax.random.uniform(jax.random.key(1), (3, 6, 5, 1), jnp.float64)
-        noise = jax.random.normal(jax.random.key(2), (3, 3), jnp.float64)
+        noise = jax.random.normal(jax.random.key(2), (3, config.noise_dim), jnp.float64)
 
         @jax.jit
         def loss_and_gradient(flat):

@@ -21,7 +21,7 @@ from cvae_jax.coding import packing
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.coding.tables import REACH, SUBUNIT, Tables
 from cvae_jax.exact.from_params import rounded_weights
-from cvae_jax.modules import KERNEL, STRIDE
+from cvae_jax.layers import KERNEL, STRIDE
 from cvae_jax.pixels import to_unit
 
 # A channel's weights are rounded to multiples of so many of their standard deviations: of the dense
