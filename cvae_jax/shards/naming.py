@@ -44,7 +44,7 @@ class Shards:
 
     def beside(self, suffix: str) -> Path:
         """A file that belongs to the set and is none of its shards."""
-        return self.folder / f"{self.name}-of-{self.count:05d}{suffix}"
+        return self.folder / f"{self.name}-of-{self.count:05d}{self.suffix}{suffix}"
 
 
 def parse(pattern: str | os.PathLike[str]) -> Shards | None:

@@ -111,7 +111,7 @@ def compress(args: Namespace, shards: Shards) -> Report:
     )
     if args.quiet and (args.json or args.verbose):
         raise ConfigError("--quiet reports nothing; leave it out, or --json and --verbose")
-    task = work.prepare(
+    with work.begun(
         args.inputs,
         shards,
         args.ckpt,
@@ -119,8 +119,8 @@ def compress(args: Namespace, shards: Shards) -> Report:
         resize=args.resize,
         grayscale=args.grayscale,
         force=args.force,
-    )
-    results, peak = jobs.carried_out(args, task, shards.count, len(task.collection), "compress")
+    ) as task:
+        results, peak = jobs.carried_out(args, task, shards.count, len(task.collection), "compress")
 
     def total(what: str) -> int:
         return sum(result[what] for result in results)
@@ -138,16 +138,17 @@ def compress(args: Namespace, shards: Shards) -> Report:
         "unlike_training_data": total("far"),
         "peak_bytes": peak,
     }
-    there = shards.count - total("made")
     lines = [
         f"{shards}: {counted(images, 'image')} in {counted(shards.count, 'shard')}"
-        f"{f', of which {there} were there' if there else ''}, {size} bytes, {each:.2f} per image"
+        f"{jobs.there_already(results)}, {size} bytes, {each:.2f} per image"
     ]
     if args.verbose:
         lines.append(jobs.peak_line(peak))
     warnings = []
     if skipped := total("skipped"):
-        reports = shards.folder / f"{shards.name}-*-of-{shards.count:05d}{plan.SKIPPED}"
+        reports = (
+            shards.folder / f"{shards.name}-*-of-{shards.count:05d}{shards.suffix}{plan.SKIPPED}"
+        )
         warnings.append(
             f"{counted(skipped, 'image')} could not be decoded and left out; {reports} names each"
         )
@@ -172,12 +173,12 @@ def calibrate(args: Namespace) -> Report:
         )
     with tempfile.TemporaryDirectory(prefix="cvae-job-") as temporary:
         place = args.work or Path(temporary)
-        task = work.prepare(
+        with work.begun(
             args.checkpoint, args.inputs, place, resize=args.resize, grayscale=args.grayscale
-        )
-        images = len(task.collection)
-        _, peak = jobs.carried_out(args, task, task.shards.count, images, "calibrate")
-        made, used = work.finish(task)
+        ) as task:
+            images, parts = len(task.collection), task.output.shards.count
+            _, peak = jobs.carried_out(args, task, parts, images, "calibrate")
+            made, used = work.finish(task)
     values = {
         "checkpoint": args.checkpoint,
         "images": used,
