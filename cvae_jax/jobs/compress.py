@@ -26,7 +26,7 @@ from cvae_jax.bitstream import CHUNK_IMAGES
 from cvae_jax.bitstream.archive import OnProgress
 from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize, search
-from cvae_jax.errors import CheckpointError, ConfigError
+from cvae_jax.errors import CheckpointError, ConfigError, DataError
 from cvae_jax.jobs import plan
 from cvae_jax.jobs.collection import Collection, Reading, Skipped
 from cvae_jax.jobs.done import Output
@@ -204,6 +204,23 @@ def begun(
     model = digests(c)
     with plan.begun(shards, _plan(collection, shards, model, settings), force=force) as digest:
         yield Compression(collection, Output(shards, digest), ckpt, model, settings)
+
+
+def check_images(task: Compression, results: list[Result]) -> None:
+    """Refuses a set without images: of a job that came to it, the reports alone are left.
+
+    Raises:
+      DataError: no image could be decoded.
+    """
+    if any(result["images"] for result in results):
+        return
+    shards = task.output.shards
+    for number in range(shards.count):
+        plan.record_path(shards, number).unlink(missing_ok=True)
+        shards.path(number).unlink(missing_ok=True)
+    raise DataError(
+        f"none of the {len(task.collection)} images could be decoded; see {plan.reports(shards)}"
+    )
 
 
 def digests(c: Codec) -> dict[str, str | None]:

@@ -55,11 +55,10 @@ class Output:
         result["made"] = True
 
     def check(self) -> None:
-        """Whoever works on goes by this before a file gets its name: the process that began the job
-        may be dead, and the set another job's.
+        """Refuses to go on where the process that began this job is dead and another has begun.
 
         Raises:
-          ConfigError: it is.
+          ConfigError: the set is another job's, or nobody's.
         """
         plan.check(self.shards, self.plan)
 

@@ -125,6 +125,11 @@ def skipped_path(shards: Shards, number: int) -> Path:
     return path.with_name(path.name + SKIPPED)
 
 
+def reports(shards: Shards) -> str:
+    """The pattern of all those reports."""
+    return str(shards.folder / f"{shards.name}-*-of-{shards.count:05d}{shards.suffix}{SKIPPED}")
+
+
 def _files(shards: Shards) -> list[Path]:
     return [
         path

@@ -23,35 +23,50 @@ def add_parser(commands: Any) -> None:
         help="compress, decompress, verify or calibrate on collections, by Apache Beam",
         description="Works on collections, by Apache Beam: on all cores of this machine, or with "
         "Beam's own options, which follow --, wherever it runs.  On several machines all must see "
-        "the same files.",
+        "the same files.  A set of archives is named with their number: all@8.cvae means "
+        "all-00000-of-00008.cvae to all-00007-of-00008.cvae.  A job that was stopped goes on with "
+        "the same command.",
     )
     jobs = top.add_subparsers(dest="job", required=True, metavar="JOB")
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        sub = jobs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    def command(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        told = f"{text[0].upper()}{text[1:]}.  Example: cvae job {name} {example}"
+        sub = jobs.add_parser(name, help=text, description=told)
         flags.add_reporting(sub)
         flags.add_jobs(sub, _BEAM)
         return sub
 
     inputs = "an .npy, ArrayRecord, IDX, tar or zip file, a folder of images, or a pattern of those"
-    sub = command("compress", "compress a collection into a set of archives")
+    sub = command(
+        "compress", "compress a collection into a set of archives", "'parts/*.npy' -o all@8.cvae"
+    )
     sub.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     sub.add_argument("--ckpt", help=flags.MAKES)
-    flags.add_output(sub, "the set, NAME@S.cvae for S archives", required=True)
+    flags.add_output(sub, "the set, NAME@8.cvae for 8 archives", required=True)
     flags.add_quality(sub, of_all=False)
 
-    sub = command("decompress", "decompress a set of archives into a set of .npy files")
-    sub.add_argument("input", metavar="NAME@S.cvae")
+    sub = command(
+        "decompress",
+        "decompress a set of archives into a set of .npy files",
+        "all@8.cvae -o all@8.npy",
+    )
+    sub.add_argument("input", metavar="NAME@S.cvae", help="the set, NAME@8.cvae for 8 archives")
     sub.add_argument("--ckpt", help=flags.READS)
-    flags.add_output(sub, "the set, OUT@S.npy for S archives", required=True)
+    flags.add_output(sub, "the set, as many files as archives: OUT@8.npy for 8", required=True)
     flags.add_max_cost(sub)
 
-    sub = command("verify", "decode all of a set of archives and compare every check")
-    sub.add_argument("inputs", nargs="+", metavar="NAME@S.cvae")
+    sub = command("verify", "decode all of a set of archives and compare every check", "all@8.cvae")
+    sub.add_argument(
+        "inputs", nargs="+", metavar="NAME@S.cvae", help="a set, NAME@8.cvae for 8 archives"
+    )
     sub.add_argument("--ckpt", help=flags.READS)
     flags.add_max_cost(sub)
 
-    sub = command("calibrate", "make what files need of a checkpoint, from all of a collection")
+    sub = command(
+        "calibrate",
+        "make what files need of a checkpoint, from all of a collection",
+        "runs/mine 'parts/*.npy'",
+    )
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     flags.add_fitting(sub)
@@ -121,6 +136,7 @@ def compress(args: Namespace, shards: Shards) -> Report:
         force=args.force,
     ) as task:
         results, peak = jobs.carried_out(args, task, shards.count, len(task.collection), "compress")
+        work.check_images(task, results)
 
     def total(what: str) -> int:
         return sum(result[what] for result in results)
@@ -146,11 +162,9 @@ def compress(args: Namespace, shards: Shards) -> Report:
         lines.append(jobs.peak_line(peak))
     warnings = []
     if skipped := total("skipped"):
-        reports = (
-            shards.folder / f"{shards.name}-*-of-{shards.count:05d}{shards.suffix}{plan.SKIPPED}"
-        )
         warnings.append(
-            f"{counted(skipped, 'image')} could not be decoded and left out; {reports} names each"
+            f"{counted(skipped, 'image')} could not be decoded and left out; "
+            f"{plan.reports(shards)} names each"
         )
     if far := total("far"):
         warnings.append(
