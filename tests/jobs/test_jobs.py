@@ -26,6 +26,7 @@ from job_samples import (
     run,
     until,
     workers,
+    workers_end_with_the_launcher,
 )
 
 from cvae_jax import files, reader
@@ -183,8 +184,15 @@ def test_one_job_at_a_time_works_on_a_set(cvae, inputs, expected, tmp_path):
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
     until(lambda: not has_processes(started.pid))  # its workers have noticed
-    run(*argv)
+    assert cvae(*argv[1:])[0] == 0
     assert contents(tmp_path) == expected
+
+
+def test_workers_end_with_the_launcher_in_the_midst_of_a_part(tmp_path):
+    running = "from cvae_jax.jobs import pool; list(pool.run(task, range(2), 2, print))"
+    workers_end_with_the_launcher(
+        running, tmp_path, lambda _: len([*tmp_path.glob("begun-*")]) == 2
+    )
 
 
 def test_a_part_whose_plan_is_another_has_no_name(inputs, tmp_path):
@@ -307,6 +315,42 @@ def test_an_input_that_is_cut_short_is_no_damaged_image(inputs, tmp_path):
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(ChangedError, match="ends too early"):
         list(parts)
+
+
+def test_inputs_by_two_names_are_refused(cvae, inputs, tmp_path):
+    shutil.copy(inputs / "a.npy", tmp_path / "a.npy")
+    os.link(tmp_path / "a.npy", tmp_path / "hard.npy")
+    os.symlink(tmp_path / "a.npy", tmp_path / "soft.npy")
+    os.symlink(inputs / "c", tmp_path / "d")
+    for pair in [
+        ("a.npy", "hard.npy"),
+        ("soft.npy", "./a.npy"),
+        ("a.npy", "../{tmp_path.name}/a.npy"),
+        ("*.npy",),
+        ("d", inputs / "c"),
+    ]:
+        pair = [str(each).replace("{tmp_path.name}", tmp_path.name) for each in pair]
+        status, _, err = cvae("compress", *pair, "-o", "y@2.cvae")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "which is given as well" in err
+    shutil.copy(inputs / "a.npy", tmp_path / "copy.npy")  # as many images as it says
+    assert cvae("compress", "a.npy", "copy.npy", "-o", "y@2.cvae")[0] == 0
+
+
+@pytest.mark.parametrize("more", [(), ("-f",)])
+def test_a_set_without_images_is_refused(cvae, tmp_path, more):
+    (tmp_path / "c").mkdir()
+    for k in range(4):
+        (tmp_path / "c" / f"{k}.png").write_bytes(b"no image")
+    for _ in range(2):
+        status, _, err = cvae("compress", "c", "-o", "y@2.cvae", *more)
+        assert (status, err.count("\n")) == (1, 1)
+        assert "none of the 4 images could be decoded; see y-*-of-00002.cvae.skipped.jsonl" in err
+        assert sorted(path.name for path in tmp_path.glob("y*")) == [
+            "y-00000-of-00002.cvae.skipped.jsonl",
+            "y-00001-of-00002.cvae.skipped.jsonl",
+            "y-of-00002.cvae.job.json",
+        ]
 
 
 def test_patterns_mean_the_same_with_and_without_shards(cvae, inputs, tmp_path):
