@@ -34,5 +34,13 @@ def carried_out(
         return task.results(outcomes)
 
 
+def there_already(results: list[Result]) -> str:
+    """Of how many parts a job found that they were finished."""
+    there = sum(not result["made"] for result in results)
+    if there == len(results):
+        return " (nothing to do: all were there)"
+    return f", of which {there} were there" if there else ""
+
+
 def peak_line(peak: int) -> str:
     return f"at most {peak >> 20} MB in a process"

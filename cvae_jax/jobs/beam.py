@@ -35,8 +35,12 @@ with errors.needs("beam", "a job without --jobs (with it, processes of this mach
 
     logging.disable(_level)
 
-# Its word for every step it takes is not wanted; what goes wrong comes back to the pipeline.
-WORKER = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main 2>/dev/null"
+_WORKER = """
+from apache_beam.runners.worker import sdk_worker_main
+from cvae_jax.jobs.task import end_with
+end_with({starter})
+sdk_worker_main.main([])
+"""
 
 
 def run(task: Task, numbers: Iterable[int], options: Sequence[str]) -> list[Outcome]:
@@ -76,7 +80,7 @@ def _pipeline(task: Task, numbers: list[int], options: Any, told: str) -> Any:
     runner = options.view_as(pipeline_options.StandardOptions).runner
     if runner is None:
         # Beam's own default would first try to download another runner.
-        runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(WORKER))
+        runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(_command()))
     try:
         pipeline = apache_beam.Pipeline(runner, options)
     except (ValueError, TypeError, ImportError, AttributeError) as error:
@@ -89,6 +93,16 @@ def _pipeline(task: Task, numbers: list[int], options: Any, told: str) -> Any:
         | "Tell" >> apache_beam.io.WriteToText(told)
     )
     return pipeline
+
+
+def _command() -> str:
+    """The line that starts a worker, in the place of its shell; it ends with this process, even
+    while it still waits to be connected with it.
+
+    Its word for every step it takes is not wanted; what goes wrong comes back to the pipeline.
+    """
+    program = _WORKER.format(starter=os.getpid())
+    return f"exec {shlex.join([sys.executable, '-c', program])} 2>/dev/null"
 
 
 class _Work(apache_beam.DoFn):

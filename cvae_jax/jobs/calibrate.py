@@ -7,8 +7,10 @@ has one of the smallest hashes.  So nothing depends on who works on which part, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from cvae_jax import __version__, backend, files, modules
+from cvae_jax import __version__, backend, modules
 from cvae_jax.bitstream.archive import OnProgress
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import DataError
 from cvae_jax.file_model import FileModel
 from cvae_jax.jobs import plan
 from cvae_jax.jobs.collection import Collection, Reading
+from cvae_jax.jobs.done import Output
 from cvae_jax.jobs.task import Result
 from cvae_jax.modules import Posterior
 from cvae_jax.runs import checkpoint, tables
@@ -41,18 +44,17 @@ class Calibration:
 
     collection: Collection
     checkpoint: str  # absolute
-    shards: Shards  # what parts come to: arrays "sum" [D], "images" and "numbers"
+    output: Output  # what parts come to: arrays "sum" [D], "images" and "numbers"
     sample: int  # images, about
     size: int  # images of a part
 
     def run(self, number: int, advance: OnProgress) -> Result:
         """Measures a part, unless it has been.  Raises DataError as ``Collection``."""
-        path = self.shards.path(number)
         start = number * self.size
         stop = min(start + self.size, len(self.collection))
-        if path.is_file():  # it got its name when it was whole
+        if (there := self.output.there(number)) is not None:
             advance(stop - start)
-            return {"file": str(path), "made": False}
+            return there
         sums, images, numbers, skipped = _zeros(self.checkpoint), [], [], 0
         encode = _encoder(self.checkpoint)
         for part in self.collection.parts(start, stop, BLOCK):
@@ -64,28 +66,30 @@ class Calibration:
             images.append(part.images[chosen])
             numbers.append(part.numbers[chosen])
             advance(len(part.images) + len(part.skipped))
-        with files.whole(path, force=True) as file:
+        with self.output.making(number) as (file, result):
+            result["images"] = stop - start - skipped
             np.savez(
                 file,
                 sum=sums,
-                count=stop - start - skipped,
+                count=result["images"],
                 images=np.concatenate(images),
                 numbers=np.concatenate(numbers),
             )
-        return {"file": str(path), "made": True}
+        return result
 
 
-def prepare(
+@contextlib.contextmanager
+def begun(
     name: str, patterns: list[str], work: Path, *, resize: bool, grayscale: bool, size: int = PART
-) -> Calibration:
-    """A job that is ready to run, for the first time or again.
+) -> Iterator[Calibration]:
+    """A job that is ready to run, for the first time or again; in here, no other has its folder.
 
     work: a folder for what parts come to, which on several machines all of them share; size: of a
       part, in images, on which the last digits of the result depend.
 
     Raises:
       CheckpointError: there is no such checkpoint.
-      ConfigError: another job has begun in the folder.
+      ConfigError: another job has begun in the folder, or is at work there.
       DataError: as for ``Collection.of``.
     """
     found = find(name)
@@ -108,8 +112,11 @@ def prepare(
         "reading": collection.reading._asdict(),
         "inputs": [dataclasses.asdict(given) for given in collection.inputs],
     }
-    plan.begin(shards, given, force=False, remedy="name another folder with --work, or empty it")
-    return Calibration(collection, str(found.path), shards, sample, size)
+    other = "another folder with --work"
+    with plan.begun(
+        shards, given, force=False, remedy=f"name {other}, or empty it", elsewhere=other
+    ) as digest:
+        yield Calibration(collection, str(found.path), Output(shards, digest), sample, size)
 
 
 def finish(task: Calibration) -> tuple[FileModel, int]:
@@ -121,7 +128,7 @@ def finish(task: Calibration) -> tuple[FileModel, int]:
       DataError: no image could be decoded.
     """
     sums, count, images, numbers = _zeros(task.checkpoint), 0, [], []
-    for path in task.shards.paths:
+    for path in task.output.shards.paths:
         with np.load(path, allow_pickle=False) as part:
             sums += part["sum"]
             count += int(part["count"])

@@ -71,13 +71,11 @@ class Collection:
         """The inputs that patterns mean, in their order, and sorted within a pattern.
 
         Raises:
-          ConfigError: an input comes twice.
+          ConfigError: an input comes twice, be it by other names.
           DataError: nothing has that name, or it holds no images of the wanted shape.
         """
         paths = [str(path.absolute()) for pattern in patterns for path in expand(pattern)]
-        if len(set(paths)) < len(paths):
-            twice = next(path for k, path in enumerate(paths) if path in paths[:k])
-            raise ConfigError(f"{twice} is given twice; its images would be there twice")
+        _check_once(paths)
         return cls(tuple(_looked_at(path, _open(path, reading)) for path in paths), reading)
 
     @functools.cached_property
@@ -145,6 +143,17 @@ def expand(pattern: str) -> list[Path]:
         raise DataError(f"{pattern}: no such file or folder, and no file matches")
     folders = {path for path in found if path.is_dir()}
     return [path for path in found if folders.isdisjoint(path.parents)]
+
+
+def _check_once(paths: Sequence[str]) -> None:
+    """Raises ConfigError where two paths, by links or not, lead to one file or folder."""
+    known: dict[tuple[int, int], str] = {}
+    for path in paths:
+        status = os.stat(path)
+        before = known.setdefault((status.st_dev, status.st_ino), path)
+        if before is not path:
+            told = "is given twice" if before == path else f"is {before}, which is given as well"
+            raise ConfigError(f"{path} {told}; its images would be there twice")
 
 
 def _decoded(source: FileSource, wanted: range) -> Iterator[tuple[range, np.ndarray | DataError]]:

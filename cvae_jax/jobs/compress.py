@@ -2,8 +2,8 @@
 
 A shard is a pure function of the inputs and its number: whoever makes it, and however often, it has
 the same bytes (on machines of one kind, with the same versions; others may round a latent the other
-way).  It gets its name when it is whole, after the report of what it had to do without, so that one
-that is there, and passes its checks, need not be made again.
+way).  It gets its name when it is whole, after the report of what it had to do without and before
+the record that it is finished; one that is as its record says need not be made again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from cvae_jax.bitstream import CHUNK_IMAGES
 from cvae_jax.bitstream.archive import OnProgress
 from cvae_jax.codec import Codec
 from cvae_jax.coding import quantize, search
-from cvae_jax.errors import CheckpointError, ConfigError, FormatError
+from cvae_jax.errors import CheckpointError, ConfigError, DataError
 from cvae_jax.jobs import plan
 from cvae_jax.jobs.collection import Collection, Reading, Skipped
+from cvae_jax.jobs.done import Output
 from cvae_jax.jobs.names import check_unpackable
 from cvae_jax.jobs.task import Result
 from cvae_jax.refinement import grid
@@ -52,20 +53,20 @@ class Compression:
     """The task."""
 
     collection: Collection
-    shards: Shards
+    output: Output
     ckpt: str | None
     model: dict[str, str | None]  # digests of what the bytes depend on
     settings: Settings
 
     def range(self, number: int) -> tuple[int, int]:
         """The numbers of a shard's images, if all can be decoded: the first, and one too far."""
-        n, shards = len(self.collection), self.shards.count
+        n, shards = len(self.collection), self.output.shards.count
         return number * n // shards, (number + 1) * n // shards
 
     def run(self, number: int, advance: OnProgress) -> Result:
         """Makes a shard, unless it is there.  Raises as ``Codec.write``, and ``Collection``."""
-        there = self._there(number)
-        if there is not None:
+        there = self.output.there(number)
+        if there is not None and self._reported(number) == there["skipped"]:
             advance(there["images"] + there["skipped"])
             return there
         c = _codec(self.ckpt)
@@ -93,7 +94,7 @@ class Compression:
         how = self.settings
         step = quantize.step(quantize.DEFAULT_QUALITY if how.quality is None else how.quality)
         far = 0
-        with files.whole(self.shards.path(number), force=True) as file:
+        with self.output.making(number) as (file, result):
             writer = c.file_model.writer(
                 file, embed_model=how.embed_model, refined=how.max_error is not None
             )
@@ -119,13 +120,19 @@ class Compression:
                         yield made.chunk
 
                 writer.append_all(watched(), names, progress=advance)
-            size = writer.finish()
+            result.update(
+                images=stop - start - len(skipped),
+                bytes=writer.finish(),
+                skipped=len(skipped),
+                far=far,  # unlike the training data
+            )
             advance(len(skipped))
             self._report(number, skipped)
-        return self._result(number, size, stop - start - len(skipped), len(skipped), far)
+        return result
 
     def _report(self, number: int, skipped: list[Skipped]) -> None:
-        path = plan.skipped_path(self.shards, number)
+        path = plan.skipped_path(self.output.shards, number)
+        self.output.check()
         if not skipped:
             path.unlink(missing_ok=True)  # of an attempt that read a damaged copy
             return
@@ -133,51 +140,29 @@ class Compression:
             for each in skipped:
                 file.write((json.dumps(each._asdict()) + "\n").encode())
 
-    def _there(self, number: int) -> Result | None:
-        """What a finished shard came to; None: it is not there, or not whole.
-
-        Its bytes are compared with their checks; its pixels were when it was made.
-        """
-        path, report = self.shards.path(number), plan.skipped_path(self.shards, number)
-        start, stop = self.range(number)
-        with contextlib.suppress(FileNotFoundError, FormatError), path.open("rb") as file:
-            archive = bitstream.Reader(file)
-            archive.model()
-            for k in range(len(archive.entries)):
-                archive.chunk(k)
-            skipped = len(report.read_bytes().splitlines()) if report.exists() else 0
-            identity = archive.header.identity
-            ours = {"decoder": identity.model.hex(), "tables": identity.tables.hex()}
-            if ours.items() <= self.model.items() and len(archive) + skipped == stop - start:
-                return self._result(number, archive.size, len(archive), skipped, 0, made=False)
-        return None
-
-    def _result(
-        self, number: int, size: int, images: int, skipped: int, far: int, made: bool = True
-    ) -> Result:
-        return {
-            "file": str(self.shards.path(number)),
-            "images": images,
-            "bytes": size,
-            "skipped": skipped,
-            "far": far,  # unlike the training data; of those that were looked at now
-            "made": made,
-        }
-
-    def plan(self) -> dict[str, Any]:
-        """All that the bytes of the shards depend on."""
-        return {
-            "version": __version__,
-            "shards": self.shards.count,
-            "images": len(self.collection),
-            "model": self.model,
-            "settings": dataclasses.asdict(self.settings),
-            "reading": self.collection.reading._asdict(),
-            "inputs": [dataclasses.asdict(given) for given in self.collection.inputs],
-        }
+    def _reported(self, number: int) -> int:
+        """How many images a report says a shard had to do without."""
+        path = plan.skipped_path(self.output.shards, number)
+        return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
-def prepare(
+def _plan(
+    collection: Collection, shards: Shards, model: dict[str, str | None], settings: Settings
+) -> dict[str, Any]:
+    """All that the bytes of the shards depend on."""
+    return {
+        "version": __version__,
+        "shards": shards.count,
+        "images": len(collection),
+        "model": model,
+        "settings": dataclasses.asdict(settings),
+        "reading": collection.reading._asdict(),
+        "inputs": [dataclasses.asdict(given) for given in collection.inputs],
+    }
+
+
+@contextlib.contextmanager
+def begun(
     patterns: list[str],
     shards: Shards,
     ckpt: str | None,
@@ -186,12 +171,13 @@ def prepare(
     resize: bool,
     grayscale: bool,
     force: bool,
-) -> Compression:
-    """A job that is ready to run, for the first time or again.
+) -> Iterator[Compression]:
+    """A job that is ready to run, for the first time or again; in here, no other has its set.
 
     Raises:
       CheckpointError: the checkpoint cannot make such files.
-      ConfigError: an impossible setting, more shards than images, or another job is there.
+      ConfigError: an impossible setting, more shards than images, or another job is there
+        or at work.
       DataError: as for ``Collection.of``, or images have names that could not be unpacked.
     """
     if settings.quality is not None:
@@ -215,9 +201,26 @@ def prepare(
     read = {Path(given.path) for given in collection.inputs}
     if inside := read & set(map(Path.absolute, [*shards.paths, shards.beside(plan.SUFFIX)])):
         raise ConfigError(f"{inside.pop()} is also an input; name another output")
-    task = Compression(collection, shards, ckpt, digests(c), settings)
-    plan.begin(shards, task.plan(), force=force)
-    return task
+    model = digests(c)
+    with plan.begun(shards, _plan(collection, shards, model, settings), force=force) as digest:
+        yield Compression(collection, Output(shards, digest), ckpt, model, settings)
+
+
+def check_images(task: Compression, results: list[Result]) -> None:
+    """Refuses a set without images: of a job that came to it, the reports alone are left.
+
+    Raises:
+      DataError: no image could be decoded.
+    """
+    if any(result["images"] for result in results):
+        return
+    shards = task.output.shards
+    for number in range(shards.count):
+        plan.record_path(shards, number).unlink(missing_ok=True)
+        shards.path(number).unlink(missing_ok=True)
+    raise DataError(
+        f"none of the {len(task.collection)} images could be decoded; see {plan.reports(shards)}"
+    )
 
 
 def digests(c: Codec) -> dict[str, str | None]:

@@ -2,7 +2,8 @@
 
 Processes are started anew, never forked: JAX's threads do not live on in a fork.  Each has its
 share of the cores.  One that dies ends the job with an error instead of making it wait, and an
-interrupt ends them all; each clears its temporaries away as it goes.
+interrupt ends them all, as does the death of the process that started them; each clears its
+temporaries away as it goes.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ from cvae_jax import errors
 from cvae_jax.batching import CORES, cores
 from cvae_jax.bitstream.archive import OnProgress
 from cvae_jax.errors import JobError
-from cvae_jax.jobs.task import Outcome, Task, attempt
-
-PATIENCE = 10  # seconds that a worker has to clear away what it was doing
+from cvae_jax.jobs.task import PATIENCE, Outcome, Task, attempt, end_with
 
 
 def run(
@@ -70,7 +69,9 @@ class _Worker:
     def __init__(self, context: Any, task: Task, threads: int, number: int):
         self.connection, other = context.Pipe()
         self._number = number
-        self.process = context.Process(target=_work, args=(other, task, threads), daemon=True)
+        self.process = context.Process(
+            target=_work, args=(other, task, threads, os.getpid()), daemon=True
+        )
         with _interrupts_blocked():
             self.process.start()
         other.close()
@@ -131,9 +132,10 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection: Connection, task: Task, threads: int) -> None:
+def _work(connection: Connection, task: Task, threads: int, starter: int) -> None:
     """What a worker does: parts, until there are no more, or nobody who asks."""
     signal.signal(signal.SIGTERM, errors.leave)
+    end_with(starter)  # the pipe tells of it only where something is sent
     # A library's thread may not block what this one does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[CORES] = str(threads)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +16,9 @@ from cvae_jax.bitstream.archive import OnProgress
 from cvae_jax.errors import JobError
 
 Result = dict[str, Any]  # as JSON holds it
+
+PATIENCE = 10  # seconds that a process has to clear away what it was doing
+_WATCHED = 0.5  # seconds from one look to the next
 
 # An engine may give a process several parts at once; each takes the memory that a worker may take.
 _one_at_a_time = threading.Lock()
@@ -66,6 +72,19 @@ def results(outcomes: Iterable[Outcome]) -> tuple[list[Result], int]:
         found[outcome.number] = outcome.result
         peak = max(peak, outcome.peak)
     return [found[number] for number in sorted(found)], peak
+
+
+def end_with(starter: int) -> None:
+    """Ends this process soon after the one that started it is gone, however that one went."""
+
+    def watch() -> None:
+        while os.getppid() == starter:
+            time.sleep(_WATCHED)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _peak() -> int:

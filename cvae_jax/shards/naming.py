@@ -44,7 +44,7 @@ class Shards:
 
     def beside(self, suffix: str) -> Path:
         """A file that belongs to the set and is none of its shards."""
-        return self.folder / f"{self.name}-of-{self.count:05d}{suffix}"
+        return self.folder / f"{self.name}-of-{self.count:05d}{self.suffix}{suffix}"
 
 
 def parse(pattern: str | os.PathLike[str]) -> Shards | None:
@@ -76,19 +76,32 @@ def present(pattern: str | os.PathLike[str]) -> Shards | None:
         return None
     missing = [path.name for path in shards.paths if not path.is_file()]
     if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise DataError(
-            f"{shards}: of its {shards.count} shards {', '.join(missing[:_SHOWN])}{more} "
-            f"{'is' if len(missing) == 1 else 'are'} missing; the command that made the set makes "
-            "what is missing"
-        )
+        raise DataError(f"{shards}: {_told(shards, missing)}")
     return shards
 
 
+def _told(shards: Shards, missing: list[str]) -> str:
+    """What is wrong with a set of which these files are missing, and what to do."""
+    if len(missing) < shards.count:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        return (
+            f"of its {shards.count} shards {', '.join(missing[:_SHOWN])}{more} "
+            f"{'is' if len(missing) == 1 else 'are'} missing; the command that began the set, "
+            "`cvae job` or `cvae compress`, makes them if it is given again"
+        )
+    if counts := _counts(shards.folder, shards.name, shards.suffix):
+        return (
+            f"there is no set of {shards.count} shards, but of {' and '.join(map(str, counts))}; "
+            f"name it {shards.name}@{counts[-1]}{shards.suffix}"
+        )
+    return (
+        f"none of its {shards.count} shards is there, {missing[0]} and so on; `cvae job` with -o "
+        f"{shards} makes them"
+    )
+
+
 def _only(path: Path, name: str, suffix: str) -> Shards:
-    shard = re.compile(rf"{re.escape(name)}-\d{{5}}-of-(\d{{5}}){re.escape(suffix)}")
-    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    counts = sorted({int(found[1]) for found in map(shard.fullmatch, names) if found})
+    counts = _counts(path.parent, name, suffix)
     if not counts:
         raise DataError(f"{path}: no file {name}-00000-of-...{suffix} in {path.parent}")
     if len(counts) > 1:
@@ -97,3 +110,10 @@ def _only(path: Path, name: str, suffix: str) -> Shards:
             f"{name}@{counts[-1]}{suffix}"
         )
     return Shards(path.parent, name, counts[0], suffix)
+
+
+def _counts(folder: Path, name: str, suffix: str) -> list[int]:
+    """How many shards the sets of a name have of which there is at least one."""
+    shard = re.compile(rf"{re.escape(name)}-\d{{5}}-of-(\d{{5}}){re.escape(suffix)}")
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted({int(found[1]) for found in map(shard.fullmatch, names) if found})

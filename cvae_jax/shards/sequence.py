@@ -82,9 +82,10 @@ class ArchiveSet(ImageSequence):
 
     def stream(self, *, preview: bool = False) -> Iterator[np.ndarray]:
         """All images in order, a chunk at a time, as ``Archive.stream``."""
-        for number in range(self.shards.count):
-            with naming(self.shards.path(number)):
-                yield from self.shard(number).stream(preview=preview)
+        for path in self.shards.paths:
+            # Not one of ``shard``'s, which may be closed for others between two chunks.
+            with naming(path), self._opened(path) as archive:
+                yield from archive.stream(preview=preview)
 
     def names(self) -> list[str] | None:
         """All images' names, None where some were stored without."""

@@ -1,11 +1,13 @@
 """A job of a few hundred images, and how the tests start it, watch it and kill its workers."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +49,8 @@ def command(*argv):
 
 
 def environment():
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    folders = (ROOT, ROOT / "tests", ROOT / "tests" / "jobs")
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 def run(*argv, status=0):
@@ -93,6 +96,34 @@ def killed_and_started_again(argv, folder, expected):
     run(*argv)
     assert contents(folder) == expected
     return said
+
+
+@dataclasses.dataclass(frozen=True)
+class Endless:
+    """A task whose parts say that they have begun, and nothing more."""
+
+    folder: Path
+
+    def run(self, number, advance):
+        (self.folder / f"begun-{number}").touch()
+        time.sleep(10 * WAIT)
+
+
+def workers_end_with_the_launcher(running, folder, has_begun):
+    """``running``: code that runs the parts of ``task``, in a process that is killed as soon as it
+    has begun, which its number is asked for."""
+    program = f"import job_samples; task = job_samples.Endless(job_samples.Path({str(folder)!r}))\n"
+    started = subprocess.Popen(
+        [sys.executable, "-c", program + running], env=environment(), start_new_session=True
+    )
+    try:
+        until(lambda: has_begun(started.pid))
+        started.kill()
+        started.wait()
+        until(lambda: not has_processes(started.pid))
+    finally:
+        if has_processes(started.pid):
+            os.killpg(started.pid, signal.SIGKILL)
 
 
 def until(happens):

@@ -22,6 +22,8 @@ def test_calibration_goes_on_with_the_same_command_alone(cvae, inputs, tmp_path)
     assert cvae(*argv)[0] == 0
     tables = (tmp_path / "ck" / TABLES).read_bytes()
     measured = contents(tmp_path / "work")
+    (part,) = (tmp_path / "work").glob("*.npz")
+    part.write_bytes(part.read_bytes()[:-100])
     assert cvae(*argv)[0] == 0
     assert (tmp_path / "ck" / TABLES).read_bytes() == tables
     assert contents(tmp_path / "work") == measured
@@ -37,16 +39,16 @@ def test_calibration_does_not_depend_on_who_works(inputs, tmp_path):
     for processes in (None, 1, 2):
         work = tmp_path / f"work{processes}"
         work.mkdir()
-        task = calibrating.prepare(
+        with calibrating.begun(
             str(folder), [str(inputs / "*")], work, resize=False, grayscale=False, size=256
-        )
-        assert task.shards.count == 3
-        outcomes = (
-            pool.run(task, range(3), processes, unwatched)
-            if processes
-            else here(task, reversed(range(3)), unwatched)
-        )
-        results(outcomes)
+        ) as task:
+            assert task.output.shards.count == 3
+            outcomes = (
+                pool.run(task, range(3), processes, unwatched)
+                if processes
+                else here(task, reversed(range(3)), unwatched)
+            )
+            results(outcomes)
         measured.append(contents(work))
     assert measured[0] == measured[1] == measured[2]
     made, used = calibrating.finish(task)

@@ -1,5 +1,8 @@
 """Jobs: whoever does the work, and however often it is stopped, the files are the same."""
 
+import dataclasses
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -10,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import failure
 from job_samples import (
     SHARDS,
     WAIT,
@@ -21,11 +25,17 @@ from job_samples import (
     killed_and_started_again,
     run,
     until,
+    workers,
+    workers_end_with_the_launcher,
 )
 
 from cvae_jax import files, reader
+from cvae_jax.bitstream.archive import unwatched
 from cvae_jax.data.sources.source import ChangedError
+from cvae_jax.errors import ConfigError
+from cvae_jax.jobs import compress as compressing
 from cvae_jax.jobs.collection import Collection, Reading
+from cvae_jax.shards import Shards
 
 pytest_plugins = ["job_samples"]
 
@@ -85,16 +95,134 @@ def test_an_interrupt_ends_every_process(inputs, expected, tmp_path):
 
 def test_finished_shards_are_kept_and_damaged_ones_made_anew(inputs, expected, tmp_path):
     run(*job(inputs, tmp_path))
-    kept, damaged = (tmp_path / f"x-0000{k}-of-00005.cvae" for k in (1, 2))
+    kept, copied, damaged, emptied, gone = (tmp_path / f"x-0000{k}-of-00005.cvae" for k in range(5))
     before = kept.stat().st_mtime_ns
+    for suffix in ("", ".done.json"):  # an intact archive of as many images, with its record
+        shutil.copy(f"{kept}{suffix}", f"{copied}{suffix}")
     content = bytearray(damaged.read_bytes())
     content[200] ^= 1
     damaged.write_bytes(content)
-    (tmp_path / "x-00004-of-00005.cvae").unlink()
-    (tmp_path / "x-00003-of-00005.cvae").write_bytes(b"")
+    emptied.write_bytes(b"")
+    gone.unlink()
     run(*job(inputs, tmp_path))
     assert contents(tmp_path) == expected
     assert kept.stat().st_mtime_ns == before
+
+
+def test_a_shard_without_an_intact_record_is_made_anew(cvae, inputs, tmp_path):
+    argv = ("compress", inputs / "c", "-o", "y@3.cvae")
+    assert cvae(*argv)[0] == 0
+    made = contents(tmp_path)
+    shards = [tmp_path / f"y-0000{k}-of-00003.cvae" for k in range(3)]
+    records = [tmp_path / f"{shard.name}.done.json" for shard in shards]
+    (report,) = tmp_path.glob("*00000-of*.skipped.jsonl")
+    for damage, anew in [
+        (records[1].unlink, 1),
+        (
+            lambda: records[1].write_text(
+                records[1].read_text().replace('"images": 9', '"images": 8')
+            ),
+            1,
+        ),
+        (lambda: records[1].write_text("[" * 100_000), 1),
+        (lambda: records[1].write_text("[]"), 1),
+        (lambda: records[1].write_bytes(records[2].read_bytes()), 1),
+        (report.unlink, 0),
+    ]:
+        before = [shard.stat().st_ino for shard in shards]
+        damage()
+        status, out, _ = cvae(*argv)
+        assert (status, contents(tmp_path)) == (0, made)
+        assert "of which 2 were there" in out
+        after = [shard.stat().st_ino for shard in shards]
+        assert [k for k in range(3) if before[k] != after[k]] == [anew]
+    _, out, _ = cvae(*argv)
+    assert "nothing to do" in out
+
+
+def test_shards_of_another_set_are_not_taken_for_finished(cvae, inputs, tmp_path):
+    sets = {}
+    for quality in (30, 50):
+        folder = tmp_path / str(quality)
+        folder.mkdir()
+        argv = ("compress", inputs / "c", "-o", folder / "y@2.cvae", "-q", quality)
+        assert cvae(*argv)[0] == 0
+        sets[quality] = contents(folder)
+    for path in (tmp_path / "30").glob("*00001-of*"):  # the shard, its record and its report
+        shutil.copy(path, tmp_path / "50")
+    assert contents(tmp_path / "50") != sets[50]
+    assert cvae(*argv)[0] == 0
+    assert contents(tmp_path / "50") == sets[50]
+
+
+def test_decompressed_parts_are_kept_and_damaged_ones_made_anew(cvae, inputs, tmp_path):
+    assert cvae("compress", inputs / "c", "-o", "y@3.cvae")[0] == 0
+    argv = ("decompress", "y@3.cvae", "-o", "y@3.npy")
+    assert cvae(*argv)[0] == 0
+    made = contents(tmp_path)
+    kept, damaged, copied = (tmp_path / f"y-0000{k}-of-00003.npy" for k in range(3))
+    before = kept.stat().st_ino
+    shutil.copy(kept, copied)
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert cvae(*argv)[0] == 0
+    assert contents(tmp_path) == made
+    assert kept.stat().st_ino == before
+    assert "nothing to do" in cvae(*argv)[1]
+    assert "nothing to do" in cvae("compress", inputs / "c", "-o", "y@3.cvae")[1]
+
+
+def test_one_job_at_a_time_works_on_a_set(cvae, inputs, expected, tmp_path):
+    argv = ("job", *job(inputs, tmp_path, "--jobs", 2))
+    started = subprocess.Popen(command(*argv), env=environment(), start_new_session=True)
+    until(lambda: workers(tmp_path))
+    for more in ((), ("-f",), ("-q", 30, "-f")):
+        status, _, err = cvae(*job(inputs, tmp_path, *more))
+        assert (status, err.count("\n")) == (2, 1)
+        assert "another job is working on this set; wait for it, or name another -o" in err
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    until(lambda: not has_processes(started.pid))  # its workers have noticed
+    assert cvae(*argv[1:])[0] == 0
+    assert contents(tmp_path) == expected
+
+
+def test_workers_end_with_the_launcher_in_the_midst_of_a_part(tmp_path):
+    running = "from cvae_jax.jobs import pool; list(pool.run(task, range(2), 2, print))"
+    workers_end_with_the_launcher(
+        running, tmp_path, lambda _: len([*tmp_path.glob("begun-*")]) == 2
+    )
+
+
+def test_a_part_whose_plan_is_another_has_no_name(inputs, tmp_path):
+    settings = compressing.Settings()
+    shards = Shards(tmp_path, "y", 2, ".cvae")
+    given = [str(inputs / "c")]
+    with compressing.begun(
+        given, shards, None, settings, resize=False, grayscale=False, force=False
+    ) as task:
+        pass
+    task.run(0, unwatched)
+    (tmp_path / "y-of-00002.cvae.job.json").unlink()
+    assert "gone or another job's" in failure(ConfigError, task.run, 1, unwatched)
+    other = dataclasses.replace(settings, quality=30)
+    with compressing.begun(
+        given, shards, None, other, resize=False, grayscale=False, force=True
+    ) as another:
+        for number in (0, 1):
+            assert "gone or another job's" in failure(ConfigError, task.run, number, unwatched)
+        assert [path.name for path in tmp_path.iterdir() if "job" not in path.name] == []
+        another.run(0, unwatched)
+
+
+def test_a_file_system_without_locks_will_do(cvae, inputs, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert cvae("compress", inputs / "c", "-o", "y@2.cvae")[0] == 0
+    assert not [*tmp_path.glob("*.lock")]
 
 
 def test_another_job_is_refused(cvae, inputs, tmp_path):
@@ -141,7 +269,7 @@ def test_force_begins_anew(cvae, inputs):
     for more, there in [((), False), ((), True), (("-f",), False)]:
         status, out, _ = cvae(*argv, *more)
         assert status == 0
-        assert ("2 were there" in out) == there
+        assert ("nothing to do" in out) == there
 
 
 def test_shards_are_written_or_refused(cvae, inputs, tmp_path):
@@ -187,6 +315,42 @@ def test_an_input_that_is_cut_short_is_no_damaged_image(inputs, tmp_path):
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(ChangedError, match="ends too early"):
         list(parts)
+
+
+def test_inputs_by_two_names_are_refused(cvae, inputs, tmp_path):
+    shutil.copy(inputs / "a.npy", tmp_path / "a.npy")
+    os.link(tmp_path / "a.npy", tmp_path / "hard.npy")
+    os.symlink(tmp_path / "a.npy", tmp_path / "soft.npy")
+    os.symlink(inputs / "c", tmp_path / "d")
+    for pair in [
+        ("a.npy", "hard.npy"),
+        ("soft.npy", "./a.npy"),
+        ("a.npy", "../{tmp_path.name}/a.npy"),
+        ("*.npy",),
+        ("d", inputs / "c"),
+    ]:
+        pair = [str(each).replace("{tmp_path.name}", tmp_path.name) for each in pair]
+        status, _, err = cvae("compress", *pair, "-o", "y@2.cvae")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "which is given as well" in err
+    shutil.copy(inputs / "a.npy", tmp_path / "copy.npy")  # as many images as it says
+    assert cvae("compress", "a.npy", "copy.npy", "-o", "y@2.cvae")[0] == 0
+
+
+@pytest.mark.parametrize("more", [(), ("-f",)])
+def test_a_set_without_images_is_refused(cvae, tmp_path, more):
+    (tmp_path / "c").mkdir()
+    for k in range(4):
+        (tmp_path / "c" / f"{k}.png").write_bytes(b"no image")
+    for _ in range(2):
+        status, _, err = cvae("compress", "c", "-o", "y@2.cvae", *more)
+        assert (status, err.count("\n")) == (1, 1)
+        assert "none of the 4 images could be decoded; see y-*-of-00002.cvae.skipped.jsonl" in err
+        assert sorted(path.name for path in tmp_path.glob("y*")) == [
+            "y-00000-of-00002.cvae.skipped.jsonl",
+            "y-00001-of-00002.cvae.skipped.jsonl",
+            "y-of-00002.cvae.job.json",
+        ]
 
 
 def test_patterns_mean_the_same_with_and_without_shards(cvae, inputs, tmp_path):

@@ -46,3 +46,14 @@ def test_missing_shards_are_named(tmp_path):
     (tmp_path / "a-00000-of-00003.cvae").touch()
     message = failure(DataError, present, tmp_path / "a@3.cvae")
     assert "a-00001-of-00003.cvae, a-00002-of-00003.cvae are missing" in message
+    assert "cvae job" in message
+
+
+def test_a_set_that_is_not_there_is_told_from_one_of_another_number(tmp_path):
+    message = failure(DataError, present, tmp_path / "a@8.cvae")
+    assert "none of its 8 shards is there" in message
+    assert "cvae job" in message
+    assert "none" in failure(DataError, present, tmp_path / "nowhere" / "a@8.cvae")
+    (tmp_path / "a-00003-of-00016.cvae").touch()
+    message = failure(DataError, present, tmp_path / "a@8.cvae")
+    assert "no set of 8 shards, but of 16; name it a@16.cvae" in message

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from conftest import RELEASED, failure
 
-from cvae_jax import codec, data, reader
+from cvae_jax import bitstream, codec, data, reader
+from cvae_jax.batching import CORES
+from cvae_jax.bitstream import container
 from cvae_jax.errors import FormatError, ModelMismatchError
-from cvae_jax.shards import sequence
+from cvae_jax.shards.sequence import KEPT_OPEN
 
 SIZES = (7, 1, 4, 9, 2, 6)  # more shards than are kept open
 
@@ -39,10 +41,27 @@ def test_it_is_all_their_images(whole, opened):
         assert archives.labels().tolist() == list(range(len(images)))
 
 
+def test_a_stream_goes_on_while_other_shards_are_read(whole, tmp_path, monkeypatch):
+    monkeypatch.setenv(CORES, "2")  # chunks that are read ahead
+    monkeypatch.setattr(bitstream, "CHUNK_IMAGES", 1)
+    monkeypatch.setattr(container, "KEPT", 1)
+    images = whole[1][:20]
+    content = codec.load(RELEASED).compress(images)
+    for k in range(KEPT_OPEN + 2):
+        (tmp_path / f"a-{k:05d}-of-{KEPT_OPEN + 2:05d}.cvae").write_bytes(content)
+    with reader.open(tmp_path / "a@*.cvae") as archives:
+        stream = archives.stream()
+        streamed = [next(stream)]
+        archives.read()
+        streamed += stream
+        assert len(streamed) == len(archives) > len(images)
+        np.testing.assert_array_equal(np.concatenate(streamed), archives.read())
+
+
 def test_few_files_are_open_at_once(whole):
     with reader.open(whole[0] / "a@*.cvae") as archives:
         archives.read()
-        assert len(archives._open) == sequence.KEPT_OPEN
+        assert len(archives._open) == KEPT_OPEN
     assert not archives._open
 
 

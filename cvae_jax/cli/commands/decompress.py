@@ -21,7 +21,7 @@ from cvae_jax.cli.files.unpacking import check_encodable, named, numbered
 from cvae_jax.cli.reports import Report, counted, progress
 from cvae_jax.errors import ConfigError, CostError, DataError, FormatError, VersionError
 from cvae_jax.files import whole
-from cvae_jax.jobs.decompress import prepare
+from cvae_jax.jobs.decompress import begun
 from cvae_jax.jobs.names import file_names
 from cvae_jax.shards import ArchiveSet, Shards, parse, present
 
@@ -84,10 +84,10 @@ def job(args: Namespace, shards: Shards, into: Shards) -> Report:
             raise ConfigError(
                 f"--{flag.replace('_', '-')} does not go with a set of outputs; name one file"
             )
-    work = prepare(shards, into, args.ckpt, args.max_cost, force=args.force)
-    results, peak = jobs.carried_out(
-        args, work, shards.count, models.images_of(shards), "decompress"
-    )
+    with begun(shards, into, args.ckpt, args.max_cost, force=args.force) as work:
+        results, peak = jobs.carried_out(
+            args, work, shards.count, models.images_of(shards), "decompress"
+        )
     count = sum(result["images"] for result in results)
     values = {
         "output": str(into),
@@ -96,7 +96,8 @@ def job(args: Namespace, shards: Shards, into: Shards) -> Report:
         "made": sum(result["made"] for result in results),
         "peak_bytes": peak,
     }
-    lines = [f"{into}: {counted(count, 'image')} in {counted(shards.count, 'file')}"]
+    files = counted(shards.count, "file")
+    lines = [f"{into}: {counted(count, 'image')} in {files}{jobs.there_already(results)}"]
     if args.verbose:
         lines.append(jobs.peak_line(peak))
     return Report(values, lines)

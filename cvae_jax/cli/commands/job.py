@@ -23,35 +23,50 @@ def add_parser(commands: Any) -> None:
         help="compress, decompress, verify or calibrate on collections, by Apache Beam",
         description="Works on collections, by Apache Beam: on all cores of this machine, or with "
         "Beam's own options, which follow --, wherever it runs.  On several machines all must see "
-        "the same files.",
+        "the same files.  A set of archives is named with their number: all@8.cvae means "
+        "all-00000-of-00008.cvae to all-00007-of-00008.cvae.  A job that was stopped goes on with "
+        "the same command.",
     )
     jobs = top.add_subparsers(dest="job", required=True, metavar="JOB")
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        sub = jobs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    def command(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        told = f"{text[0].upper()}{text[1:]}.  Example: cvae job {name} {example}"
+        sub = jobs.add_parser(name, help=text, description=told)
         flags.add_reporting(sub)
         flags.add_jobs(sub, _BEAM)
         return sub
 
     inputs = "an .npy, ArrayRecord, IDX, tar or zip file, a folder of images, or a pattern of those"
-    sub = command("compress", "compress a collection into a set of archives")
+    sub = command(
+        "compress", "compress a collection into a set of archives", "'parts/*.npy' -o all@8.cvae"
+    )
     sub.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     sub.add_argument("--ckpt", help=flags.MAKES)
-    flags.add_output(sub, "the set, NAME@S.cvae for S archives", required=True)
+    flags.add_output(sub, "the set, NAME@8.cvae for 8 archives", required=True)
     flags.add_quality(sub, of_all=False)
 
-    sub = command("decompress", "decompress a set of archives into a set of .npy files")
-    sub.add_argument("input", metavar="NAME@S.cvae")
+    sub = command(
+        "decompress",
+        "decompress a set of archives into a set of .npy files",
+        "all@8.cvae -o all@8.npy",
+    )
+    sub.add_argument("input", metavar="NAME@S.cvae", help="the set, NAME@8.cvae for 8 archives")
     sub.add_argument("--ckpt", help=flags.READS)
-    flags.add_output(sub, "the set, OUT@S.npy for S archives", required=True)
+    flags.add_output(sub, "the set, as many files as archives: OUT@8.npy for 8", required=True)
     flags.add_max_cost(sub)
 
-    sub = command("verify", "decode all of a set of archives and compare every check")
-    sub.add_argument("inputs", nargs="+", metavar="NAME@S.cvae")
+    sub = command("verify", "decode all of a set of archives and compare every check", "all@8.cvae")
+    sub.add_argument(
+        "inputs", nargs="+", metavar="NAME@S.cvae", help="a set, NAME@8.cvae for 8 archives"
+    )
     sub.add_argument("--ckpt", help=flags.READS)
     flags.add_max_cost(sub)
 
-    sub = command("calibrate", "make what files need of a checkpoint, from all of a collection")
+    sub = command(
+        "calibrate",
+        "make what files need of a checkpoint, from all of a collection",
+        "runs/mine 'parts/*.npy'",
+    )
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     flags.add_fitting(sub)
@@ -111,7 +126,7 @@ def compress(args: Namespace, shards: Shards) -> Report:
     )
     if args.quiet and (args.json or args.verbose):
         raise ConfigError("--quiet reports nothing; leave it out, or --json and --verbose")
-    task = work.prepare(
+    with work.begun(
         args.inputs,
         shards,
         args.ckpt,
@@ -119,8 +134,9 @@ def compress(args: Namespace, shards: Shards) -> Report:
         resize=args.resize,
         grayscale=args.grayscale,
         force=args.force,
-    )
-    results, peak = jobs.carried_out(args, task, shards.count, len(task.collection), "compress")
+    ) as task:
+        results, peak = jobs.carried_out(args, task, shards.count, len(task.collection), "compress")
+        work.check_images(task, results)
 
     def total(what: str) -> int:
         return sum(result[what] for result in results)
@@ -138,18 +154,17 @@ def compress(args: Namespace, shards: Shards) -> Report:
         "unlike_training_data": total("far"),
         "peak_bytes": peak,
     }
-    there = shards.count - total("made")
     lines = [
         f"{shards}: {counted(images, 'image')} in {counted(shards.count, 'shard')}"
-        f"{f', of which {there} were there' if there else ''}, {size} bytes, {each:.2f} per image"
+        f"{jobs.there_already(results)}, {size} bytes, {each:.2f} per image"
     ]
     if args.verbose:
         lines.append(jobs.peak_line(peak))
     warnings = []
     if skipped := total("skipped"):
-        reports = shards.folder / f"{shards.name}-*-of-{shards.count:05d}{plan.SKIPPED}"
         warnings.append(
-            f"{counted(skipped, 'image')} could not be decoded and left out; {reports} names each"
+            f"{counted(skipped, 'image')} could not be decoded and left out; "
+            f"{plan.reports(shards)} names each"
         )
     if far := total("far"):
         warnings.append(
@@ -172,12 +187,12 @@ def calibrate(args: Namespace) -> Report:
         )
     with tempfile.TemporaryDirectory(prefix="cvae-job-") as temporary:
         place = args.work or Path(temporary)
-        task = work.prepare(
+        with work.begun(
             args.checkpoint, args.inputs, place, resize=args.resize, grayscale=args.grayscale
-        )
-        images = len(task.collection)
-        _, peak = jobs.carried_out(args, task, task.shards.count, images, "calibrate")
-        made, used = work.finish(task)
+        ) as task:
+            images, parts = len(task.collection), task.output.shards.count
+            _, peak = jobs.carried_out(args, task, parts, images, "calibrate")
+            made, used = work.finish(task)
     values = {
         "checkpoint": args.checkpoint,
         "images": used,
