@@ -20,8 +20,9 @@ import numpy as np
 
 from cvae_jax import backend, codec, data
 from cvae_jax.cli.commands.info import bytes_as
-from cvae_jax.coding import entropy, quantize
+from cvae_jax.coding import quantize
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
+from cvae_jax.coding.vectors import entropy
 from cvae_jax.metrics import mse_of_levels
 
 ROOT = Path(__file__).resolve().parent.parent

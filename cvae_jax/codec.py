@@ -44,6 +44,7 @@ from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.bitstream.writer import Labels, check_enough
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
+from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import ConfigError, DataError
 from cvae_jax.file_model import FileModel
@@ -84,8 +85,11 @@ class Codec(Decompressor):
 
     @functools.cached_property
     def _refiner(self) -> search.Refiner:
+        tables = self.tables
+        if not isinstance(tables, Tables):
+            raise ConfigError("effort is for models of dense latents so far: leave it at 0")
         return search.Refiner(
-            lambda z: decode(self.params, z, self.model), self.tables, self.decode_symbols
+            lambda z: decode(self.params, z, self.model), tables, self.decode_symbols
         )
 
     def compress(

@@ -18,8 +18,8 @@ from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import Header, Identity
 from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.bitstream.writer import Labels, Writer, chunk_of
-from cvae_jax.coding.quantize import DEFAULT_QUALITY
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.quantize import DEFAULT_QUALITY, units
+from cvae_jax.coding.streams import CodingTables, read_tables
 from cvae_jax.errors import CheckpointError, FormatError
 from cvae_jax.exact.integers import IntegerDecoder, units_check
 from cvae_jax.refinement import coder, grid
@@ -39,7 +39,7 @@ class FileModel:
       FormatError: they do not.
     """
 
-    tables: Tables
+    tables: CodingTables
     decoder: IntegerDecoder
     context: ContextModel | None = None
 
@@ -74,7 +74,11 @@ class FileModel:
         make: ``by_numpy.decoder`` or ``by_jax.decoder``; both give the same levels.
         """
         levels = make(self.decoder)
-        return lambda symbols, step: levels(self.decoder.inputs_of(symbols, step))
+
+        def of_symbols(symbols: np.ndarray, step: int) -> np.ndarray:
+            return levels(self.decoder.inputs_of(units(symbols, self.tables, step), 1))
+
+        return of_symbols
 
     def file_decoder(self, levels: Levels, *, trusted: bool) -> FileDecoder:
         """What reading files needs; trusted: the model did not come with the file."""
@@ -189,7 +193,7 @@ class FileModel:
             raise FormatError("the embedded model is not the one that the header names")
         spend = Meter(budget.NUMBERS, allowed, len(data)).spend
         return cls(
-            Tables.from_bytes(parts[0], spend),
+            read_tables(parts[0], spend),
             IntegerDecoder.from_bytes(parts[1], spend),
             ContextModel.from_bytes(parts[2], spend) if len(parts) == 3 else None,
         )

@@ -10,8 +10,8 @@ import pytest
 
 from cvae_jax import errors
 from cvae_jax.cli import parser
-from cvae_jax.coding.frequencies import TOTAL
-from cvae_jax.coding.tables import REACH, Book, Tables
+from cvae_jax.coding.integers.frequencies import TOTAL
+from cvae_jax.coding.vectors.tables import REACH, Book, Tables
 from cvae_jax.errors import CvaeError
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
 

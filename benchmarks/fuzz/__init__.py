@@ -28,7 +28,7 @@ from cvae_jax.bitstream import Archive, FileDecoder, Header, Reader, Refinement,
 from cvae_jax.bitstream.decoder import Context
 from cvae_jax.bitstream.names import check_names
 from cvae_jax.bitstream.records import BASED, RAW
-from cvae_jax.coding import entropy
+from cvae_jax.coding.vectors import entropy
 from cvae_jax.errors import CvaeError
 from cvae_jax.exact import by_numpy
 from cvae_jax.file_model import FileModel

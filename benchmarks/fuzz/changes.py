@@ -12,7 +12,7 @@ from benchmarks.fuzz.samples import Sample, levels
 from cvae_jax.bitstream import Chunk, Refinement, records
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
 from cvae_jax.bitstream.records import ALONE, BASED, MAX_ERROR, RAW
-from cvae_jax.coding import entropy
+from cvae_jax.coding.vectors import entropy
 from cvae_jax.errors import CvaeError, FormatError
 from cvae_jax.refinement import coder
 from cvae_jax.refinement.integers import ContextModel

@@ -19,7 +19,8 @@ from benchmarks.fuzz.samples import IMAGES, TINY, Sample, levels
 from cvae_jax.bitstream import Chunk, records, single
 from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
-from cvae_jax.coding import entropy, packing
+from cvae_jax.coding.integers import packing
+from cvae_jax.coding.vectors import entropy
 from cvae_jax.errors import CvaeError
 from cvae_jax.file_model import FileModel
 

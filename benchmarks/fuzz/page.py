@@ -29,7 +29,7 @@ from cvae_jax.bitstream import FileDecoder, records, single
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
 from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.bitstream.records import ALONE, BASED, CRC_SIZE, RAW, Chunk
-from cvae_jax.coding import entropy
+from cvae_jax.coding.vectors import entropy
 from cvae_jax.errors import CvaeError, FormatError
 from cvae_jax.exact import by_numpy
 from cvae_jax.file_model import FileModel

@@ -11,9 +11,9 @@ import numpy as np
 
 from cvae_jax.bitstream import Header, Identity, Refinement, Writer, single
 from cvae_jax.bitstream.records import ALONE, BASED, RAW, crc32c, pixel_bytes
-from cvae_jax.coding.frequencies import TOTAL
-from cvae_jax.coding.mixture import fit_tables
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.integers.frequencies import TOTAL
+from cvae_jax.coding.vectors.mixture import fit_tables
+from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.exact.from_params import thresholds
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
 from cvae_jax.file_model import FileModel, units_check

@@ -13,7 +13,7 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.header import Header
 from cvae_jax.bitstream.records import Chunk, Refinement
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import CvaeError, FormatError, ModelMismatchError
 
 
@@ -39,7 +39,7 @@ class FileDecoder(NamedTuple):
     """What reading a file needs of a model."""
 
     header: Header  # which every archive of the model has
-    tables: Tables
+    tables: CodingTables
     decode_symbols: Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
     cost: Cost | None = None  # of an image, if the model came with the file and is not trusted
     context: Context | None = None  # None: refined images cannot be read

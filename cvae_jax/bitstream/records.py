@@ -16,8 +16,8 @@ import numpy as np
 
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget
-from cvae_jax.coding import entropy
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding import streams
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import DataError, FormatError, VersionError
 
 MAX_CHUNK = 8192  # images
@@ -102,11 +102,11 @@ class Chunk:
     def labels_size(self) -> int:
         return len(self.packed_labels or b"")
 
-    def work(self, tables: Tables) -> int:
+    def work(self, tables: CodingTables) -> int:
         """What ``symbols`` takes, in lookups (``budget``)."""
-        return tables.book(self.step).work(self.based)
+        return streams.work(self.based, tables, self.step)
 
-    def symbols(self, tables: Tables, allowed: Budget = budget.DEFAULT) -> np.ndarray:
+    def symbols(self, tables: CodingTables, allowed: Budget = budget.DEFAULT) -> np.ndarray:
         """The symbols of the images that have any, int32 ``[based, D]``.
 
         Raises:
@@ -115,7 +115,7 @@ class Chunk:
         try:
             allowed.require(budget.SYMBOLS, self.based * tables.latent_dim, len(self.stream))
             allowed.require(budget.LOOKUPS, self.work(tables), len(self.stream))
-            symbols = entropy.decode(self.stream, self.based, tables.book(self.step))
+            symbols = streams.decode(self.stream, self.based, tables, self.step)
         except FormatError as error:
             raise type(error)(f"{self.where}: {error}") from error
         if crc32c(symbol_bytes(symbols)) != self.symbol_crc:

@@ -12,8 +12,8 @@ from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.header import VERSION, Identity, check_version
 from cvae_jax.bitstream.records import CRC_SIZE, Refinement
-from cvae_jax.coding import entropy
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding import streams
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import FormatError, ModelMismatchError
 
 MAGIC = b"\x89v"
@@ -24,21 +24,21 @@ ROOM = _HEADER.size + CRC_SIZE  # around the payload
 
 
 def encode(
-    symbols: np.ndarray, step: int, tables: Tables, identity: Identity, levels: np.ndarray
+    symbols: np.ndarray, step: int, tables: CodingTables, identity: Identity, levels: np.ndarray
 ) -> bytes:
     """One image's file: int32 ``[D]`` symbols, 12 bytes and the payload.
 
     levels: what the symbols decode to, uint8 ``[H, W, C]``; the file vouches for it.
     """
     data = _HEADER.pack(MAGIC, VERSION, identity.short, step)
-    data += entropy.encode_one(symbols, tables.book(step))
+    data += streams.encode_one(symbols, tables, step)
     return data + _check(data, symbols, levels)
 
 
 def encode_refined(
     symbols: np.ndarray,
     step: int,
-    tables: Tables,
+    tables: CodingTables,
     identity: Identity,
     levels: np.ndarray,
     refinement: Refinement,
@@ -49,7 +49,7 @@ def encode_refined(
     symbols, levels: as in ``encode``, but ``[b, D]`` and ``[b, H, W, C]``, b being 1 where the mode
     is BASED and else 0; image: what the file decodes to, uint8 ``[H, W, C]``.
     """
-    payload = entropy.encode_one(symbols[0], tables.book(step)) if len(symbols) else b""
+    payload = streams.encode_one(symbols[0], tables, step) if len(symbols) else b""
     (mode,) = refinement.modes
     data = _HEADER.pack(REFINED_MAGIC, VERSION, identity.short, step)
     data += _REFINED.pack(refinement.model[:3], refinement.max_error, mode, len(payload))
@@ -126,7 +126,7 @@ def decode(
     content, check = data[:-CRC_SIZE], data[-CRC_SIZE:]
     if data[:2] == REFINED_MAGIC:
         return _decode_refined(content, check, step, decoder, allowed, preview)
-    symbols = entropy.decode_one(content[_HEADER.size :], decoder.tables.book(step))
+    symbols = streams.decode_one(content[_HEADER.size :], decoder.tables, step)
     levels = decoder.decode_symbols(symbols[None], step)[0]
     _compare(check, content, symbols, levels)
     return Image(symbols, step, levels)
@@ -150,7 +150,7 @@ def _decode_refined(
         raise FormatError("a refined image with symbols that it does not use")
     symbols = np.empty((0, decoder.tables.latent_dim), np.int32)
     if is_based:
-        symbols = entropy.decode_one(payload, decoder.tables.book(step))[None]
+        symbols = streams.decode_one(payload, decoder.tables, step)[None]
     levels = decoder.decode_symbols(symbols, step)
     if decoder.context is None or decoder.context.digest[:3] != short:
         raise ModelMismatchError(

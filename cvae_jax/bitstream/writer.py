@@ -13,8 +13,8 @@ from cvae_jax.bitstream.container import COUNT, ENTRY, Entry, Reader
 from cvae_jax.bitstream.header import Header, pack_header
 from cvae_jax.bitstream.names import check_names
 from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, SPOT, Chunk, Refinement
-from cvae_jax.coding import entropy
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding import streams
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError
 
 CHUNK_IMAGES = 4096  # where an archive is written here
@@ -45,7 +45,7 @@ class Writer:
         self,
         symbols: np.ndarray,
         step: int,
-        tables: Tables,
+        tables: CodingTables,
         levels: np.ndarray,
         names: Sequence[str] | None = None,
         labels: Labels | None = None,
@@ -69,7 +69,7 @@ class Writer:
         self,
         symbols: np.ndarray,
         step: int,
-        tables: Tables,
+        tables: CodingTables,
         levels: np.ndarray,
         refinement: Refinement,
         names: Sequence[str] | None = None,
@@ -216,7 +216,7 @@ def chunk_of(
     header: Header,
     symbols: np.ndarray,
     step: int,
-    tables: Tables,
+    tables: CodingTables,
     levels: np.ndarray,
     refinement: Refinement | None = None,
 ) -> Chunk:
@@ -241,14 +241,14 @@ def chunk_of(
         pixel_crc=records.crc32c(records.pixel_bytes(levels)),
         packed_names=None,
         packed_labels=None,
-        stream=entropy.encode(symbols, tables.book(step)),
+        stream=streams.encode(symbols, tables, step),
         refinement=refinement,
         spot=spot,
     )
 
 
 def _check(
-    header: Header, symbols: np.ndarray, tables: Tables, levels: np.ndarray, decoded: int
+    header: Header, symbols: np.ndarray, tables: CodingTables, levels: np.ndarray, decoded: int
 ) -> None:
     n, d = len(symbols), header.latent_dim
     if symbols.shape != (n, d) or tables.latent_dim != d:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from cvae_jax.coding import usual
-from cvae_jax.coding.mixture import fit_tables
 from cvae_jax.coding.quantize import quantize, step
 from cvae_jax.coding.search import Decode, slope_per_step
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.coding.usual import UsualErrors
+from cvae_jax.coding.vectors.mixture import fit_tables
+from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.metrics import mse_of_each
 from cvae_jax.modules import Posterior
 
@@ -40,7 +41,7 @@ def usual_errors(
     levels: Callable[[np.ndarray, int], np.ndarray],
     images: np.ndarray,
     z_mean: np.ndarray,
-    tables: Tables,
+    tables: CodingTables,
 ) -> UsualErrors:
     """The usual errors of a model on images like its training data, uint8 ``[N, H, W, C]``, N >= 1.
 

@@ -11,7 +11,9 @@ import numbers
 
 import numpy as np
 
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.maps import coder
+from cvae_jax.coding.maps.prior import MapPrior
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import ConfigError
 
 UNITS_PER_SIGMA = 256
@@ -38,12 +40,21 @@ def quality(step: int) -> float:
     return QUALITIES_PER_HALVING * float(np.log2(COARSEST / step))
 
 
-def quantize(z: np.ndarray, tables: Tables, step: int) -> np.ndarray:
+def quantize(z: np.ndarray, tables: CodingTables, step: int) -> np.ndarray:
     """Nearest symbols: float32 ``[N, D]`` -> int32 ``[N, D]``."""
+    if isinstance(tables, MapPrior):
+        return coder.quantize(tables, z, step)
     symbols = np.rint(z.astype(np.float64) / (tables.unit.astype(np.float64) * step))
     return np.clip(symbols, -(2**31), 2**31 - 1).astype(np.int32)
 
 
-def dequantize(symbols: np.ndarray, tables: Tables, step: int) -> np.ndarray:
+def units(symbols: np.ndarray, tables: CodingTables, step: int) -> np.ndarray:
+    """The latents that symbols stand for, in units: int32 ``[N, D]`` -> int64 ``[N, D]``."""
+    if isinstance(tables, MapPrior):
+        return coder.units(tables, symbols, step)
+    return symbols.astype(np.int64) * step
+
+
+def dequantize(symbols: np.ndarray, tables: CodingTables, step: int) -> np.ndarray:
     """The latents that symbols stand for: int32 ``[N, D]`` -> float32 ``[N, D]``."""
-    return (symbols * (tables.unit.astype(np.float64) * step)).astype(np.float32)
+    return (units(symbols, tables, step) * tables.unit.astype(np.float64)).astype(np.float32)

@@ -23,8 +23,10 @@ from jax import Array, lax
 
 from cvae_jax.backend import microbatched, stream
 from cvae_jax.batching import mapped
+from cvae_jax.coding import streams
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, dequantize, quantize, step
-from cvae_jax.coding.tables import SUBUNIT, Book, Tables
+from cvae_jax.coding.streams import CodingTables
+from cvae_jax.coding.vectors.tables import SUBUNIT, Book, Tables
 from cvae_jax.errors import ConfigError
 from cvae_jax.metrics import mse_of_each
 from cvae_jax.pixels import to_levels, to_unit
@@ -57,8 +59,7 @@ class Refiner:
         end (without it, those of ``decode``)."""
         self._tables, self._levels = tables, levels
 
-        def errors(images: Array, z: Array) -> Array:
-            return jnp.sum((decode(z) - to_unit(images)).reshape(len(z), -1) ** 2, axis=1)
+        errors = _errors(decode)
 
         def slopes(images: Array, z: Array) -> Array:
             return jax.grad(lambda z: jnp.sum(errors(images, z)))(z)
@@ -216,21 +217,33 @@ class Refiner:
         return self.squared_errors(images, symbols, step) + slope * book.bits(symbols)
 
 
-def slope_per_step(decode: Decode, images: np.ndarray, z_mean: np.ndarray, tables: Tables) -> float:
+def slope_per_step(
+    decode: Decode, images: np.ndarray, z_mean: np.ndarray, tables: CodingTables
+) -> float:
     """What a bit is worth: squared error per bit on the codec's own curve, over step**2.
 
     Measured around the default step.  Where steps are fine, the error of quantising grows with
     their square while a halving costs a bit per latent, so that the ratio is a constant.
     """
-    refiner, middle = Refiner(decode, tables), step(DEFAULT_QUALITY)
+    errors, middle = jax.jit(microbatched(_errors(decode))), step(DEFAULT_QUALITY)
     rate, distortion = [], []
     for at in (round(middle / 2**0.5), round(middle * 2**0.5)):
         symbols = quantize(z_mean, tables, at)
-        rate.append(tables.book(at).bits(symbols).sum())
-        distortion.append(refiner.squared_errors(images, symbols, at).sum(dtype=np.float64))
+        rate.append(streams.bits(symbols, tables, at).sum())
+        found = stream(errors, images, dequantize(symbols, tables, at))
+        distortion.append(found.sum(dtype=np.float64))
     saved, error = rate[0] - rate[1], distortion[1] - distortion[0]
     # A model that hardly uses its latents has no curve: then bits are worth next to nothing.
     return float(error / saved / middle**2) if error > 0 and saved > 0 else 1e-12
+
+
+def _errors(decode: Decode) -> Callable[[Array, Array], Array]:
+    """The squared errors of images decoded from latents, summed over pixels: ``[B]``."""
+
+    def errors(images: Array, z: Array) -> Array:
+        return jnp.sum((decode(z) - to_unit(images)).reshape(len(z), -1) ** 2, axis=1)
+
+    return errors
 
 
 def _typical(tables: Tables) -> np.ndarray:

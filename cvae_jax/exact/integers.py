@@ -19,7 +19,7 @@ from typing import NamedTuple
 import google_crc32c
 import numpy as np
 
-from cvae_jax.coding import packing
+from cvae_jax.coding.integers import packing
 from cvae_jax.errors import FormatError
 
 EXACT = 1 << 24  # float32 holds every integer up to here

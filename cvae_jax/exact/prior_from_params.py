@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cvae_jax.coding.integers.layers import EXACT, MAX_SHIFT, Layer
 from cvae_jax.coding.maps import coder
-from cvae_jax.coding.maps.layers import EXACT, MAX_SHIFT, Layer
 from cvae_jax.coding.maps.network import BORDER
 from cvae_jax.coding.maps.prior import (
     LARGEST_INPUT,
@@ -20,7 +20,7 @@ from cvae_jax.coding.maps.prior import (
     MapPrior,
     log_of_step,
 )
-from cvae_jax.coding.tables import REACH, SUBUNIT
+from cvae_jax.coding.vectors.tables import REACH, SUBUNIT
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.from_params import rounded_weights
 from cvae_jax.modules import Params

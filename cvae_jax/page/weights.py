@@ -17,9 +17,10 @@ import numpy as np
 
 from cvae_jax import conv
 from cvae_jax.codec import Codec
-from cvae_jax.coding import packing
-from cvae_jax.coding.frequencies import TOTAL
-from cvae_jax.coding.tables import REACH, SUBUNIT, Tables
+from cvae_jax.coding.integers import packing
+from cvae_jax.coding.integers.frequencies import TOTAL
+from cvae_jax.coding.vectors.tables import REACH, SUBUNIT, Tables
+from cvae_jax.errors import ConfigError
 from cvae_jax.exact.from_params import rounded_weights
 from cvae_jax.layers import KERNEL, STRIDE
 from cvae_jax.pixels import to_unit
@@ -61,7 +62,10 @@ def pack(codec: Codec) -> bytes:
 def rounded(codec: Codec) -> Iterator[Layer]:
     """The convolutions, the dense layer, and that of the means."""
     rng = np.random.default_rng(0)
-    symbols = _drawn(codec.tables, IMAGES, rng)
+    tables = codec.tables
+    if not isinstance(tables, Tables):
+        raise ConfigError("a page cannot hold a model whose latents form a map yet")
+    symbols = _drawn(tables, IMAGES, rng)
     # Both encoders side by side: what comes out of the real one, and of the rounded one.
     real = found = to_unit(codec.decode_symbols(symbols, 1))
     for name, params in _layers(codec):

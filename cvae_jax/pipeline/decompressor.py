@@ -14,7 +14,7 @@ from cvae_jax import bitstream, errors, pixels
 from cvae_jax.autoencoder import Autoencoder
 from cvae_jax.bitstream import Archive, FileDecoder, Identity
 from cvae_jax.bitstream.archive import OnProgress, unwatched
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.errors import CheckpointError, DataError
 from cvae_jax.exact.quickest import WORTH_COMPILING, Quickest
@@ -106,7 +106,7 @@ class Decompressor(Autoencoder):
         return self.files
 
     @property
-    def tables(self) -> Tables:
+    def tables(self) -> CodingTables:
         """What symbols are coded with; raises as ``file_model``."""
         return self.file_model.tables
 

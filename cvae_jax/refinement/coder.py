@@ -17,7 +17,7 @@ import numpy as np
 
 from cvae_jax.batching import Stopped, mapped, products_in_one_thread
 from cvae_jax.bitstream.records import BASED, RAW, Refinement
-from cvae_jax.coding.frequencies import (
+from cvae_jax.coding.integers.frequencies import (
     EACH_ITS_OWN,
     TOTAL,
     ans_decoder,

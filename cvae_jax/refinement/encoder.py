@@ -8,7 +8,8 @@ import numpy as np
 
 from cvae_jax.bitstream import CHUNK_IMAGES
 from cvae_jax.bitstream.records import ALONE, BASED, RAW, Refinement, crc32c, pixel_bytes
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding import streams
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.refinement import coder, grid
 from cvae_jax.refinement.canvas import near
 from cvae_jax.refinement.coder import Coding
@@ -46,7 +47,7 @@ class Refined(NamedTuple):
 
 
 def chunk(
-    images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
+    images: np.ndarray, base: Base | None, tables: CodingTables, model: ContextModel, max_error: int
 ) -> Refined:
     """The chunk of images, uint8 ``[n, H, W, C]``, at least one.
 
@@ -70,7 +71,7 @@ def chunk_images(values: int, count: int | None = None) -> int:
 
 
 def bits(
-    images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
+    images: np.ndarray, base: Base | None, tables: CodingTables, model: ContextModel, max_error: int
 ) -> np.ndarray:
     """About what each image takes with this base, or without any, if all are coded alike: [N].
 
@@ -91,12 +92,12 @@ def _based(images: np.ndarray, base: Base, model: ContextModel, max_error: int) 
     return coder.coding(model, images, base.levels, np.ones(len(images), bool), max_error)
 
 
-def _symbols_bits(base: Base, tables: Tables) -> np.ndarray:
-    return tables.book(base.step).bits(base.symbols)
+def _symbols_bits(base: Base, tables: CodingTables) -> np.ndarray:
+    return streams.bits(base.symbols, tables, base.step)
 
 
 def _chunk(
-    images: np.ndarray, base: Base | None, tables: Tables, model: ContextModel, max_error: int
+    images: np.ndarray, base: Base | None, tables: CodingTables, model: ContextModel, max_error: int
 ) -> Refined:
     n = len(images)
     made = near(images, max_error) if max_error else images.copy()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import ConfigError, explained
 from cvae_jax.files import whole
 from cvae_jax.modules import Params, named_leaves
@@ -38,7 +38,7 @@ MEASURED, USUAL = 256, 0.9  # images whose sizes are measured, and the quantile 
 def fit(
     images: np.ndarray,
     base_of: Callable[[np.ndarray, float], Base],
-    tables: Tables,
+    tables: CodingTables,
     steps: int,
     seed: int,
     partial: Path,
@@ -79,7 +79,7 @@ def _measured(
     model: ContextModel,
     images: np.ndarray,
     base_of: Callable[[np.ndarray, float], Base],
-    tables: Tables,
+    tables: CodingTables,
 ) -> ContextModel:
     """The model with what is for encoders: the best quality of a base, and the usual size."""
     sizes: dict[int | None, np.ndarray] = {

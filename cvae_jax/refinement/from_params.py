@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvae_jax.coding.maps.layers import EXACT, MAX_SHIFT, Layer
+from cvae_jax.coding.integers.layers import EXACT, MAX_SHIFT, Layer
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.from_params import rounded_weights
 from cvae_jax.modules import Params

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cvae_jax.coding import packing
-from cvae_jax.coding.frequencies import TOTAL
-from cvae_jax.coding.maps.layers import EXACT, MAX_SHIFT, Layer
+from cvae_jax.coding.integers import packing
+from cvae_jax.coding.integers.frequencies import TOTAL
+from cvae_jax.coding.integers.layers import EXACT, MAX_SHIFT, Layer
 from cvae_jax.errors import FormatError
 from cvae_jax.exact.integers import MAX_SIDE
 from cvae_jax.refinement import neighbours

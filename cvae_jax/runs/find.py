@@ -14,7 +14,7 @@ from collections.abc import Callable, Container
 from pathlib import Path
 
 from cvae_jax.bitstream import Identity
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.streams import read_tables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.errors import CheckpointError, ModelMismatchError, explained, naming
 from cvae_jax.exact.integers import IntegerDecoder
@@ -91,7 +91,7 @@ def file_model(found: Checkpoint) -> FileModel | None:
         return None
     with naming(found.path):
         return FileModel(
-            Tables.from_bytes(found.read(TABLES)),
+            read_tables(found.read(TABLES)),
             IntegerDecoder.from_bytes(found.read(DECODER)),
             ContextModel.from_bytes(found.read(CONTEXT)) if CONTEXT in found.files else None,
         )

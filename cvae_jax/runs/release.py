@@ -42,7 +42,7 @@ Made by
 ![Originals over reconstructions](reconstructions.png)
 
 The test split took no part in training or in any choice. `tables.bin` ({tables_size} kB, digest
-`{tables:.16}...`) is what files are coded with: {components} components, calibrated on the training
+`{tables:.16}...`) is what files are coded with: {kind}, calibrated on the training
 images. `decoder.bin` ({decoder_size} kB, digest `{decoder:.16}...`) is the decoder of files, in
 integers: it gives the same pixels on every machine. `calibration.json` is how well files reproduce
 held-out images, so that `cvae` can warn of images unlike the training data.
@@ -122,7 +122,7 @@ def card(out: Path, record: Record, files: FileModel, table: str) -> str:
         flags=_flags(config),
         tables=files.tables.digest.hex(),
         tables_size=round(len(files.tables.to_bytes()) / 1000),
-        components=files.tables.components,
+        kind=files.tables.kind,
         decoder=files.decoder.digest.hex(),
         decoder_size=round(len(files.decoder.to_bytes()) / 1000),
         context=_context_card(files.context, config.train.context_steps),

@@ -7,16 +7,20 @@ images.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 
 import jax
 import numpy as np
+from jax import Array
 
 from cvae_jax import modules
 from cvae_jax.backend import Batched
-from cvae_jax.coding.calibration import calibrate, usual_errors
-from cvae_jax.coding.quantize import quantize, step
+from cvae_jax.coding.calibration import SLOPE_IMAGES, calibrate, usual_errors
+from cvae_jax.coding.quantize import UNITS_PER_SIGMA, quantize, step, units
+from cvae_jax.coding.search import slope_per_step
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
 from cvae_jax.data.sources import Source, spread, to_memory
@@ -24,8 +28,9 @@ from cvae_jax.errors import CheckpointError, DataError
 from cvae_jax.exact import by_jax
 from cvae_jax.exact.from_params import quantize_decoder
 from cvae_jax.exact.integers import IntegerDecoder
+from cvae_jax.exact.prior_from_params import quantize_prior
 from cvae_jax.file_model import FileModel
-from cvae_jax.modules import Params
+from cvae_jax.modules import Params, Posterior
 from cvae_jax.pixels import as_images
 from cvae_jax.refinement.encoder import Base
 from cvae_jax.refinement.fit import fit
@@ -40,6 +45,8 @@ PARTIAL = "context.partial"  # beside these, while the context model is trained
 FEWEST, MOST = 1000, 10_000  # images to measure the usual errors on, if there are that many
 DECODER_IMAGES = 64  # that the integer decoder is fitted to, at each of DECODER_QUALITIES
 DECODER_QUALITIES = (0, 50, 100)
+PRIOR_IMAGES = 2048  # that the integer prior of a map is fitted to, at each of PRIOR_QUALITIES
+PRIOR_QUALITIES = (25, 45, 65, 85)
 
 # Training images that are looked at, and bytes of their pixels, which are kept in memory.
 MOST_IMAGES, MOST_BYTES = 200_000, 1 << 28
@@ -75,10 +82,10 @@ def make(
     sampled = as_images(sample(images), model.image_shape)
     posterior = Batched(lambda images: modules.posterior(params, images, model))
     measured = posterior(sampled)
-    tables = calibrate(lambda z: modules.decode(params, z, model), sampled, measured, sigma)
+    tables = _tables(model, params, sampled, measured, sigma)
     some = np.asarray(measured.z_mean)[:DECODER_IMAGES]
     steps = map(step, DECODER_QUALITIES)
-    latents = [quantize(some, tables, at).astype(np.int64) * at for at in steps]
+    latents = [units(quantize(some, tables, at), tables, at) for at in steps]
     decoder = quantize_decoder(params, model, tables.unit, np.concatenate(latents))
     made = FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
     errors = _errors(model, params, made, sampled, held_out, np.asarray(measured.z_mean))
@@ -87,6 +94,33 @@ def make(
         {TABLES: tables.to_bytes(), DECODER: decoder.to_bytes(), ERRORS: errors.to_bytes()},
     )
     return made
+
+
+def _tables(
+    model: ModelConfig,
+    params: Params,
+    images: np.ndarray,
+    posterior: Posterior,
+    sigma: np.ndarray | None,
+) -> CodingTables:
+    """What symbols are coded with, measured on images with these posteriors."""
+
+    def decode(z: Array) -> Array:
+        return modules.decode(params, z, model)
+
+    if not model.latent_map:
+        return calibrate(decode, images, posterior, sigma)
+    z_mean = np.asarray(posterior.z_mean[:PRIOR_IMAGES])
+    # The posterior of a map is the same everywhere.
+    unit = float(np.exp(np.asarray(posterior.z_log_var).ravel()[0] / 2)) / UNITS_PER_SIGMA
+    steps = map(step, PRIOR_QUALITIES)
+    prior = quantize_prior(
+        jax.device_get(params["prior"]), model.latent_map, unit, {at: z_mean / unit for at in steps}
+    )
+    some = slice(SLOPE_IMAGES)
+    return dataclasses.replace(
+        prior, slope=slope_per_step(decode, images[some], z_mean[some], prior)
+    )
 
 
 def make_context(path: StrPath, images: Source, steps: int, seed: int = 0) -> ContextModel:

@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cvae_jax.codec import Codec
-from cvae_jax.coding import quantize
+from cvae_jax.coding import quantize, streams
+from cvae_jax.coding.maps.prior import MapPrior
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs.plots import COLOURS, grid, show, spread, tile
 from cvae_jax.study.compare import EFFORT, OWN, TOGETHER, Row
@@ -210,9 +211,7 @@ def bytes_per_dimension(codec: Codec, images: np.ndarray) -> Figure:
     axes.set(xlabel=f"latents, the most expensive first{rest}", ylabel="bits per image")
     axes.set_title(
         f"What an image's bytes are spent on at quality {quantize.DEFAULT_QUALITY}: "
-        f"{bits.sum() / 8:.2f} bytes for its latents (the bars),\nand "
-        f"{_component_bits(codec) / 8:.2f} to say which of {codec.tables.components} groups of "
-        "similar images it belongs to, which narrows down its latents",
+        f"{bits.sum() / 8:.2f} bytes for its latents (the bars)" + _component_note(codec),
         fontsize=9,
     )
     axes.grid(axis="y", alpha=0.3)
@@ -239,14 +238,21 @@ def _bits_per_dimension(codec: Codec, z: np.ndarray) -> np.ndarray:
     """Mean bits that each latent costs at the default quality, ``[D]``."""
     step = quantize.step(quantize.DEFAULT_QUALITY)
     tables = codec.tables
-    symbols, book = quantize.quantize(z, tables, step), tables.book(step)
-    rows, index = book.index(symbols, tables.assign(symbols, step))
-    return book.prices(rows, index).mean(0)
+    symbols = quantize.quantize(z, tables, step)
+    return streams.prices(symbols, tables, step).mean(0)
 
 
-def _component_bits(codec: Codec) -> float:
-    p = codec.tables.weights / codec.tables.weights.sum(dtype=np.float64)
-    return float(-(p * np.log2(p)).sum())
+def _component_note(codec: Codec) -> str:
+    """What an image's component costs; nothing where there are none."""
+    tables = codec.tables
+    if isinstance(tables, MapPrior):
+        return ""
+    p = tables.weights / tables.weights.sum(dtype=np.float64)
+    bits = float(-(p * np.log2(p)).sum())
+    return (
+        f",\nand {bits / 8:.2f} to say which of {tables.components} groups of similar images it "
+        "belongs to, which narrows down its latents"
+    )
 
 
 def _curve(rows: Sequence[Row], regime: str, top: float) -> tuple[list[float], list[float]]:

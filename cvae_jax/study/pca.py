@@ -10,8 +10,8 @@ import numpy as np
 
 from cvae_jax import bitstream
 from cvae_jax.coding import quantize
-from cvae_jax.coding.mixture import fit_tables
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.vectors.mixture import fit_tables
+from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.pixels import to_levels, to_unit
 
 SIGMA = 0.25  # of a pixel's range; stands in for a component's uncertainty in the tables

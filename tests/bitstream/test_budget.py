@@ -41,8 +41,9 @@ from cvae_jax.bitstream import (
     records,
 )
 from cvae_jax.bitstream.names import MAX_PARTS, check_distinct, check_names
-from cvae_jax.coding import packing, quantize
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding import quantize
+from cvae_jax.coding.integers import packing
+from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.errors import CostError, FormatError
 from cvae_jax.exact import by_numpy
 from cvae_jax.exact.integers import Architecture, IntegerDecoder, units_check

@@ -17,7 +17,7 @@ from cvae_jax.bitstream import (
     single,
     verify_archive,
 )
-from cvae_jax.coding.tables import Tables
+from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.exact import by_numpy
 from cvae_jax.file_model import FileModel
 

@@ -17,7 +17,7 @@ from cvae_jax import codec, data, files
 from cvae_jax.bitstream import names
 from cvae_jax.cli.files import outputs
 from cvae_jax.cli.files.outputs import ToFile, ToFolder, ToStdout
-from cvae_jax.coding import entropy
+from cvae_jax.coding.vectors import entropy
 from cvae_jax.errors import ConfigError
 
 images, folder = command_samples.images, command_samples.folder

@@ -11,10 +11,11 @@ from conftest import row_sums, synthetic_tables, typical_symbols
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvae_jax.coding import entropy, quantize
-from cvae_jax.coding import tables as tables_module
-from cvae_jax.coding.frequencies import TOTAL
-from cvae_jax.coding.tables import MAX_ROW, Tables
+from cvae_jax.coding import quantize
+from cvae_jax.coding.integers.frequencies import TOTAL
+from cvae_jax.coding.vectors import entropy
+from cvae_jax.coding.vectors import tables as tables_module
+from cvae_jax.coding.vectors.tables import MAX_ROW, Tables
 from cvae_jax.errors import FormatError
 
 TABLES = synthetic_tables(components=5, latent_dim=3)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvae_jax.coding import packing
+from cvae_jax.coding.integers import packing
 from cvae_jax.errors import FormatError
 
 INTEGERS = st.lists(

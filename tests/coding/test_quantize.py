@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvae_jax.coding import mixture, quantize
-from cvae_jax.coding.frequencies import TOTAL
+from cvae_jax.coding import quantize
+from cvae_jax.coding.integers.frequencies import TOTAL
+from cvae_jax.coding.vectors import mixture
 from cvae_jax.errors import ConfigError
 
 

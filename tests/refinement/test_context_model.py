@@ -15,7 +15,7 @@ from context_samples import digits, mixed, random_model, trained
 
 from benchmarks.fuzz.samples import tiny_context
 from cvae_jax.bitstream.records import BASED, RAW
-from cvae_jax.coding.frequencies import TOTAL
+from cvae_jax.coding.integers.frequencies import TOTAL
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.integers import EXACT
 from cvae_jax.refinement import coder, network, training

@@ -50,13 +50,13 @@ def calibrate(args: Namespace) -> Report:
     values = {
         "checkpoint": args.checkpoint,
         "images": len(images),
-        "components": made.components,
+        "kind": made.kind,
         "tables": made.digest[:16].hex(),
         "decoder": stored.decoder.digest[:16].hex(),
         "context": context.digest[:16].hex() if context else None,
     }
     lines = [
-        f"{args.checkpoint}: tables {values['tables']} of {made.components} components "
+        f"{args.checkpoint}: tables {values['tables']} of {made.kind} "
         f"from {_of(len(images), len(rest))} images of {dataset}"
     ]
     if context:

@@ -197,13 +197,13 @@ def calibrate(args: Namespace) -> Report:
         "checkpoint": args.checkpoint,
         "images": used,
         "skipped": images - used,
-        "components": made.tables.components,
+        "kind": made.tables.kind,
         "tables": made.tables.digest[:16].hex(),
         "decoder": made.decoder.digest[:16].hex(),
         "peak_bytes": peak,
     }
     lines = [
-        f"{args.checkpoint}: tables {values['tables']} of {made.tables.components} components "
+        f"{args.checkpoint}: tables {values['tables']} of {made.tables.kind} "
         f"from {counted(used, 'image')}"
     ]
     if args.verbose:

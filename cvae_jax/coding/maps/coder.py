@@ -13,15 +13,16 @@ import constriction
 import numpy as np
 
 from cvae_jax.batching import products_in_one_thread
-from cvae_jax.coding import entropy, escapes
-from cvae_jax.coding.frequencies import (
+from cvae_jax.coding.integers import escapes
+from cvae_jax.coding.integers.frequencies import (
     BYTE,
     ArithmeticEncoder,
     push,
 )
 from cvae_jax.coding.maps.network import BORDER, Network
 from cvae_jax.coding.maps.prior import MapPrior
-from cvae_jax.coding.tables import Book
+from cvae_jax.coding.vectors import entropy
+from cvae_jax.coding.vectors.tables import Book
 from cvae_jax.errors import FormatError
 
 # About what a turn takes, and a multiply-add of the network, in lookups of symbols.
@@ -90,34 +91,35 @@ def work(prior: MapPrior, images: int) -> int:
 # Symbols to bytes
 
 
-def _rows(prior: MapPrior, symbols: np.ndarray, step: int) -> np.ndarray:
-    """The row of each symbol, int32 ``[N, h, w, c]`` -> int64 of that shape."""
-    rows = np.empty(symbols.shape, np.int64)
+@products_in_one_thread()
+def rows(prior: MapPrior, symbols: np.ndarray, step: int) -> np.ndarray:
+    """The row of each symbol in the prior's book: int32 ``[N, D]`` -> int64 ``[N, D]``."""
+    whole = symbols.reshape(-1, *prior.grid)
+    found = np.empty(whole.shape, np.int64)
 
     def given(at: Any, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
-        rows[at] = width
-        return symbols[at]
+        found[at] = width
+        return whole[at]
 
-    _walk(prior, len(symbols), step, given)
-    return rows
+    _walk(prior, len(whole), step, given)
+    return found.reshape(symbols.shape)
 
 
 def _turns(prior: MapPrior, book: Book, symbols: np.ndarray) -> list[tuple]:
     """What is coded together, in the order of decoding: sums below symbols, their frequencies, and
     the bytes of escapes; symbols: int32 ``[N, D]``."""
-    whole = symbols.reshape(-1, *prior.grid)
-    rows = _rows(prior, whole, book.step)
-    index = book.indices(rows, whole)
-    starts = book.cumulative(rows, index)
-    frequencies = book.cumulative(rows, index + 1) - starts
+    row = rows(prior, symbols, book.step)
+    index = book.indices(row, symbols)
+    starts = book.cumulative(row, index)
+    frequencies = book.cumulative(row, index + 1) - starts
     h, w, _ = prior.grid
-    n, turns_of_map, g = len(whole), h * w * len(prior.groups), prior.width_of_group
+    n, turns_of_map, g = len(symbols), h * w * len(prior.groups), prior.width_of_group
 
     def by_turn(a: np.ndarray) -> np.ndarray:
-        """``[N, h, w, c] -> [turns, N * g]``."""
+        """``[N, D] -> [turns, N * g]``."""
         return a.reshape(n, turns_of_map, g).swapaxes(0, 1).reshape(turns_of_map, n * g)
 
-    fields = map(by_turn, (rows, whole, index, starts, frequencies))
+    fields = map(by_turn, (row, symbols, index, starts, frequencies))
     turns = []
     for of_turn in zip(*fields, strict=True):
         order = np.argsort(of_turn[0], kind="stable")
@@ -156,9 +158,7 @@ def encode_one(prior: MapPrior, symbols: np.ndarray, step: int) -> bytes:
 @products_in_one_thread()
 def bits(prior: MapPrior, symbols: np.ndarray, step: int) -> np.ndarray:
     """Bits that a perfect coder spends on each image, ``[N, D] -> [N]``."""
-    book, whole = prior.book(step), symbols.reshape(-1, *prior.grid)
-    rows = _rows(prior, whole, step).reshape(symbols.shape)
-    return book.bits_in(rows, symbols)
+    return prior.book(step).bits_in(rows(prior, symbols, step), symbols)
 
 
 # Bytes to symbols

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvae_jax.coding.maps.layers import Layer
+from cvae_jax.coding.integers.layers import Layer
 from cvae_jax.coding.maps.prior import MEAN_UNIT, NEIGHBOURS, WIDTHS, MapPrior, log_of_step
 
 BORDER = 2  # rows above, and columns on each side, that neighbours reach beyond a map

@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.coding import packing
-from cvae_jax.coding.frequencies import TOTAL
-from cvae_jax.coding.maps.layers import EXACT, MAX_SHIFT, Layer
-from cvae_jax.coding.tables import REACH, Book, Tables
+from cvae_jax.coding.integers import packing
+from cvae_jax.coding.integers.frequencies import TOTAL
+from cvae_jax.coding.integers.layers import EXACT, MAX_SHIFT, Layer
+from cvae_jax.coding.vectors.tables import REACH, Book, Tables
 from cvae_jax.errors import FormatError
 
 # Rows and columns, from a place, of what is known of its neighbours.
@@ -43,7 +43,7 @@ MAX_CHANNELS, MAX_GROUPS, MAX_HIDDEN = 1 << 10, 64, 1 << 10
 LARGEST_INPUT = 1 << 12
 
 _HEADER = struct.Struct("<4sBHHHBB3HdfB")
-_MAGIC = b"CVMP"
+MAGIC = b"CVMP"
 _VERSION = 1
 
 
@@ -67,6 +67,11 @@ class MapPrior:
     limits: np.ndarray  # uint16 [c], the largest size of each channel as an input
     context: Layer  # of the neighbours, and of the step's logarithm
     groups: tuple[Group, ...]
+
+    @property
+    def kind(self) -> str:
+        """In words."""
+        return "{} x {} x {} latents".format(*self.grid)
 
     @property
     def latent_dim(self) -> int:
@@ -157,7 +162,7 @@ class MapPrior:
         first, second, _ = self.groups[0]
         hidden = len(self.context.bias), len(first.bias), len(second.bias)
         head = _HEADER.pack(
-            *(_MAGIC, _VERSION, *self.grid, len(self.groups), self.input_shift, *hidden),
+            *(MAGIC, _VERSION, *self.grid, len(self.groups), self.input_shift, *hidden),
             *(self.slope, self.unit_size, self.context.bits),
         )
         numbers = [np.diff(self.curve.astype(np.int64)), self.limits]
@@ -176,7 +181,7 @@ class MapPrior:
           FormatError: these bytes are no map's prior, or one that could overflow.
         """
         h, w, c, groups, input_shift, *hidden, slope, unit, bits = packing.header(
-            _HEADER, data, _MAGIC, _VERSION, "a map's prior"
+            _HEADER, data, MAGIC, _VERSION, "a map's prior"
         )
         sides = all(1 <= n <= MAX_SIDE for n in (h, w)) and 1 <= c <= MAX_CHANNELS
         if not sides or not 1 <= groups <= MAX_GROUPS or c % groups or input_shift > 16:

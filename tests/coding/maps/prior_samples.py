@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cvae_jax.coding.maps.layers import Layer
+from cvae_jax.coding.integers.layers import Layer
 from cvae_jax.coding.maps.prior import NEIGHBOURS, Group, MapPrior
-from cvae_jax.coding.tables import REACH
+from cvae_jax.coding.vectors.tables import REACH
 
 
 def random_prior(grid=(3, 2, 4), groups=2, hidden=(6, 5, 4), seed=0) -> MapPrior:

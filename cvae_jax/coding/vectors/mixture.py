@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from cvae_jax.coding.frequencies import TOTAL
+from cvae_jax.coding.integers.frequencies import TOTAL
 from cvae_jax.coding.quantize import UNITS_PER_SIGMA, quantize
-from cvae_jax.coding.tables import REACH, SUBUNIT, Tables
+from cvae_jax.coding.vectors.tables import REACH, SUBUNIT, Tables
 
 MAX_COMPONENTS = 256
 IMAGES_PER_COMPONENT = 100

@@ -15,7 +15,7 @@ from typing import Any
 import constriction
 import numpy as np
 
-from cvae_jax.coding.frequencies import TOTAL, ans_decoder, categorical
+from cvae_jax.coding.integers.frequencies import TOTAL, ans_decoder, categorical
 from cvae_jax.errors import FormatError
 
 _HEADER = struct.Struct("<iHBI")  # lowest value, entries of the histogram, plain bits, words

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvae_jax.coding import escapes
-from cvae_jax.coding.frequencies import (
+from cvae_jax.coding.integers import escapes
+from cvae_jax.coding.integers.frequencies import (
     BYTE,
     BYTE_FREQUENCY,
     PRECISION,
@@ -21,7 +21,7 @@ from cvae_jax.coding.frequencies import (
     ans_words,
     categorical,
 )
-from cvae_jax.coding.tables import Book
+from cvae_jax.coding.vectors.tables import Book
 from cvae_jax.errors import FormatError
 
 _WORD = 32  # bits; the state is two words

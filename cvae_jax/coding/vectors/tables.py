@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from cvae_jax.coding import escapes, packing
-from cvae_jax.coding.frequencies import PRECISION, TOTAL, categorical
+from cvae_jax.coding.integers import escapes, packing
+from cvae_jax.coding.integers.frequencies import PRECISION, TOTAL, categorical
 from cvae_jax.errors import FormatError
 
 SUBUNIT = 256  # widths are in this fraction of a unit
@@ -53,6 +53,11 @@ class Tables:
     @property
     def components(self) -> int:
         return self.means.shape[0]
+
+    @property
+    def kind(self) -> str:
+        """In words."""
+        return f"{self.components} components"
 
     @property
     def latent_dim(self) -> int:

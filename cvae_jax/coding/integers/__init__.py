@@ -1,0 +1,1 @@
+"""Arrays of small integers, in few bytes and in exact sums; frequencies, and what codes by them."""
