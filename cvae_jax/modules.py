@@ -126,8 +126,7 @@ class CVAE(nn.Module):
     """The whole autoencoder.
 
     noise: ~ N(0, 1), ``[B, D]``, decodes a sample of the posterior, and None z_mean.  Of a map, the
-    sample is at a step of 1, or with ``[B, D + 1]`` at one that the last column draws; and None
-    decodes z_mean rounded to whole steps, as a file holds it.
+    sample is at a step of 1, or with ``[B, D + 1]`` at one that the last column draws.
     """
 
     config: ModelConfig
@@ -149,9 +148,7 @@ class CVAE(nn.Module):
     def _by_map(self, posterior: Posterior, noise: Array | None) -> VAEOutput:
         z, latents = posterior.z_mean, self.config.latents
         step = jnp.ones_like(z[:, 0])
-        if noise is None:
-            z = jnp.rint(z)
-        else:
+        if noise is not None:
             if noise.shape[1] > latents:
                 step = drawn_step(noise[:, latents])
             z = z + step[:, None] * (uniform(noise[:, :latents]) - 0.5)

@@ -2,8 +2,8 @@
 
 Latents come row by row; at a place, their channels come in ``MAP_GROUPS`` groups.  A group's law
 takes the places before it, up to two rows above and two columns to the left and the right, and the
-earlier groups at its own place.  A latent's law is logistic; latents are multiples of a *step*, and
-the probability of one is that of its bin, as wide as the step.
+earlier groups at its own place.  A latent's law is logistic.  Files hold by how many *steps* a
+latent differs from its mean; the probability of one is that of its bin, as wide as the step.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class MapPrior(nn.Module):
             for k in range(MAP_GROUPS):
                 group = slice(k * each, (k + 1) * each)
                 mean, log_scale = self.group(k, context, drawn)
-                latents = jnp.rint(mean + jnp.exp(log_scale) * drawn[..., group])
+                latents = mean + jnp.rint(jnp.exp(log_scale) * drawn[..., group])
                 drawn = drawn.at[..., group].set(latents)
             return lax.dynamic_update_slice(canvas, drawn, (0, y + ROWS, x + COLUMNS, 0))
 
