@@ -85,11 +85,12 @@ def prepare(
 
     Raises:
       CheckpointError: there is no such checkpoint.
-      ConfigError: another job has begun in the folder.
+      ConfigError: another job has begun in the folder, or the model cannot be calibrated.
       DataError: as for ``Collection.of``.
     """
     found = find(name)
     record = Record.from_dict(checkpoint.read_config(found))
+    tables.check(record.config.model)  # before all the images are looked at
     image_shape = record.config.model.image_shape
     collection = Collection.of(patterns, Reading(image_shape, resize, grayscale))
     shards = Shards(work, "part", -(-len(collection) // size), ".npz")
@@ -156,7 +157,7 @@ def _model(path: str) -> ModelConfig:
 
 
 def _zeros(path: str) -> np.ndarray:
-    return np.zeros(_model(path).latent_dim)
+    return np.zeros(_model(path).latents)
 
 
 @functools.lru_cache(maxsize=1)
