@@ -18,7 +18,15 @@ from cvae_jax import pixels
 from cvae_jax.backend import Batched
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import CheckpointError, ConfigError
-from cvae_jax.modules import Params, Posterior, decode, encode, posterior
+from cvae_jax.modules import (
+    Params,
+    Posterior,
+    decode,
+    encode,
+    from_prior,
+    posterior,
+    unit_noise,
+)
 from cvae_jax.runs.record import Record
 
 
@@ -41,7 +49,7 @@ class Autoencoder:
     @property
     def latent_dim(self) -> int:
         """How many numbers an image is encoded to."""
-        return self.model.latent_dim
+        return self.model.latents
 
     # The compiled functions close over the parameters: XLA then lays the kernels out once, when it
     # compiles.  As arguments they would be laid out at every call: half the time of one image.
@@ -57,6 +65,10 @@ class Autoencoder:
     @functools.cached_property
     def _pixels(self) -> Batched:
         return Batched(lambda z: decode(self.params, z, self.model))
+
+    @functools.cached_property
+    def _drawn(self) -> Batched:
+        return Batched(lambda noise: from_prior(self.params, noise, self.model))
 
     def made_by(self) -> Record:
         """The record of how it was made.
@@ -111,12 +123,15 @@ class Autoencoder:
         """
         if not isinstance(n, int | np.integer) or n < 0:
             raise ConfigError(f"expected a number of images, 0 or more, not {n!r:.60}")
-        shape = int(n), self.latent_dim
-        return self.decode(jax.random.normal(pixels.as_key(key), shape, np.float32))
+        self.made_by()
+        z: Any = jax.random.normal(pixels.as_key(key), (int(n), self.latent_dim), np.float32)
+        if self.model.latent_map:
+            z = self._drawn(z if pixels.is_traced(z) else np.asarray(z))
+        return self.decode(z)
 
     def sample_posterior(self, key: Array | int, images: Any) -> np.ndarray:
         """One random latent per image from its posterior, ``[N, D]``; key as for ``sample``."""
         posterior = self.posterior(images)
-        noise = jax.random.normal(pixels.as_key(key), posterior.z_mean.shape, np.float32)
+        noise = unit_noise(pixels.as_key(key), len(posterior.z_mean), self.model)
         z: Any = posterior.sample(noise)
         return z if pixels.is_traced(z) else np.asarray(z)

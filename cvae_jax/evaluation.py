@@ -78,10 +78,11 @@ def _measure(config: ModelConfig, params: Params, images: Array, noise: Array) -
     def per_image(images, noise):
         x = to_unit(images)
         deterministic, sampled = (autoencode(params, x, n, config) for n in (None, noise))
-        out = {"kl": losses.kl(deterministic.posterior)}
-        for section, logits in (("", deterministic.logits), ("sampled_", sampled.logits)):
-            pixels = jax.nn.sigmoid(logits)
-            out[f"{section}bce"] = losses.bce(logits, x)
+        out = {}
+        for section, output in (("", deterministic), ("sampled_", sampled)):
+            pixels = jax.nn.sigmoid(output.logits)
+            out[f"{section}kl"] = losses.rate(output)
+            out[f"{section}bce"] = losses.bce(output.logits, x)
             out[f"{section}mse"] = metrics.mse(pixels, x)
             for name, (window, smallest) in SSIM_WINDOWS.items():
                 if min(config.height, config.width) >= smallest:
@@ -95,7 +96,8 @@ def evaluate(config: ModelConfig, params: Params, images: Source, seed: int = 0)
     """Measures the model on images, N at least 1, of which a block is in memory at a time.
 
     ``summary`` has two sections, "deterministic" (decode(z_mean)) and "sampled" (decode of one
-    posterior sample per image, noise from ``seed``).  MSE, PSNR in dB (``psnr_of_mean_mse`` and
+    posterior sample per image, noise from ``seed``; of a map z_mean is rounded, and either is at a
+    step of 1).  MSE, PSNR in dB (``psnr_of_mean_mse`` and
     ``mean_psnr``, the mean of each image's own), SSIM (absent where the window does not fit), BCE,
     KL and -ELBO in nats per image, -ELBO also in bits per dimension, and the active units.
     """
@@ -112,21 +114,19 @@ def evaluate(config: ModelConfig, params: Params, images: Source, seed: int = 0)
         sums += z_mean.sum(0), (z_mean**2).sum(0)
         first += len(block)
     per_image = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    rate = float(per_image["kl"].mean(dtype=np.float64))
     summary = {}
     for section, prefix in (("deterministic", ""), ("sampled", "sampled_")):
         mean = {
             name: float(per_image[prefix + name].mean(dtype=np.float64))
-            for name in ("mse", *SSIM_WINDOWS, "bce")
+            for name in ("mse", *SSIM_WINDOWS, "bce", "kl")
             if prefix + name in per_image
         }
-        negative_elbo = mean["bce"] + rate
+        negative_elbo = mean["bce"] + mean["kl"]
         summary[section] = {
             "mse": mean.pop("mse"),
             "psnr_of_mean_mse": float(metrics.psnr(per_image[prefix + "mse"].mean())),
             "mean_psnr": float(metrics.psnr(per_image[prefix + "mse"]).mean()),
             **mean,
-            "kl": rate,
             "negative_elbo": negative_elbo,
             "bits_per_dim": metrics.bits_per_dim(negative_elbo, config.image_shape),
         }

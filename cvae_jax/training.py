@@ -193,9 +193,20 @@ def batch_gradient(
     noise = jax.random.normal(
         jax.random.fold_in(key, step), (share * devices, config.model.noise_dim), jnp.float32
     )
-    noise = lax.dynamic_slice_in_dim(noise, lax.axis_index(BATCH) * share, share)
+    first = lax.axis_index(BATCH) * share
+    noise = lax.dynamic_slice_in_dim(noise, first, share)
+    if config.train.flip:
+        flips = lax.dynamic_slice_in_dim(_flips(key, step, share * devices), first, share)
+        images = jnp.where(flips[:, None, None, None], images[:, :, ::-1], images)
     found = loss_and_gradient(config, params, images, noise, backend.microbatch_size())
     return _sum_of_devices(jax.tree.map(lambda leaf: leaf / devices, found))
+
+
+def _flips(key: Array, step: Array, batch: int) -> Array:
+    """Which images of a step's batch are flipped, bool ``[batch]``: other bits than its noise."""
+    return jax.random.bernoulli(
+        jax.random.fold_in(jax.random.fold_in(key, step), 1), shape=(batch,)
+    )
 
 
 def update(

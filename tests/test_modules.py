@@ -78,14 +78,14 @@ def test_a_map_of_latents_has_its_shapes(shape, filters, blocks, latent_map):
         assert out.coded.z.shape == out.coded.laws.mean.shape == (2, *latent_map)
 
 
-def test_a_map_is_decoded_as_a_file_holds_it_or_within_half_a_step():
+def test_a_map_is_decoded_as_it_is_or_within_half_a_step():
     apply = jax.jit(CVAE(MAP).apply)
     z_mean = np.asarray(encode(MAP_PARAMS, IMAGES, MAP))
-    rounded = apply({"params": MAP_PARAMS}, IMAGES)
-    np.testing.assert_array_equal(rounded.coded.z.reshape(3, -1), np.rint(z_mean))
-    np.testing.assert_array_equal(rounded.coded.step, 1)
-    expected = decode(MAP_PARAMS, np.rint(z_mean), MAP)
-    np.testing.assert_allclose(jax.nn.sigmoid(rounded.logits), expected, atol=1e-6)
+    plain = apply({"params": MAP_PARAMS}, IMAGES)
+    np.testing.assert_allclose(plain.coded.z.reshape(3, -1), z_mean, atol=1e-6)
+    np.testing.assert_array_equal(plain.coded.step, 1)
+    expected = decode(MAP_PARAMS, z_mean, MAP)
+    np.testing.assert_allclose(jax.nn.sigmoid(plain.logits), expected, atol=1e-6)
     noise = jax.random.normal(jax.random.key(2), (3, MAP.noise_dim))
     for columns in (MAP.latents, MAP.noise_dim):
         coded = apply({"params": MAP_PARAMS}, IMAGES, noise[:, :columns]).coded
@@ -109,7 +109,6 @@ def test_latents_are_drawn_from_the_prior_of_either_kind():
     noise = jax.random.normal(jax.random.key(2), (5, MAP.latents))
     drawn = from_prior(MAP_PARAMS, noise, MAP)
     assert drawn.shape == noise.shape
-    np.testing.assert_array_equal(drawn, np.rint(drawn))
     np.testing.assert_allclose(from_prior(MAP_PARAMS, noise[:2], MAP), drawn[:2])
     np.testing.assert_array_equal(from_prior({}, noise[:, :16], ModelConfig()), noise[:, :16])
 

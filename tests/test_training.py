@@ -16,6 +16,10 @@ from cvae_jax.modules import init_params
 CONFIG = Config().replace(
     height=8, width=8, latent_dim=3, filters=(4, 4), dense_width=8, epochs=2, batch_size=10
 )
+MAP = Config().replace(
+    height=8, width=8, filters=(4, 8), latent_channels=4, blocks=1, reconstruction="mse",
+    beta=0.029, epochs=2, batch_size=10, average_decay=0.9, flip=True,
+)  # fmt: skip
 # Squares of random brightness: quick to learn.
 IMAGES = np.zeros((35, 8, 8, 1), np.uint8)
 IMAGES[:, 2:6, 2:6] = np.random.default_rng(0).integers(100, 256, (35, 1, 1, 1))
@@ -26,9 +30,9 @@ def start(config=CONFIG, images=IMAGES):
     return training.init_state(config, total)
 
 
-def states(config=CONFIG, state=None):
+def states(config=CONFIG, state=None, images=IMAGES):
     """The states after each dispatch, on the host: the loop gives its own up."""
-    run = training.run(config, state or start(config), IMAGES)
+    run = training.run(config, state or start(config), images)
     return [jax.tree.map(np.asarray, at.state) for at in run]
 
 
@@ -69,6 +73,30 @@ def test_going_on_from_a_step_is_exact(reference, step):
     """Within an epoch, and between two."""
     rest = states(state=jax.device_put(reference[step - 1]))
     chex.assert_trees_all_equal(rest, reference[step:])
+
+
+def test_a_map_is_trained_the_same_each_time_and_goes_on_exactly():
+    whole = states(MAP)
+    chex.assert_trees_all_equal(states(MAP), whole)
+    chex.assert_trees_all_equal(states(MAP, jax.device_put(whole[3])), whole[4:])
+    start_of = start(MAP).params
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start_of, whole[-1].params)
+    assert min(jax.tree.leaves(moved)) > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whole[-1]))
+
+
+def test_flipping_exchanges_left_and_right_of_about_half_the_images():
+    """What looks the same from both sides trains the same, bit for bit, and nothing else does."""
+    plain = MAP.replace(flip=False)
+    assert equal(states(MAP), states(plain))
+    lopsided = IMAGES * (np.arange(8) < 4)[:, None].astype(np.uint8)
+    kept, flipped, mixed = (
+        states(config, images=images)[0].sums["loss"]
+        for config, images in ((plain, lopsided), (plain, lopsided[:, :, ::-1]), (MAP, lopsided))
+    )
+    assert len({float(loss) for loss in (kept, flipped, mixed)}) == 3
+    flips = np.asarray(training._flips(jax.random.key(0), 3, 1000))
+    assert 400 < flips.sum() < 600
 
 
 def test_an_epoch_in_one_dispatch_is_the_loop_of_steps(reference, monkeypatch):

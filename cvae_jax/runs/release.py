@@ -5,23 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from cvae_jax import data, evaluation
-from cvae_jax.config import PRESETS, Config
+from cvae_jax.config import PRESETS, Config, ModelConfig
 from cvae_jax.errors import CheckpointError
 from cvae_jax.file_model import FileModel
 from cvae_jax.modules import abstract_params
 from cvae_jax.refinement.integers import ContextModel
-from cvae_jax.runs import checkpoint, plots
+from cvae_jax.runs import checkpoint, plots, tables
 from cvae_jax.runs.checkpoint import StrPath
 from cvae_jax.runs.find import CONTEXT, DECODER, ERRORS, TABLES, file_model, find, usual_errors
 from cvae_jax.runs.record import Record
 
 CARD = """# {title}
 
-A convolutional VAE of `cvae_jax`: {shape} images, {latent_dim} latent dimensions, {size:.1f} MB of
+A convolutional VAE of `cvae_jax`: {shape} images, {latents}, {size:.1f} MB of
 float32 parameters. Trained on the training split of `{dataset}` ({train} images; {validation} more
 chose the best step; fingerprint `{fingerprint:.16}...`) at step {step}, with
 {versions}.
@@ -64,12 +65,14 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
 
     Raises:
       CheckpointError: there is no finished run, or ``out`` exists.
+      ConfigError: the model has no files (``tables.check``).
       DataError: the dataset is not there.
     """
     checkpoint.check_free(checkpoint.absolute(out))
     found = find(workdir)
     record = Record.from_dict(checkpoint.read_config(found))
     model, dataset = record.config.model, record.dataset
+    tables.check(model)
     if not dataset.images:
         raise CheckpointError(f"{workdir}: not of a run of cvae train")
     files_of = file_model(found)
@@ -112,7 +115,7 @@ def card(out: Path, record: Record, files: FileModel, table: str) -> str:
         title=out.name,
         out=out,
         shape="x".join(map(str, config.model.image_shape)),
-        latent_dim=config.model.latent_dim,
+        latents=_latents(config.model),
         size=4 * parameters / 1e6,
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
@@ -128,6 +131,12 @@ def card(out: Path, record: Record, files: FileModel, table: str) -> str:
         context=_context_card(files.context, config.train.context_steps),
         table=table,
     )
+
+
+def _latents(model: ModelConfig) -> str:
+    if model.latent_map:
+        return f"a {'x'.join(map(str, model.latent_map))} map of latents"
+    return f"{model.latents} latent dimensions"
 
 
 def _context_card(context: ContextModel | None, steps: int) -> str:
@@ -149,4 +158,10 @@ def _flags(config: Config) -> str:
             return f"--preset {name}"
     settings = {**config.to_dict()["model"], **config.to_dict()["train"]}
     settings["filters"] = " ".join(map(str, config.model.filters))
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    return " ".join(_flag(name.replace("_", "-"), value) for name, value in settings.items())
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value}"

@@ -71,7 +71,9 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
         add(_ours(name, codec, images))
         if codec.file_model.context is not None:
             add(_ours_bounded(name, codec, images))
-    wanted = {COMPONENTS} | {codec.model.latent_dim for codec in codecs.values()}
+    # Not as many as a map has latents, which are about as many as there are pixels.
+    dense = [codec.model for codec in codecs.values() if not codec.model.latent_map]
+    wanted = {COMPONENTS} | {model.latent_dim for model in dense}
     for components in sorted({min(n, images[0].size) for n in wanted}):
         add(_principal_components(images, training, components))
     settings = [f(images.shape[3]) for f in (classical.settings, lossless.settings)]

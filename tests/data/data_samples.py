@@ -78,22 +78,29 @@ def write_zip(
 
 
 def write_prepared(folder: Path, images: dict[str, np.ndarray]) -> Path:
-    """MNIST as TFDS prepares it, of other images: uint8 ``[N, 28, 28]`` for each split."""
+    """A dataset as TFDS prepares it, by its name, of other images.
+
+    images: of each split, uint8 ``[N, H, W]`` as of MNIST; or ``[N, H, W, 3]`` as of CIFAR-10, where
+    each also has an id.
+    """
     from array_record.python.array_record_module import ArrayRecordWriter
 
     folder.mkdir(parents=True)
-    tfds = "tensorflow_datasets.core.features."
-    shape = {"dimensions": ["28", "28", "1"]}
+    tfds, name = "tensorflow_datasets.core.features.", folder.parent.name
+    h, w, *channels = next(iter(images.values())).shape[1:]
+    shape = {"dimensions": [str(n) for n in (h, w, *(channels or [1]))]}
     image = {"image": {"dtype": "uint8", "shape": shape}}
     label = {"classLabel": {"numClasses": "10"}}
     features = {
         "image": {**image, "pythonClassName": f"{tfds}image_feature.Image"},
         "label": {**label, "pythonClassName": f"{tfds}class_label_feature.ClassLabel"},
     }
+    if channels:
+        features["id"] = {"text": {}, "pythonClassName": f"{tfds}text_feature.Text"}
     info = {
         "fileFormat": "array_record",
-        "moduleName": "tensorflow_datasets.image_classification.mnist",
-        "name": "mnist",
+        "moduleName": f"tensorflow_datasets.image_classification.{name}",
+        "name": name,
         "splits": [
             {
                 "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
@@ -110,17 +117,17 @@ def write_prepared(folder: Path, images: dict[str, np.ndarray]) -> Path:
     whole["pythonClassName"] = f"{tfds}features_dict.FeaturesDict"
     (folder / "features.json").write_text(json.dumps(whole))
     for split, array in images.items():
-        shard = folder / f"mnist-{split}.array_record-00000-of-00001"
+        shard = folder / f"{name}-{split}.array_record-00000-of-00001"
         writer = ArrayRecordWriter(str(shard), "group_size:1")
         for pixels in array:
             png = BytesIO()
             Image.fromarray(pixels).save(png, "PNG")
-            writer.write(_example(png.getvalue()))
+            writer.write(_example(png.getvalue(), f"{split}_1" if channels else None))
         writer.close()
     return folder
 
 
-def _example(png: bytes) -> bytes:
+def _example(png: bytes, number: str | None) -> bytes:
     """A tf.train.Example of an image and the label 7, as protocol buffers put it."""
 
     def field(number: int, content: bytes) -> bytes:
@@ -129,6 +136,6 @@ def _example(png: bytes) -> bytes:
             varint, size = varint + bytes([size & 127 | 128]), size >> 7
         return bytes([number << 3 | 2]) + varint + bytes([size]) + content
 
-    image = field(1, b"image") + field(2, field(1, field(1, png)))
-    label = field(1, b"label") + field(2, field(3, field(1, b"\x07")))
-    return field(1, field(1, image) + field(1, label))
+    entries = [] if number is None else [(b"id", field(1, field(1, number.encode())))]
+    entries += [(b"image", field(1, field(1, png))), (b"label", field(3, field(1, b"\x07")))]
+    return field(1, b"".join(field(1, field(1, key) + field(2, value)) for key, value in entries))

@@ -48,6 +48,16 @@ class TestPrepared:
         assert ours.shape == native.shape
         assert sorted(i.tobytes() for i in ours) == sorted(i.tobytes() for i in native)
 
+    @pytest.mark.parametrize("in_memory", [True, False])
+    def test_cifar10_by_name(self, tmp_path, in_memory):
+        """In colour, with ids, which are bytes like an image, before the images."""
+        splits = {"train": noise(20, 32, 32, 3), "test": noise(10, 32, 32, 3)}
+        write_prepared(tmp_path / "cifar10/3.0.2", splits)
+        for split, images in splits.items():
+            found = data.open("cifar10", split, tmp_path, in_memory=in_memory)
+            assert found.shape == images.shape
+            np.testing.assert_array_equal(found[np.arange(len(found))], images)
+
     def test_no_tensorflow_and_no_noise(self, tfds_dir):
         code = (
             "import sys; from cvae_jax import data; "

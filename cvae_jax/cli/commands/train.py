@@ -33,13 +33,19 @@ def presets() -> str:
     """What each preset sets that another does not, for --help."""
     rows = {name: {**c.to_dict()["model"], **c.to_dict()["train"]} for name, c in PRESETS.items()}
     fields = [f for f in rows["original"] if len({str(row[f]) for row in rows.values()}) > 1]
-    lines = ["presets:", f"  {'':10}" + "".join(f"{field:>16}" for field in fields)]
-    for name, row in rows.items():
-        lines.append(f"  {name:10}" + "".join(f"{row[field]!s:>16}" for field in fields))
+    lines = ["presets:", f"  {'':14}" + "".join(f"{name:>10}" for name in rows)]
+    for field in fields:
+        lines.append(
+            f"  {field:14}" + "".join(f"{_shown(row[field]):>10}" for row in rows.values())
+        )
     shared = {k: v for k, v in rows["original"].items() if k not in fields}
     return (
         "\n".join(lines) + f"\nin all of them: {', '.join(f'{k} {v}' for k, v in shared.items())}"
     )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def add_parser(commands: Any) -> None:
@@ -115,16 +121,21 @@ def add_parser(commands: Any) -> None:
     for title, section in SECTIONS.items():
         group = parser.add_argument_group(title)
         for field in dataclasses.fields(section):
+            flag, text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
+            if isinstance(field.default, bool):
+                yes_or_no = argparse.BooleanOptionalAction
+                group.add_argument(flag, action=yes_or_no, default=None, help=text)
+                continue
             several = isinstance(field.default, tuple)
             kind = int if several else type(field.default)
             choices = field.metadata["choices"]
             group.add_argument(
-                f"--{field.name.replace('_', '-')}",
+                flag,
                 type=kind,
                 nargs="+" if several else None,
                 choices=choices,
                 metavar=None if choices else kind.__name__.upper(),
-                help=field.metadata["help"],
+                help=text,
             )
 
 
@@ -150,7 +161,9 @@ def train(args: argparse.Namespace) -> int:
         raise ConfigError("--height and --width go together")
     if args.workers < 0:
         raise ConfigError(f"--workers must be 0 or more, not {args.workers}")
-    Config().replace(**given(args))  # refuses impossible settings before any data is fetched
+    PRESETS[args.preset or "default"].replace(
+        **given(args)
+    )  # refuses impossible settings before any data is fetched
 
     with contextlib.ExitStack() as stack:
         if meeting := _meeting(args):

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from cvae_jax import backend, training
-from cvae_jax.config import Config
+from cvae_jax.config import Config, TrainConfig
 from cvae_jax.data import feed
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import ConfigError, explained, needs
@@ -46,7 +46,8 @@ def train(
     batches: training.Batches = feed.batches,
     say: Callable[[str], None] = print,
 ) -> Path | None:
-    """Trains, or resumes the run that ``workdir`` holds; returns the best checkpoint, calibrated.
+    """Trains, or resumes the run that ``workdir`` holds; returns the best checkpoint, calibrated
+    unless its latents are a map.
 
     batches: what reads the training images.  Of several processes (``processes``) the first
     alone writes to the workdir, and the others return None.
@@ -89,16 +90,25 @@ def train(
             _run(config, data, state, batches, keeper)
         best = find(workdir)
         params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
-        before = file_model(best)
-        say("making coding tables and the integer decoder")
-        made = tables.make(best, data.train, data.validation)
-        # A finished run that is started again has a context model of just these tables.
-        is_new = before is None or before.context is None or before.identity != made.identity
-        if config.train.context_steps and is_new:
-            say(f"training the context model, {config.train.context_steps} steps")
-            tables.make_context(best, data.train, config.train.context_steps, config.train.seed)
+        if config.model.latent_map:
+            say(tables.NO_MAPS)
+        else:
+            _calibrate(config.train, data, best, say)
         pictures.draw(params, history.rows)
     return best.path
+
+
+def _calibrate(
+    config: TrainConfig, data: TrainingData, best: Checkpoint, say: Callable[[str], None]
+) -> None:
+    before = file_model(best)
+    say("making coding tables and the integer decoder")
+    made = tables.make(best, data.train, data.validation)
+    # A finished run that is started again has a context model of just these tables.
+    is_new = before is None or before.context is None or before.identity != made.identity
+    if config.context_steps and is_new:
+        say(f"training the context model, {config.context_steps} steps")
+        tables.make_context(best, data.train, config.context_steps, config.seed)
 
 
 def recorded_dataset(workdir: Path) -> str | None:

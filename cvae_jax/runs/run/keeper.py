@@ -19,7 +19,7 @@ from cvae_jax.config import Config, TrainConfig
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.errors import TrainingError, explained
 from cvae_jax.files import whole
-from cvae_jax.modules import Params, decode, encode
+from cvae_jax.modules import Params, decode, encode, from_prior
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs import plots, retention
 from cvae_jax.runs.record import Dataset, Record, package_versions
@@ -128,12 +128,13 @@ class Pictures:
         self.reconstruction = config.train.reconstruction
         self.images = plots.spread(data.test, plots.COLUMNS * 4)
         self.drawn = time.monotonic()
-        noise = evaluation.noise_for(config.train.seed, plots.COLUMNS * 8, config.model.latent_dim)
+        noise = evaluation.noise_for(config.train.seed, plots.COLUMNS * 8, config.model.latents)
 
         @jax.jit
         def render(params, images):
             z_mean = encode(params, images, config.model)
-            return decode(params, z_mean, config.model), decode(params, noise, config.model)
+            drawn = from_prior(params, noise, config.model)
+            return decode(params, z_mean, config.model), decode(params, drawn, config.model)
 
         self.render = render
 
