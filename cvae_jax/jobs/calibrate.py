@@ -84,13 +84,13 @@ def begun(
 ) -> Iterator[Calibration]:
     """A job that is ready to run, for the first time or again; in here, no other has its folder.
 
-      work: a folder for what parts come to, which on several machines all of them share; size: of a
-        part, in images, on which the last digits of the result depend.
+    work: a folder for what parts come to, which on several machines all of them share; size: of a
+      part, in images, on which the last digits of the result depend.
 
-      Raises:
-        CheckpointError: there is no such checkpoint.
-    ConfigError: another job has begun in the folder, or is at work there.
-        DataError: as for ``Collection.of``.
+    Raises:
+      CheckpointError: there is no such checkpoint.
+      ConfigError: another job has begun in the folder, or is at work there.
+      DataError: as for ``Collection.of``.
     """
     found = find(name)
     record = Record.from_dict(checkpoint.read_config(found))
