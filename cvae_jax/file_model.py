@@ -44,7 +44,7 @@ class FileModel:
     context: ContextModel | None = None
 
     def __post_init__(self) -> None:
-        if self.tables.latent_dim != self.decoder.architecture.latent_dim:
+        if self.tables.latent_dim != self.decoder.architecture.latents:
             raise FormatError("coding tables and an integer decoder of different models")
         if units_check(self.tables.unit) != self.decoder.units_check:
             raise FormatError(

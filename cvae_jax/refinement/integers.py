@@ -19,7 +19,8 @@ from numpy.lib.stride_tricks import as_strided
 from cvae_jax.coding import packing
 from cvae_jax.coding.frequencies import TOTAL
 from cvae_jax.errors import FormatError
-from cvae_jax.exact.integers import EXACT, MAX_SHIFT, MAX_SIDE
+from cvae_jax.exact.architecture import MAX_SIDE
+from cvae_jax.exact.integers import EXACT, MAX_SHIFT
 from cvae_jax.refinement import neighbours
 from cvae_jax.refinement.canvas import Span
 from cvae_jax.refinement.grid import LEVELS, Grid, running_sums

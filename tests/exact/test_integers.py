@@ -15,8 +15,9 @@ from test_format import pixels_of
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact import by_jax, by_numpy
+from cvae_jax.exact.architecture import Architecture
 from cvae_jax.exact.from_params import quantize_decoder
-from cvae_jax.exact.integers import EXACT, Architecture, IntegerDecoder
+from cvae_jax.exact.integers import EXACT, IntegerDecoder
 from cvae_jax.modules import decode, init_params
 
 UNITS = np.full(5, 0.004, np.float32)
