@@ -44,7 +44,7 @@ class FileModel:
     context: ContextModel | None = None
 
     def __post_init__(self) -> None:
-        if self.tables.latent_dim != self.decoder.architecture.latent_dim:
+        if self.tables.latent_dim != self.decoder.architecture.latents:
             raise FormatError("coding tables and an integer decoder of different models")
         if units_check(self.tables.unit) != self.decoder.units_check:
             raise FormatError(
@@ -76,7 +76,7 @@ class FileModel:
         levels = make(self.decoder)
 
         def of_symbols(symbols: np.ndarray, step: int) -> np.ndarray:
-            return levels(self.decoder.inputs_of(units(symbols, self.tables, step), 1))
+            return levels(self.decoder.inputs_of(units(symbols, self.tables, step)))
 
         return of_symbols
 

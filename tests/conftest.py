@@ -1,7 +1,6 @@
 """Where the tests find data that is not part of the repository, and what several of them use."""
 
 import io
-import math
 import os
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from cvae_jax.cli import parser
 from cvae_jax.coding.integers.frequencies import TOTAL
 from cvae_jax.coding.vectors.tables import REACH, Book, Tables
 from cvae_jax.errors import CvaeError
-from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
+from cvae_jax.exact.architecture import Architecture
+from cvae_jax.exact.integers import IntegerDecoder, Layer
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist"
@@ -69,14 +69,20 @@ def decoder_of_zeros(
     architecture: Architecture, used: int = 0, units_check: int = 0
 ) -> IntegerDecoder:
     """An integer decoder of this architecture that uses so many of its latents."""
-    pixels, channels = math.prod(architecture.sizes[0]), architecture.channels
+    shapes = architecture.layers
+    shapes[0] = shapes[0]._replace(inputs=used)
     layers = []
-    for k, n in enumerate(channels):
-        outputs = n * pixels if k == 0 else n
-        shape = (used, outputs) if k == 0 else (3, 3, channels[k - 1], outputs)
-        last = k == len(channels) - 1
-        zeros = np.zeros(shape, np.int32), np.zeros(outputs, np.int64), np.zeros(n, np.uint8)
-        layers.append(Layer(*zeros, 0 if last else 8))
+    for shape in shapes:
+        last = shape is shapes[-1]
+        layers.append(
+            Layer(
+                np.zeros(shape.weights, np.int32),
+                np.zeros(shape.outputs, np.int64),
+                np.zeros(shape.channels, np.uint8),
+                0 if last else 8,
+                np.zeros(shape.channels, np.int64) if shape.skips else None,
+            )
+        )
     return IntegerDecoder(
         *(architecture, np.arange(used, dtype=np.uint32), np.ones(used, np.uint16), 3),
         *(tuple(layers), np.arange(255, dtype=np.int32), units_check),

@@ -12,7 +12,7 @@ from cvae_jax import data
 from cvae_jax.bitstream import Writer, single
 from cvae_jax.bitstream.records import ALONE, BASED, RAW
 from cvae_jax.exact import by_numpy
-from cvae_jax.exact.integers import Architecture
+from cvae_jax.exact.architecture import Architecture
 from cvae_jax.refinement import training
 from cvae_jax.refinement.from_params import quantize_context
 from cvae_jax.refinement.network import ContextNetwork

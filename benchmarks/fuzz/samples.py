@@ -14,8 +14,9 @@ from cvae_jax.bitstream.records import ALONE, BASED, RAW, crc32c, pixel_bytes
 from cvae_jax.coding.integers.frequencies import TOTAL
 from cvae_jax.coding.vectors.mixture import fit_tables
 from cvae_jax.coding.vectors.tables import Tables
+from cvae_jax.exact.architecture import Architecture
 from cvae_jax.exact.from_params import thresholds
-from cvae_jax.exact.integers import Architecture, IntegerDecoder, Layer
+from cvae_jax.exact.integers import IntegerDecoder, Layer
 from cvae_jax.file_model import FileModel, units_check
 from cvae_jax.refinement import coder, integers, neighbours
 from cvae_jax.refinement.canvas import near
@@ -101,28 +102,30 @@ def _typical(rng: np.random.Generator, tables: Tables, step: int) -> np.ndarray:
 
 def tiny_model(rng: np.random.Generator, architecture: Architecture = TINY) -> FileModel:
     """A small model of random numbers."""
-    d = architecture.latent_dim
+    d = architecture.latents
     sigma = np.full(d, 0.2)
     tables = fit_tables(rng.normal(size=(300, d)).astype(np.float32), sigma)
-    (h, w), channels = architecture.sizes[0], architecture.channels
-    layers = []
-    for k, n in enumerate(channels):
-        shape = (d, n * h * w) if k == 0 else (3, 3, channels[k - 1], n)
-        weights = rng.integers(-40, 41, shape).astype(np.int32)
-        bias = 8 * rng.integers(-50, 50, shape[-1])
-        shift = np.full(n, 6, np.uint8)
-        layers.append(Layer(weights, bias, shift, 0 if k == len(channels) - 1 else 8))
-    decoder = IntegerDecoder(
-        *(
-            architecture,
-            np.arange(d, dtype=np.uint32),
-            np.full(d, 500, np.uint16),
-            3,
-            tuple(layers),
-        ),
-        *(thresholds(), units_check(tables.unit)),
-    )
+    decoder = tiny_decoder(rng, architecture, units_check(tables.unit))
     return FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
+
+
+def tiny_decoder(
+    rng: np.random.Generator, architecture: Architecture, units_check: int = 0
+) -> IntegerDecoder:
+    """A decoder of random numbers."""
+    layers = []
+    for shape in architecture.layers:
+        weights = rng.integers(-40, 41, shape.weights).astype(np.int32)
+        bias = 8 * rng.integers(-50, 50, shape.outputs)
+        skip = rng.integers(-64, 65, shape.channels) if shape.skips else None
+        shift = np.full(shape.channels, 6, np.uint8)
+        layers.append(Layer(weights, bias, shift, 8, skip))
+    layers[-1] = layers[-1]._replace(bits=0)
+    d = architecture.at_a_place
+    return IntegerDecoder(
+        *(architecture, np.arange(d, dtype=np.uint32), np.full(d, 500, np.uint16), 3),
+        *(tuple(layers), thresholds(), units_check),
+    )
 
 
 def tiny_context(

@@ -13,12 +13,13 @@ from cvae_jax.backend import microbatched, stream
 from cvae_jax.batching import cores
 from cvae_jax.bitstream import budget
 from cvae_jax.conv import fold
+from cvae_jax.exact.architecture import KERNEL, Shape
 from cvae_jax.exact.by_numpy import level_table
-from cvae_jax.exact.integers import KERNEL, STRIDE, IntegerDecoder, Layer
+from cvae_jax.exact.integers import IntegerDecoder, Layer
 
 
 def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
-    """``levels(inputs)``: int32 ``[N, L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
+    """``levels(inputs)``: int32 ``[N, P * L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
     # No more at once than a file's budget counts, also where the device would take thousands, and
     # on as many cores as have room in what it always allows.
     in_turn = jax.jit(microbatched(lambda inputs: levels(integers, inputs), budget.MICROBATCH))
@@ -29,25 +30,33 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def levels(integers: IntegerDecoder, inputs: Array) -> Array:
-    """Grey levels of the first layer's inputs: int32 ``[B, L]`` -> uint8 ``[B, H, W, C]``."""
-    architecture = integers.architecture
-    sizes = architecture.sizes
-    first, *middle, last = integers.layers
+    """Grey levels of the first layer's inputs: int32 ``[B, P * L]`` -> uint8 ``[B, H, W, C]``."""
+    n, shapes = len(inputs), integers.shapes
+    lowest, highest = int(integers.thresholds[0]) - 1, int(integers.thresholds[-1])
+    ranges = [(0, layer.top) for layer in integers.layers[:-1]] + [(lowest, highest)]
     # Integers below 2**24 in float32 are exact, unless a device multiplies them in fewer bits.
     with jax.default_matmul_precision("highest"):
-        sums = inputs.astype(jnp.float32) @ jnp.asarray(first.weights, jnp.float32)
-        x = _shifted(sums, first, 0, first.top).reshape(len(inputs), *sizes[0], -1)
-        for layer, larger in zip(middle, sizes[1:], strict=False):
-            x = _shifted(_transposed(x, layer, STRIDE, larger), layer, 0, layer.top)
-        lowest, highest = int(integers.thresholds[0]) - 1, int(integers.thresholds[-1])
-        outputs = _shifted(_transposed(x, last, 1, sizes[-1]), last, lowest, highest)
+        x = inputs.astype(jnp.float32).reshape(n, *shapes[0].before, shapes[0].inputs)
+        before = x
+        for shape, layer, (low, high) in zip(shapes, integers.layers, ranges, strict=True):
+            sums = _dense(x, layer) if shape.dense else _transposed(x, layer, shape)
+            if layer.skip is not None:
+                sums += before * layer.skip.astype(np.float32)
+            # Of a layer that skips, `before` is what went into the layer before it.
+            before, x = x, _shifted(sums, layer, low, high)
+            x = x.reshape(n, *shape.size, shape.channels)
     table = jnp.asarray(level_table(integers))
-    return table.at[outputs.astype(jnp.int32) - lowest].get(mode="promise_in_bounds")
+    return table.at[x.astype(jnp.int32) - lowest].get(mode="promise_in_bounds")
 
 
-def _transposed(x: Array, layer: Layer, stride: int, size: tuple[int, int]) -> Array:
-    weights = layer.weights.transpose(2, 0, 1, 3).reshape(x.shape[-1], -1)
-    return fold(x @ jnp.asarray(weights, jnp.float32), (KERNEL, KERNEL), stride, size)
+def _dense(x: Array, layer: Layer) -> Array:
+    return x.reshape(len(x), -1) @ jnp.asarray(layer.weights, jnp.float32)
+
+
+def _transposed(x: Array, layer: Layer, shape: Shape) -> Array:
+    weights = layer.weights.transpose(2, 0, 1, 3).reshape(shape.inputs, KERNEL**2 * shape.channels)
+    windows = x @ jnp.asarray(weights, jnp.float32)
+    return fold(windows, (KERNEL, KERNEL), shape.stride, shape.size)
 
 
 def _shifted(sums: Array, layer: Layer, low: int, high: int) -> Array:

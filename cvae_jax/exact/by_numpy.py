@@ -15,7 +15,8 @@ import numpy as np
 
 from cvae_jax.batching import cores, mapped, products_in_one_thread
 from cvae_jax.bitstream import budget
-from cvae_jax.exact.integers import KERNEL, STRIDE, Architecture, IntegerDecoder, low_padding
+from cvae_jax.exact.architecture import KERNEL, Architecture, Shape, low_padding
+from cvae_jax.exact.integers import IntegerDecoder
 
 MICROBATCH = 8  # images whose temporaries stay in the cache
 
@@ -25,12 +26,13 @@ class _ScaledLayer(NamedTuple):
 
     weights: np.ndarray  # float32 [outputs, inputs]; of a convolution [taps * channels, inputs]
     bias: np.ndarray  # float32 [outputs or channels]
+    skip: np.ndarray | None  # float32 [channels]
 
 
 class _Scratch(NamedTuple):
     """Memory that a transposed convolution works in, kept because asking for it anew is slow.
 
-    The shapes are ``Architecture.scratch``, for n images.
+    The shapes are ``Shape.scratch``, for n images.
     """
 
     taps: np.ndarray  # [3, 3, channels, h, w, n], what each tap of the kernel makes of the inputs
@@ -41,24 +43,25 @@ class _Scratch(NamedTuple):
 
 
 def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
-    """``levels(inputs)``: int32 ``[N, L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
-    architecture = integers.architecture
-    sizes = architecture.sizes
-    first, *middle, last = _layers(integers)
-    tops = [layer.top for layer in integers.layers]
+    """``levels(inputs)``: int32 ``[N, P * L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
+    architecture, shapes = integers.architecture, integers.shapes
+    layers = list(_layers(integers))
     lowest, highest = int(integers.thresholds[0]) - 1, int(integers.thresholds[-1])
+    ranges = [(0, layer.top) for layer in integers.layers[:-1]] + [(lowest, highest)]
     table = level_table(integers)
 
     def decode_microbatch(inputs: np.ndarray, scratch: list[_Scratch]) -> np.ndarray:
-        sums = first.weights @ inputs.T
-        sums += first.bias[:, None]
-        np.floor(np.clip(sums, 0, tops[0], out=sums), out=sums)
-        x = sums.reshape(-1, *sizes[0], len(inputs))
-        for layer, top, arrays in zip(middle, tops[1:], scratch, strict=False):
-            x = _transposed(x, layer, STRIDE, (0, top), arrays)
-        outputs = _transposed(x, last, 1, (lowest, highest), scratch[-1])
-        outputs -= lowest
-        return table[outputs.astype(np.intp)].transpose(3, 1, 2, 0)
+        by_place = inputs.reshape(len(inputs), *shapes[0].before, shapes[0].inputs)
+        x = before = by_place.transpose(3, 1, 2, 0).astype(np.float32, order="C")
+        convolutions = iter(scratch)
+        for shape, layer, limits in zip(shapes, layers, ranges, strict=True):
+            if shape.dense:
+                made = _dense(x, layer, shape, limits)
+            else:
+                made = _transposed(x, before, layer, shape, limits, next(convolutions))
+            before, x = x, made
+        x -= lowest
+        return table[x.astype(np.intp)].transpose(3, 1, 2, 0)
 
     def levels(inputs: np.ndarray) -> np.ndarray:
         out = np.empty((len(inputs), *architecture.image_shape), np.uint8)
@@ -71,7 +74,7 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
                 if ended.is_set():
                     return
                 rows = slice(start, start + MICROBATCH)
-                microbatch = inputs[rows].astype(np.float32)
+                microbatch = inputs[rows]
                 n = len(microbatch)
                 if not scratch or scratch[0].out.shape[-1] != n:
                     scratch.clear()  # memory for one microbatch at once
@@ -95,20 +98,20 @@ def level_table(integers: IntegerDecoder) -> np.ndarray:
 
 
 def _layers(integers: IntegerDecoder) -> Iterator[_ScaledLayer]:
-    for layer in integers.layers:
+    for layer, shape in zip(integers.layers, integers.shapes, strict=True):
         factor = np.float32(2) ** -layer.shift.astype(np.float32)
-        # [..., inputs, outputs of all pixels or taps, channels], as the weights come.
-        if layer.weights.ndim == 2:  # [inputs, pixels * channels]
-            pixels = len(layer.bias) // len(factor)  # not inferred: there may be no inputs
-            weights = layer.weights.reshape(len(layer.weights), pixels, len(factor))
+        # [inputs, outputs of all pixels or taps, channels], as the weights come.
+        if shape.dense:  # [inputs, pixels * channels]
+            weights = layer.weights.reshape(shape.inputs, math.prod(shape.size), shape.channels)
         else:  # [3, 3, inputs, channels]
-            weights = layer.weights.reshape(KERNEL**2, -1, len(factor)).swapaxes(0, 1)
+            weights = layer.weights.reshape(KERNEL**2, -1, shape.channels).swapaxes(0, 1)
         scaled = weights.astype(np.float32) * factor
-        bias = layer.bias.astype(np.float32).reshape(-1, len(factor)) * factor
-        by_channel = (2, 1, 0) if layer.weights.ndim == 2 else (1, 2, 0)
+        bias = layer.bias.astype(np.float32).reshape(-1, shape.channels) * factor
+        by_channel = (2, 1, 0) if shape.dense else (1, 2, 0)
         scaled = np.ascontiguousarray(scaled.transpose(by_channel))
-        scaled = scaled.reshape(math.prod(scaled.shape[:2]), len(weights))
-        yield _ScaledLayer(scaled, np.ascontiguousarray(bias.T).ravel())
+        scaled = scaled.reshape(math.prod(scaled.shape[:2]), shape.inputs)
+        skip = None if layer.skip is None else layer.skip.astype(np.float32) * factor
+        yield _ScaledLayer(scaled, np.ascontiguousarray(bias.T).ravel(), skip)
 
 
 def _scratch_for(architecture: Architecture, n: int) -> Iterator[_Scratch]:
@@ -122,25 +125,42 @@ def _scratch_for(architecture: Architecture, n: int) -> Iterator[_Scratch]:
         out, other = other, out
 
 
+def _dense(x: np.ndarray, layer: _ScaledLayer, shape: Shape, limits: tuple[int, int]) -> np.ndarray:
+    """What a dense layer passes on: ``[inputs, 1, 1, n] -> [channels, *size, n]``."""
+    sums = layer.weights @ x.reshape(shape.inputs, x.shape[-1])
+    sums += layer.bias[:, None]
+    np.floor(np.clip(sums, *limits, out=sums), out=sums)
+    return sums.reshape(shape.channels, *shape.size, x.shape[-1])
+
+
 def _transposed(
-    x: np.ndarray, layer: _ScaledLayer, stride: int, limits: tuple[int, int], scratch: _Scratch
+    x: np.ndarray,
+    before: np.ndarray,
+    layer: _ScaledLayer,
+    shape: Shape,
+    limits: tuple[int, int],
+    scratch: _Scratch,
 ) -> np.ndarray:
     """What a transposed convolution passes on, cut to its limits, in ``scratch.out``.
 
-    ``[inputs, h, w, n] -> [channels, H, W, n]``.  Tap i of input row y lands on row
-    ``stride * y + i - low_y``, where ``low_y`` is what SAME puts before the first; columns alike.
+    ``[inputs, h, w, n] -> [channels, H, W, n]``; before: what went into the layer before, which may
+    lie in ``scratch.out``.  Tap i of input row y lands on row ``stride * y + i - low_y``, where
+    ``low_y`` is what SAME puts before the first; columns alike.
     """
-    inputs, h, w, _ = x.shape
+    stride, (h, w), size = shape.stride, shape.before, shape.size
+    low_y, low_x = low_padding(shape.before, stride, size)
     taps, sums, out = scratch
-    np.matmul(layer.weights, x.reshape(inputs, -1), out=taps.reshape(len(layer.weights), -1))
+    flat = x.reshape(shape.inputs, h * w * x.shape[-1])
+    np.matmul(layer.weights, flat, out=taps.reshape(len(layer.weights), -1))
     sums[:] = layer.bias[:, None, None, None]
     for i in range(KERNEL):
         for j in range(KERNEL):
             y, z = i // stride, j // stride
             sums[i % stride, j % stride, :, y : y + h, z : z + w] += taps[i, j]
+    if layer.skip is not None:
+        skipped = np.multiply(before, layer.skip[:, None, None, None], out=taps[0, 0])
+        sums[0, 0, :, low_y : low_y + h, low_x : low_x + w] += skipped
     np.clip(sums, *limits, out=sums)
-    size = out.shape[1:3]
-    low_y, low_x = low_padding((h, w), stride, size)
     for i, (rows, from_rows) in enumerate(_places(stride, low_y, size[0])):
         for j, (columns, from_columns) in enumerate(_places(stride, low_x, size[1])):
             np.floor(sums[i, j, :, from_rows, from_columns], out=out[:, rows, columns])

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import google_crc32c
@@ -21,84 +21,17 @@ import numpy as np
 
 from cvae_jax.coding.integers import packing
 from cvae_jax.errors import FormatError
+from cvae_jax.exact.architecture import MAX_STAGES, Architecture, Shape
 
 EXACT = 1 << 24  # float32 holds every integer up to here
-KERNEL = 3
-STRIDE = 2
 LEVELS = 255  # thresholds, of the levels from 1 on
-MAX_SIDE = 1 << 13  # pixels, and of any other number in an architecture
-MAX_STAGES = 8
 MAX_SHIFT = 23  # of a sum
+MAX_INPUT_SHIFT = 16
 MAX_SPAN = 1 << 16  # from the lowest threshold to the highest
 
-_HEADER = struct.Struct("<4sBHHHIIBBI")
 _MAGIC = b"CVID"
-_VERSION = 1
-
-
-class Architecture(NamedTuple):
-    """The shape of a decoder: dense, a stride-2 transposed convolution per filter, an output."""
-
-    image_shape: tuple[int, int, int]  # H, W, C
-    latent_dim: int
-    filters: tuple[int, ...]  # of the encoder's convolutions; the decoder mirrors them
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Height and width of what goes into each transposed convolution, smallest first; and of
-        the image."""
-        sizes = [self.image_shape[:2]]
-        for _ in self.filters:
-            h, w = sizes[-1]
-            sizes.append((-(-h // STRIDE), -(-w // STRIDE)))
-        return [*sizes[::-1], self.image_shape[:2]]
-
-    @property
-    def channels(self) -> list[int]:
-        """Channels after each layer: dense, one transposed convolution per filter, output."""
-        return [self.filters[-1], *self.filters[::-1], self.image_shape[2]]
-
-    def check(self) -> None:
-        """Raises FormatError for dimensions that no decoder has."""
-        numbers = [*self.image_shape, self.latent_dim, *self.filters]
-        if not 1 <= len(self.filters) <= MAX_STAGES or not all(1 <= n <= MAX_SIDE for n in numbers):
-            raise FormatError("a decoder of impossible dimensions")
-
-    def multiply_adds(self) -> int:
-        """Per image, of a decoder that uses all its latents."""
-        (h, w), *_ = self.sizes
-        total, inputs = self.latent_dim * h * w * self.channels[0], self.channels[0]
-        for size, outputs in zip(self.sizes, self.channels[1:], strict=False):
-            total += size[0] * size[1] * KERNEL**2 * inputs * outputs
-            inputs = outputs
-        return total
-
-    def memory(self) -> int:
-        """Bytes that decoding takes for each image in a microbatch, at most, besides the image:
-        what ``by_numpy`` holds, which is more than compiled code does."""
-        sizes, channels = self.sizes, self.channels
-        dense = self.latent_dim + math.prod(sizes[0]) * channels[0]
-        largest = [max(map(math.prod, arrays)) for arrays in zip(*self.scratch(), strict=True)]
-        # The outputs of one layer are the inputs of the next.
-        numbers = dense + sum(largest) + largest[-1]
-        # Of each output, an index (8 bytes) and the level that it finds (1).
-        return 4 * numbers + 9 * math.prod(self.image_shape)
-
-    def scratch(self) -> list[tuple[tuple[int, ...], ...]]:
-        """Shapes of what each transposed convolution makes of an image, all float32.
-
-        What each tap makes of the inputs, ``[3, 3, channels, h, w]``; the sums, ``[stride, stride,
-        channels, h + 2 // stride, w + 2 // stride]``; what it passes on, ``[channels, H, W]``.
-        """
-        sizes, channels = self.sizes, self.channels
-        shapes: list[tuple[tuple[int, ...], ...]] = []
-        for k, (h, w) in enumerate(sizes[:-1]):
-            stride = STRIDE if k < len(sizes) - 2 else 1
-            c, spare = channels[k + 1], (KERNEL - 1) // stride
-            taps = (KERNEL, KERNEL, c, h, w)
-            sums = (stride, stride, c, h + spare, w + spare)
-            shapes.append((taps, sums, (c, *sizes[k + 1])))
-        return shapes
+_DENSE, _MAP = 1, 2  # versions, of decoders of a vector and of a map
+_HEADERS = {_DENSE: struct.Struct("<4sBHHHIIBBI"), _MAP: struct.Struct("<4sBHHHIIBBIB")}
 
 
 class Layer(NamedTuple):
@@ -108,6 +41,8 @@ class Layer(NamedTuple):
     bias: np.ndarray  # int, one per output: [pixels * channels], or [channels]; of whole `grains`
     shift: np.ndarray  # uint8 [channels], of the sum of a channel
     bits: int  # what it passes on is from 0 to 2**bits - 1; 0 for the last layer
+    # int [channels] of one that skips: what the inputs of the layer before it are added times.
+    skip: np.ndarray | None = None
 
     @property
     def top(self) -> int:
@@ -127,10 +62,10 @@ class IntegerDecoder:
     """A decoder in integers; ``by_numpy`` and ``by_jax`` compute it."""
 
     architecture: Architecture
-    inputs: np.ndarray  # uint32 [L], the latents that it uses, in rising order
+    inputs: np.ndarray  # uint32 [L], the latents of a place that it uses, in rising order
     limits: np.ndarray  # uint16 [L], the largest size of each as an input
     input_shift: int  # a latent in units is shifted right by so much
-    layers: tuple[Layer, ...]  # dense, transposed convolutions, output
+    layers: tuple[Layer, ...]  # as the architecture has them
     thresholds: np.ndarray  # int32 [255], rising: the lowest output of each level from 1 on
     units_check: int  # CRC-32C of the units of the latents (``Tables.unit``), float32 [D]
 
@@ -139,12 +74,26 @@ class IntegerDecoder:
         """SHA-256 of ``to_bytes()``."""
         return hashlib.sha256(self.to_bytes()).digest()
 
-    def inputs_of(self, symbols: np.ndarray, step: int) -> np.ndarray:
-        """What goes into the first layer, int32 ``[N, L]``, of int32 ``[N, D]`` symbols."""
-        units = symbols[:, self.inputs].astype(np.int64) * step
+    @property
+    def shapes(self) -> list[Shape]:
+        """Of the layers; the first has the inputs that are used, and no others."""
+        first, *others = self.architecture.layers
+        return [first._replace(inputs=len(self.inputs)), *others]
+
+    def resized(self, height: int, width: int) -> IntegerDecoder:
+        """The same layers for images of another size, as exact as this; raises what
+        ``Architecture.resized`` does."""
+        return replace(self, architecture=self.architecture.resized(height, width))
+
+    def inputs_of(self, units: np.ndarray) -> np.ndarray:
+        """What goes into the first layer, of latents, int64 ``[N, D]`` in units: int32
+        ``[N, P * L]``, for each of the P places of the latents those that are used."""
+        n, places = len(units), math.prod(self.architecture.places)
+        used = units.reshape(n, places, self.architecture.at_a_place)[..., self.inputs]
         half = 1 << self.input_shift >> 1
         limits = self.limits.astype(np.int64)
-        return np.clip((units + half) >> self.input_shift, -limits, limits).astype(np.int32)
+        whole = np.clip((used + half) >> self.input_shift, -limits, limits).astype(np.int32)
+        return whole.reshape(n, places * len(limits))
 
     def validate(self) -> None:
         """Proves that every sum of every possible image is exact.
@@ -152,17 +101,15 @@ class IntegerDecoder:
         Raises:
           FormatError: it is not, or a shape is not the architecture's.
         """
-        channels, sizes = self.architecture.channels, self.architecture.sizes
-        inputs, taps = len(self.inputs), (KERNEL, KERNEL)
-        pixels = math.prod(sizes[0])
-        if len(self.layers) != len(channels):
+        shapes = self.shapes
+        if len(self.layers) != len(shapes):
             raise FormatError("an integer decoder with too few or too many layers")
-        for k, layer in enumerate(self.layers):
-            outputs = pixels * channels[0] if k == 0 else channels[k]
-            shape = (inputs, outputs) if k == 0 else (*taps, channels[k - 1], outputs)
-            if layer.weights.shape != shape or layer.bias.shape != (outputs,):
+        for k, (layer, shape) in enumerate(zip(self.layers, shapes, strict=True)):
+            found = layer.weights.shape, layer.bias.shape, layer.skip is None or layer.skip.shape
+            skip = (shape.channels,) if shape.skips else True
+            if found != (shape.weights, (shape.outputs,), skip):
                 raise FormatError("an integer decoder whose weights are not of its architecture")
-            if layer.shift.shape != (channels[k],) or layer.shift.max() > MAX_SHIFT:
+            if layer.shift.shape != (shape.channels,) or layer.shift.max() > MAX_SHIFT:
                 raise FormatError("an integer decoder that shifts too far")
             largest = self.largest_sum(k)
             if largest >= EXACT:
@@ -177,15 +124,21 @@ class IntegerDecoder:
     def largest_sum(self, k: int) -> int:
         """A bound on the size of any sum, and any part of one, in layer ``k``: of its weights'
         sizes times the largest inputs, and the bias."""
-        layer = self.layers[k]
-        sizes = np.abs(layer.weights)
+        layer, largest = self.layers[k], self._largest_inputs(k)
         # Of a convolution all nine taps at once: no output pixel has more.
-        sums = (
-            sizes.sum((0, 1, 2), dtype=np.int64) * self.layers[k - 1].top
-            if k
-            else np.einsum("l,lo->o", self.limits.astype(np.int64), sizes)
-        )
-        return int((sums + np.abs(layer.bias.astype(np.int64))).max())
+        taps = math.prod(layer.weights.shape[:-2])
+        sizes = np.abs(layer.weights).reshape(taps, len(largest), len(layer.bias))
+        sums = np.einsum("tio,i->o", sizes, largest) + np.abs(layer.bias.astype(np.int64))
+        if layer.skip is not None:
+            sums += np.abs(layer.skip.astype(np.int64)) * self._largest_inputs(k - 1)
+        return int(sums.max())
+
+    def _largest_inputs(self, k: int) -> np.ndarray:
+        """The largest size of each number, or of a convolution each channel, that goes into layer
+        ``k``: int64."""
+        if k == 0:
+            return self.limits.astype(np.int64)
+        return np.full(self.layers[k].weights.shape[-2], self.layers[k - 1].top, np.int64)
 
     # Bytes
 
@@ -196,20 +149,23 @@ class IntegerDecoder:
     @functools.cached_property
     def packed(self) -> bytes:
         """``to_bytes``."""
-        (h, w, c), d, filters = self.architecture
-        head = _HEADER.pack(
-            *(_MAGIC, _VERSION, h, w, c, d, len(self.inputs)),
-            *(len(filters), self.input_shift, self.units_check),
+        shape = self.architecture
+        version = _MAP if shape.latent_channels else _DENSE
+        head = _HEADERS[version].pack(
+            *(_MAGIC, version, *shape.image_shape, shape.at_a_place, len(self.inputs)),
+            *(len(shape.filters), self.input_shift, self.units_check),
+            *([shape.blocks] if version == _MAP else []),
         )
         bits = [layer.bits for layer in self.layers]
         numbers = [
-            np.array(filters),
+            np.array(shape.filters),
             np.array(bits),
             np.diff(self.inputs.astype(np.int64), prepend=0),
         ]
         numbers += [self.limits, np.diff(self.thresholds.astype(np.int64), prepend=0)]
         for layer in self.layers:
-            numbers += [layer.shift, layer.bias // layer.grain, layer.weights]
+            skip = [] if layer.skip is None else [layer.skip]
+            numbers += [layer.shift, layer.bias // layer.grain, *skip, layer.weights]
         body = b"".join(packing.pack(array) for array in numbers)
         return head + body
 
@@ -222,37 +178,44 @@ class IntegerDecoder:
         Raises:
           FormatError: these bytes are no integer decoder, or one that could overflow.
         """
-        h, w, c, d, used, stages, input_shift, units_check = packing.header(
-            _HEADER, data, _MAGIC, _VERSION, "an integer decoder"
+        version = _MAP if data[4:5] == bytes([_MAP]) else _DENSE
+        h, w, c, latents, used, stages, input_shift, units_check, *blocks = packing.header(
+            _HEADERS[version], data, _MAGIC, version, "an integer decoder"
         )
-        if not 1 <= stages <= MAX_STAGES or used > d or input_shift > 16:
+        if not 1 <= stages <= MAX_STAGES or used > latents or input_shift > MAX_INPUT_SHIFT:
             raise FormatError("an integer decoder of impossible dimensions")
-        packed = packing.Packed(data, _HEADER.size, spend)
+        packed = packing.Packed(data, _HEADERS[version].size, spend)
         take = packed.take
 
         filters = tuple(int(n) for n in take(stages))
-        architecture = Architecture((h, w, c), d, filters)
+        of_map = (0, filters, latents, *blocks)
+        architecture = Architecture((h, w, c), *(of_map if blocks else (latents, filters)))
         architecture.check()
-        bits = take(stages + 2)
+        shapes = architecture.layers
+        bits = take(len(shapes))
         inputs = np.cumsum(take(used), dtype=np.int64)
-        if used and not (inputs[0] >= 0 and (np.diff(inputs) > 0).all() and inputs[-1] < d):
+        if used and not (inputs[0] >= 0 and (np.diff(inputs) > 0).all() and inputs[-1] < latents):
             raise FormatError("an integer decoder that uses latents that there are not")
         limits, thresholds = take(used), np.cumsum(take(LEVELS), dtype=np.int64)
         if bits.min() < 0 or bits.max() > 16 or bits[-1]:
             raise FormatError("an integer decoder of impossible numbers")
         if _largest(thresholds) >= EXACT or limits.min(initial=0) < 0 or _largest(limits) >> 16:
             raise FormatError("an integer decoder of impossible numbers")
-        pixels, channels = math.prod(architecture.sizes[0]), architecture.channels
+        shapes[0] = shapes[0]._replace(inputs=used)
         layers = []
-        for k, outputs in enumerate(channels):
-            many = outputs * pixels if k == 0 else outputs
-            shift, grains = take(outputs), take(many)
-            shape = (used, many) if k == 0 else (KERNEL, KERNEL, channels[k - 1], many)
-            weights = take(*shape)
-            if shift.min() < 0 or shift.max() > MAX_SHIFT or _largest(weights, grains) >= EXACT:
+        for shape, of_layer in zip(shapes, bits, strict=True):
+            shift, grains = take(shape.channels), take(shape.outputs)
+            skip = take(shape.channels) if shape.skips else None
+            weights = take(*shape.weights)
+            sizes = _largest(weights, grains, *([] if skip is None else [skip]))
+            if shift.min() < 0 or shift.max() > MAX_SHIFT or sizes >= EXACT:
                 raise FormatError("an integer decoder of impossible numbers")
             layer = Layer(
-                weights.astype(np.int32, copy=False), grains, shift.astype(np.uint8), int(bits[k])
+                weights.astype(np.int32, copy=False),
+                grains,
+                shift.astype(np.uint8),
+                int(of_layer),
+                skip,
             )
             layers.append(layer._replace(bias=grains * layer.grain))
         packed.end()
@@ -273,17 +236,6 @@ class IntegerDecoder:
 def units_check(unit: np.ndarray) -> int:
     """What a decoder keeps of the units that it counts in: CRC-32C of float32 ``[D]``."""
     return google_crc32c.value(unit.astype("<f4").tobytes())
-
-
-def low_padding(size: tuple[int, int], stride: int, into: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of a transposed convolution's first windows that lie outside its output.
-
-    As SAME pads the convolution that it transposes, from ``into`` to ``size``.
-    """
-    top, left = (
-        max((m - 1) * stride + KERNEL - n, 0) // 2 for m, n in zip(size, into, strict=True)
-    )
-    return top, left
 
 
 def _largest(*arrays: np.ndarray) -> int:

@@ -19,7 +19,7 @@ from cvae_jax.coding.integers import packing
 from cvae_jax.coding.integers.frequencies import TOTAL
 from cvae_jax.coding.integers.layers import EXACT, MAX_SHIFT, Layer
 from cvae_jax.errors import FormatError
-from cvae_jax.exact.integers import MAX_SIDE
+from cvae_jax.exact.architecture import MAX_SIDE
 from cvae_jax.refinement import neighbours
 from cvae_jax.refinement.canvas import Span
 from cvae_jax.refinement.grid import LEVELS, Grid, running_sums

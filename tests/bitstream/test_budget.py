@@ -46,7 +46,8 @@ from cvae_jax.coding.integers import packing
 from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.errors import CostError, FormatError
 from cvae_jax.exact import by_numpy
-from cvae_jax.exact.integers import Architecture, IntegerDecoder, units_check
+from cvae_jax.exact.architecture import Architecture
+from cvae_jax.exact.integers import IntegerDecoder, units_check
 from cvae_jax.file_model import FileModel
 
 SECONDS, MEGABYTES = 2.0, 64.0  # that refusing a small file may take

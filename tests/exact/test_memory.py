@@ -11,7 +11,8 @@ from conftest import ROOT, decoder_of_zeros
 from cvae_jax import backend
 from cvae_jax.bitstream import budget
 from cvae_jax.exact import by_jax, by_numpy
-from cvae_jax.exact.integers import Architecture, IntegerDecoder
+from cvae_jax.exact.architecture import Architecture
+from cvae_jax.exact.integers import IntegerDecoder
 
 PYTHON = 1 << 15  # bytes of objects that are no arrays
 

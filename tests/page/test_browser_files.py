@@ -16,7 +16,7 @@ from cvae_jax.bitstream.salvage import salvage
 from cvae_jax.data import read_image
 from cvae_jax.errors import CvaeError
 from cvae_jax.exact import by_numpy
-from cvae_jax.exact.integers import Architecture
+from cvae_jax.exact.architecture import Architecture
 from cvae_jax.page import build
 
 pytest_plugins = ["browser_samples"]
