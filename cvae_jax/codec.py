@@ -387,9 +387,11 @@ def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
       FormatError: it carries none, or a damaged one.
     """
     files = FileModel.unpack(blob, identity)
-    architecture = files.decoder.architecture
     # Of the encoder, which there is none of, the default stands.
-    model = ModelConfig(*files.image_shape, architecture.latent_dim, architecture.filters)
+    (h, w, c), latent_dim, filters, *of_map = files.decoder.architecture
+    settings = {"latent_dim": latent_dim} if latent_dim else {}
+    settings |= dict(zip(("latent_channels", "blocks"), of_map, strict=True))
+    model = ModelConfig(h, w, c, filters=filters, **settings)
     return _ready(model, {}, files=files)
 
 

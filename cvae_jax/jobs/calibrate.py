@@ -94,7 +94,6 @@ def begun(
     """
     found = find(name)
     record = Record.from_dict(checkpoint.read_config(found))
-    tables.check(record.config.model)  # before all the images are looked at
     image_shape = record.config.model.image_shape
     collection = Collection.of(patterns, Reading(image_shape, resize, grayscale))
     shards = Shards(work, "part", -(-len(collection) // size), ".npz")

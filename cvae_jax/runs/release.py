@@ -15,7 +15,7 @@ from cvae_jax.errors import CheckpointError
 from cvae_jax.file_model import FileModel
 from cvae_jax.modules import abstract_params
 from cvae_jax.refinement.integers import ContextModel
-from cvae_jax.runs import checkpoint, plots, tables
+from cvae_jax.runs import checkpoint, plots
 from cvae_jax.runs.checkpoint import StrPath
 from cvae_jax.runs.find import CONTEXT, DECODER, ERRORS, TABLES, file_model, find, usual_errors
 from cvae_jax.runs.record import Record
@@ -65,14 +65,12 @@ def release(workdir: StrPath, out: Path, data_dir: str | None = None) -> None:
 
     Raises:
       CheckpointError: there is no finished run, or ``out`` exists.
-      ConfigError: the model has no files (``tables.check``).
       DataError: the dataset is not there.
     """
     checkpoint.check_free(checkpoint.absolute(out))
     found = find(workdir)
     record = Record.from_dict(checkpoint.read_config(found))
     model, dataset = record.config.model, record.dataset
-    tables.check(model)
     if not dataset.images:
         raise CheckpointError(f"{workdir}: not of a run of cvae train")
     files_of = file_model(found)

@@ -24,7 +24,7 @@ from cvae_jax.coding.streams import CodingTables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.config import ModelConfig
 from cvae_jax.data.sources import Source, spread, to_memory
-from cvae_jax.errors import CheckpointError, ConfigError, DataError
+from cvae_jax.errors import CheckpointError, DataError
 from cvae_jax.exact import by_jax
 from cvae_jax.exact.from_params import quantize_decoder
 from cvae_jax.exact.integers import IntegerDecoder
@@ -41,10 +41,6 @@ from cvae_jax.runs.find import CONTEXT, DECODER, ERRORS, TABLES, file_model
 from cvae_jax.runs.manifest import Checkpoint
 from cvae_jax.runs.record import Record
 
-NO_MAPS = (
-    "files of models with a map of latents are not supported yet: such a model trains and is "
-    "evaluated, but has no coding tables"
-)
 PARTIAL = "context.partial"  # beside these, while the context model is trained
 FEWEST, MOST = 1000, 10_000  # images to measure the usual errors on, if there are that many
 DECODER_IMAGES = 64  # that the integer decoder is fitted to, at each of DECODER_QUALITIES
@@ -63,12 +59,6 @@ def sample(images: Source) -> np.ndarray:
     return to_memory(spread(images, max(1, min(MOST_IMAGES, MOST_BYTES // max(each, 1)))))
 
 
-def check(model: ModelConfig) -> None:
-    """Raises ConfigError for a model that cannot be calibrated."""
-    if model.latent_map:
-        raise ConfigError(NO_MAPS)
-
-
 def make(
     path: StrPath,
     images: Source,
@@ -85,11 +75,10 @@ def make(
 
     Raises:
       CheckpointError: there is no checkpoint, or it cannot be written.
-      ConfigError: integers cannot compute the model exactly, or it has a map of latents (`check`).
+      ConfigError: integers cannot compute the model exactly.
       DataError: the images do not fit the model, or there are none.
     """
     model, params = _restored(path)
-    check(model)
     sampled = as_images(sample(images), model.image_shape)
     posterior = Batched(lambda images: modules.posterior(params, images, model))
     measured = posterior(sampled)

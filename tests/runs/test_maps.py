@@ -1,4 +1,4 @@
-"""A run of a model with a map of latents, by the commands: it ends well, without files so far."""
+"""A run of a model with a map of latents, by the commands; its files, and what reads them."""
 
 import json
 import zipfile
@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from conftest import failure
 
-from cvae_jax import codec, data, errors
+from cvae_jax import codec, data, errors, reader
 from cvae_jax.cli import parser
 from cvae_jax.config import PRESETS
-from cvae_jax.errors import CheckpointError, ConfigError
-from cvae_jax.jobs import calibrate as calibrating
-from cvae_jax.runs import release, saved, tables
+from cvae_jax.errors import ConfigError
+from cvae_jax.runs import saved
 
 FLAGS = ["--preset", "photos32", "--filters", 4, 8, "--latent-channels", 4, "--no-flip"]
 FLAGS += ["--epochs", 2, "--batch-size", 8]
@@ -48,9 +47,7 @@ def test_a_run_keeps_its_checkpoint_and_pictures(workdir, dataset, capsys):
         assert (workdir / f"{picture}.png").stat().st_size > 1000
     # Started again, it has nothing left to do, and says what it says at its end.
     assert called("train", "--workdir", workdir, "--dataset", dataset, *FLAGS) == 0
-    said = capsys.readouterr().out
-    assert said.count(tables.NO_MAPS) == 1
-    assert "best checkpoint" in said
+    assert "best checkpoint" in capsys.readouterr().out
 
 
 def test_what_was_trained_encodes_decodes_and_draws(workdir):
@@ -80,14 +77,54 @@ def test_it_is_evaluated(workdir, tmp_path, capsys):
     assert (tmp_path / "some.png").stat().st_size > 1000
 
 
-def test_there_are_no_files_of_it_and_that_is_said(workdir, tmp_path, capsys):
-    for command in ("calibrate", "release"):
-        assert called(command, workdir, *[tmp_path / "out"] * (command == "release")) == 2
-        assert tables.NO_MAPS in capsys.readouterr().err
-    assert failure(ConfigError, tables.make, saved.best(workdir).path, []) == tables.NO_MAPS
-    assert failure(ConfigError, release.release, workdir, tmp_path / "out") == tables.NO_MAPS
-    arguments = str(workdir), ["nothing"], tmp_path
-    message = failure(ConfigError, calibrating.prepare, *arguments, resize=False, grayscale=False)
-    assert message == tables.NO_MAPS
-    images = np.zeros((1, 8, 11, 3), np.uint8)
-    assert "no coding tables" in failure(CheckpointError, codec.load(workdir).compress, images)
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).integers(0, 256, (70, 8, 11, 3), np.uint8)
+
+
+@pytest.mark.parametrize("quality", [0, 50, 100])
+def test_files_come_back_as_the_same_pixels_everywhere(workdir, images, quality, tmp_path):
+    c = codec.load(workdir)
+    data = c.compress(images, quality, embed_model=True)
+    decoded = c.decompress(data)
+    np.testing.assert_array_equal(reader.decompress(data), decoded)
+    (tmp_path / "archive.cvae").write_bytes(data)
+    carried = codec.load(tmp_path / "archive.cvae")
+    np.testing.assert_array_equal(carried.decompress(data), decoded)
+    assert carried.model.latent_map == c.model.latent_map
+    for one in (c.compress(images[3], quality), c.compress(images[3:4], quality)):
+        np.testing.assert_array_equal(c.decompress(one), decoded[3:4])
+
+
+def test_finer_steps_mean_smaller_errors_and_larger_files(workdir, images):
+    c = codec.load(workdir)
+    files = [c.compress(images, quality) for quality in (20, 50, 80)]
+    errors = [np.mean((c.decode(c.encode(images)) * 255 - c.decompress(f)) ** 2.0) for f in files]
+    assert errors[0] > errors[1] > errors[2]
+    assert len(files[0]) < len(files[1]) < len(files[2])
+
+
+def test_an_archive_is_verified_described_and_joined(workdir, images, tmp_path, cvae):
+    np.save("images.npy", images)
+    model = "--ckpt", workdir, "--embed-model"
+    assert cvae("compress", "images.npy", *model, "-o", "a.cvae")[0] == 0
+    assert cvae("verify", "a.cvae")[0] == 0
+    status, out, _ = cvae("info", "a.cvae", "--json")
+    assert status == 0
+    assert json.loads(out)["images"] == 70
+    assert cvae("concat", "a.cvae", "a.cvae", "-o", "b.cvae")[0] == 0
+    assert cvae("decompress", "b.cvae", "-o", "b.npy")[0] == 0
+    expected = codec.load(workdir).decompress((tmp_path / "a.cvae").read_bytes())
+    np.testing.assert_array_equal(np.load("b.npy")[70:], expected)
+
+
+def test_a_search_is_refused_in_one_line(workdir, images):
+    message = failure(ConfigError, codec.load(workdir).compress, images, effort=1)
+    assert "effort" in message
+
+
+def test_a_run_is_released_and_the_release_makes_the_same_files(workdir, images, tmp_path):
+    assert called("release", workdir, tmp_path / "out") == 0
+    data = codec.load(workdir).compress(images)
+    assert codec.load(tmp_path / "out").compress(images) == data
+    assert "2x3x4 map of latents" in (tmp_path / "out" / "README.md").read_text()

@@ -17,7 +17,6 @@ from cvae_jax.runs.record import Record
 def calibrate(args: Namespace) -> Report:
     found = find(args.checkpoint)
     record = Record.from_dict(checkpoint.read_config(found))
-    tables.check(record.config.model)
     stored = None if args.force else file_model(found)
     complete = stored is not None and usual_errors(found) is not None
     steps = args.context_steps

@@ -90,10 +90,7 @@ def train(
             _run(config, data, state, batches, keeper)
         best = find(workdir)
         params = checkpoint.restore(best, {"params": abstract_params(config.model)})["params"]
-        if config.model.latent_map:
-            say(tables.NO_MAPS)
-        else:
-            _calibrate(config.train, data, best, say)
+        _calibrate(config.train, data, best, say)
         pictures.draw(params, history.rows)
     return best.path
 
