@@ -80,8 +80,8 @@ def write_zip(
 def write_prepared(folder: Path, images: dict[str, np.ndarray]) -> Path:
     """A dataset as TFDS prepares it, by its name, of other images.
 
-    images: of each split, uint8 ``[N, H, W]`` as of MNIST; or ``[N, H, W, 3]`` as of CIFAR-10,
-    where each also has an id.
+    images: of each split, uint8 ``[N, H, W]`` as of MNIST, or ``[N, H, W, 3]`` as of CIFAR-10:
+    there each has an id too.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
