@@ -385,7 +385,15 @@ def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
     files = FileModel.unpack(blob, identity)
     architecture = files.decoder.architecture
     # Of the encoder, which there is none of, the default stands.
-    model = ModelConfig(*files.image_shape, architecture.latent_dim, architecture.filters)
+    sizes: dict[str, Any] = {"filters": architecture.filters}
+    if architecture.latent_channels:
+        sizes |= {
+            "latent_channels": architecture.latent_channels,
+            "blocks": architecture.blocks,
+        }
+    else:
+        sizes["latent_dim"] = architecture.latent_dim
+    model = ModelConfig(*files.image_shape, **sizes)
     return _ready(model, {}, files=files)
 
 

@@ -86,12 +86,14 @@ def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
         own.decompress(image)
 
 
-@pytest.mark.parametrize("filters", [(1,) * 8, (16,) * 8])
-def test_a_model_of_no_inputs_and_as_many_stages_as_there_can_be(filters):
+@pytest.mark.parametrize(
+    "sizes", [(1, (1,) * 8), (1, (16,) * 8), (0, (16,) * 8, 1, 8)], ids=["1", "16", "map"]
+)
+def test_a_model_of_no_inputs_and_as_many_layers_as_there_can_be(sizes):
     """Stages on a single pixel, which a compiler once took minutes for."""
     tables = synthetic_tables(1, 1)
     decoder = decoder_of_zeros(
-        Architecture((1, 1, 1), 1, filters), units_check=units_check(tables.unit)
+        Architecture((1, 1, 1), *sizes), units_check=units_check(tables.unit)
     )
     model = FileModel(tables, decoder)
     data = archive_of_chunks([empty_chunk(2000, tables, pixels=1)], model.header, model.pack())
@@ -107,11 +109,16 @@ def test_a_model_of_no_inputs_and_as_many_stages_as_there_can_be(filters):
 
 
 @pytest.mark.parametrize(
-    ("size", "filters", "words"),
-    [(2048, (1, 8192), "multiply-adds"), (1024, (40,), "bytes of memory")],
+    ("size", "sizes", "words"),
+    [
+        (2048, (1, (1, 8192)), "multiply-adds"),
+        (1024, (1, (40,)), "bytes of memory"),
+        (1024, (0, (1, 512), 1, 8), "multiply-adds"),
+        (1024, (0, (1,), 200), "bytes of memory"),
+    ],
 )
-def test_a_model_that_works_hard_for_an_image(cheaply, size, filters, words):
-    architecture = Architecture((size, size, 1), 1, filters)
+def test_a_model_that_works_hard_for_an_image(cheaply, size, sizes, words):
+    architecture = Architecture((size, size, 1), *sizes)
     cost = Cost(architecture.multiply_adds(), architecture.memory())
     header = Header((size, size, 1), 4, IDENTITY)
     decoder = decoder_of(TABLES, header)._replace(cost=cost)
