@@ -63,7 +63,7 @@ def test_numpy_and_jax_agree_and_are_near_the_float_decoder(shape, blocks):
     assert levels.shape == (40, *shape)
     z = (symbols(d) * (300 * UNIT)).astype(np.float32)
     real = np.asarray(decode(params, z, model)) * 255
-    assert ((levels - real) ** 2).mean() < 0.01 * real.var()
+    assert ((levels - real) ** 2).mean() < 0.03 * real.var()
 
 
 def test_weights_are_rounded_so_that_later_ones_make_up_for_it(monkeypatch):
