@@ -45,7 +45,7 @@ from cvae_jax.bitstream.writer import Labels, check_enough
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.config import ModelConfig
-from cvae_jax.errors import ConfigError, DataError
+from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.file_model import FileModel
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
@@ -393,7 +393,10 @@ def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
         }
     else:
         sizes["latent_dim"] = architecture.latent_dim
-    model = ModelConfig(*files.image_shape, **sizes)
+    try:
+        model = ModelConfig(*files.image_shape, **sizes)
+    except ConfigError as error:
+        raise FormatError(f"an embedded model that no checkpoint has: {error}") from error
     return _ready(model, {}, files=files)
 
 
