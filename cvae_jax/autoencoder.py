@@ -41,7 +41,7 @@ class Autoencoder:
     @property
     def latent_dim(self) -> int:
         """How many numbers an image is encoded to."""
-        return self.model.latent_dim
+        return self.model.latents
 
     # The compiled functions close over the parameters: XLA then lays the kernels out once, when it
     # compiles.  As arguments they would be laid out at every call: half the time of one image.
