@@ -46,7 +46,7 @@ from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.config import ModelConfig
-from cvae_jax.errors import ConfigError, DataError
+from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.file_model import FileModel
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import Params, abstract_params, decode, encode, posterior
@@ -388,10 +388,19 @@ def from_embedded(blob: bytes | None, identity: Identity) -> Codec:
     """
     files = FileModel.unpack(blob, identity)
     # Of the encoder, which there is none of, the default stands.
-    (h, w, c), latent_dim, filters, *of_map = files.decoder.architecture
-    settings = {"latent_dim": latent_dim} if latent_dim else {}
-    settings |= dict(zip(("latent_channels", "blocks"), of_map, strict=True))
-    model = ModelConfig(h, w, c, filters=filters, **settings)
+    architecture = files.decoder.architecture
+    sizes: dict[str, Any] = {"filters": architecture.filters}
+    if architecture.latent_channels:
+        sizes |= {
+            "latent_channels": architecture.latent_channels,
+            "blocks": architecture.blocks,
+        }
+    else:
+        sizes["latent_dim"] = architecture.latent_dim
+    try:
+        model = ModelConfig(*files.image_shape, **sizes)
+    except ConfigError as error:
+        raise FormatError(f"an embedded model that no checkpoint has: {error}") from error
     return _ready(model, {}, files=files)
 
 

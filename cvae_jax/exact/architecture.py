@@ -140,8 +140,10 @@ class Architecture(NamedTuple):
     def memory(self) -> int:
         """Bytes that decoding takes for each image in a microbatch, at most, besides the image:
         what ``by_numpy`` holds, which is more than compiled code does."""
-        # What goes into the first layer, and of a dense one also what it passes on.
-        numbers = self.latents + sum(layer.outputs for layer in self.layers if layer.dense)
+        # What goes into the first layer, of a map twice in compiled code; and what a dense layer
+        # passes on.
+        numbers = self.latents * (2 if self.latent_channels else 1)
+        numbers += sum(layer.outputs for layer in self.layers if layer.dense)
         largest = [max(map(math.prod, arrays)) for arrays in zip(*self.scratch(), strict=True)]
         # The outputs of one layer are the inputs of the next.
         numbers += sum(largest) + largest[-1]

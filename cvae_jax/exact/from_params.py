@@ -35,8 +35,9 @@ MOST_BITS, FEWEST_BITS = 12, 7  # between layers: as many as leave every sum exa
 MARGIN = 0.9  # of what is exact: rounding moves sums a little
 OUTPUT_SHIFT = 8  # thresholds are in 1/256 of a logit
 # Steps of weights, in standard deviations of their channel's weights: of the dense layer, of the
-# transposed convolutions, and of the last, whose few weights are seen in every pixel.
-DENSE_STEP, STEP, OUTPUT_STEP = 0.05, 0.07, 0.008
+# transposed convolutions after it, of those after a map of latents, and of the last, whose few
+# weights are seen in every pixel.
+DENSE_STEP, STEP, MAP_STEP, OUTPUT_STEP = 0.05, 0.07, 0.14, 0.008
 UNUSED = 0.01  # variance over the images of a latent that says nothing (Burda et al. 2016)
 HEADROOM = 4  # of an input, over the largest that calibration saw
 IN_RANGE = 0.9999  # share of a channel's activations that is not cut
@@ -71,22 +72,27 @@ def quantize_decoder(
     shapes = architecture.layers
     scale = unit.astype(np.float64)[: architecture.at_a_place]
     latents = latents.reshape(len(latents), *architecture.places, architecture.at_a_place)
-    inputs = _used(latents, scale)
+    # Of a map all, as a channel may say something at a few places only.
+    every = np.arange(architecture.at_a_place)
+    inputs = every if architecture.latent_channels else _used(latents, scale)
     scale, latents = scale[inputs], latents[..., inputs]
     kernels = _kernels(params["decoder"], inputs, architecture)
+    fine = [MAP_STEP if architecture.latent_channels else STEP] * (len(shapes) - 1) + [OUTPUT_STEP]
+    if shapes[0].dense:
+        fine[0] = DENSE_STEP
     # Refuses a model that is too wide before anything large is computed.
-    bits_into = [
-        _bits_into(kernel, shape, last=k == len(kernels) - 1)
-        for k, (shape, (kernel, _)) in enumerate(zip(shapes, kernels, strict=True))
-        if k
-    ]
-    input_shift, limits = _input_range(latents, _times(kernels[0][0], scale), shapes[0])
+    bits = [
+        _bits_into(kernel, shape, step)
+        for shape, (kernel, _), step in list(zip(shapes, kernels, fine, strict=True))[1:]
+    ] + [0]
+    in_units = _times(kernels[0][0], scale)
+    input_shift, limits = _input_range(latents, in_units / _steps(in_units, shapes[0], fine[0]))
     whole = np.clip((latents + (1 << input_shift >> 1)) >> input_shift, -limits, limits)
     before = made = _Made(latents * scale, whole, scale * 2.0**input_shift)
     layers: list[Layer] = []
-    for k, (shape, (kernel, bias)) in enumerate(zip(shapes, kernels, strict=True)):
-        bits = 0 if k == len(kernels) - 1 else bits_into[k]
-        layer, after = _quantized(made, before if shape.skips else None, kernel, bias, shape, bits)
+    for shape, parameters, step, passed_on in zip(shapes, kernels, fine, bits, strict=True):
+        skipped = before if shape.skips else None
+        layer, after = _quantized(made, skipped, parameters, shape, step, passed_on)
         layers.append(layer)
         before, made = made, after
     decoder = IntegerDecoder(
@@ -111,23 +117,19 @@ def architecture_of(model: ModelConfig) -> Architecture:
 
 
 def _used(latents: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Which latents of ``[N, 1, 1, D]`` say anything; of a map all, as a channel may do so at a few
-    places only."""
-    if latents.shape[1:3] != (1, 1):
-        return np.arange(latents.shape[-1])
+    """Which latents of ``[N, 1, 1, D]`` say anything."""
     variance = (latents * scale).var((0, 1, 2))
     return np.flatnonzero(variance >= min(UNUSED, variance.max()))  # one at least
 
 
-def _input_range(latents: np.ndarray, weights: np.ndarray, shape: Shape) -> tuple[int, np.ndarray]:
+def _input_range(latents: np.ndarray, weights: np.ndarray) -> tuple[int, np.ndarray]:
     """By how much latents in units are shifted, as little as leaves the first layer's sums exact;
     and the largest size of each as an input.
 
-    weights: of the first layer, ``[inputs, outputs]``, each times the unit of its input.
+    weights: of the first layer, ``[inputs, outputs]``, in steps, whatever the shift.
     """
     largest = np.abs(latents).max((0, 1, 2), initial=0) * HEADROOM
-    sizes = np.abs(weights / _steps(weights, shape))  # whatever the shift
-    sizes = sizes.reshape(-1, len(largest), shape.outputs).sum(0)
+    sizes = np.abs(weights).reshape(-1, len(largest), weights.shape[1]).sum(0)
     for shift in range(INPUT_SHIFT, MAX_INPUT_SHIFT + 1):
         limits = np.clip(np.ceil(largest / 2**shift), 1, 0xFFFF)
         if (limits @ sizes).max() < MARGIN * EXACT:
@@ -138,28 +140,28 @@ def _input_range(latents: np.ndarray, weights: np.ndarray, shape: Shape) -> tupl
 def _quantized(
     made: _Made,
     skipped: _Made | None,
-    kernel: np.ndarray,
-    real_bias: np.ndarray,
+    parameters: tuple[np.ndarray, np.ndarray],
     shape: Shape,
+    fine: float,
     bits: int,
 ) -> tuple[Layer, _Made]:
     """A layer and what it makes of what it is given.
 
-    skipped: what it also adds, of a layer that skips; kernel: ``[inputs, outputs]``, of a
-    convolution tap by tap; bits: of what it passes on, 0 of the last layer.
+    skipped: what it also adds, of a layer that skips; parameters: of ``_kernels``; fine: the step
+    of its weights, in deviations; bits: of what it passes on, 0 of the last layer.
     """
-    last, c = bits == 0, shape.channels
+    (kernel, real_bias), last, c = parameters, bits == 0, shape.channels
     weights = _times(kernel, made.value)
     repeat = shape.outputs // c  # a channel's outputs share step and shift
     skip = None
     if last:
         # A power of two, from OUTPUT_STEP to twice as much.
         spread = weights.std(0).mean()
-        shift = np.floor(-np.log2(OUTPUT_STEP * spread + _TINY)) - OUTPUT_SHIFT
+        shift = np.floor(-np.log2(fine * spread + _TINY)) - OUTPUT_SHIFT
         shift = np.full(c, np.clip(shift, 0, MAX_SHIFT))
         each_step = step = 2.0 ** -(OUTPUT_SHIFT + shift)
     else:
-        each_step = _steps(weights, shape)
+        each_step = _steps(weights, shape, fine)
         step = each_step[:c]
     if skipped is not None:
         each_step, skip = _skip(step, skipped)
@@ -196,12 +198,14 @@ def _times(kernel: np.ndarray, value: np.ndarray) -> np.ndarray:
     return kernel * np.tile(value, len(kernel) // len(value))[:, None]
 
 
-def _steps(weights: np.ndarray, shape: Shape) -> np.ndarray:
-    """Of each output, what its weights become multiples of: the same for a channel's outputs."""
+def _steps(weights: np.ndarray, shape: Shape, fine: float) -> np.ndarray:
+    """Of each output, what its weights become multiples of: the same for a channel's outputs.
+
+    fine: in deviations of its weights.
+    """
     repeat = shape.outputs // shape.channels
     spread = weights.reshape(len(weights), repeat, shape.channels).std((0, 1))
-    step = np.maximum((DENSE_STEP if shape.dense else STEP) * spread, _TINY)
-    return np.tile(step, repeat)
+    return np.tile(np.maximum(fine * spread, _TINY), repeat)
 
 
 def _skip(step: np.ndarray, skipped: _Made) -> tuple[np.ndarray, np.ndarray]:
@@ -249,22 +253,17 @@ def _kernels(
     return out
 
 
-def _bits_into(kernel: np.ndarray, shape: Shape, last: bool) -> int:
+def _bits_into(kernel: np.ndarray, shape: Shape, fine: float) -> int:
     """The most bits that a layer's inputs may have for all its sums to be exact."""
+    whole = np.abs(kernel) / (fine * (kernel.std(0) + _TINY))
     share = MARGIN - SKIP_SHARE * shape.skips
-    room = share * EXACT / _largest_sum(kernel, OUTPUT_STEP if last else STEP)
+    room = share * EXACT / max(whole.sum(0).max(), _TINY)
     if room < 1 << FEWEST_BITS:
         raise ConfigError(
             f"a decoder whose sums could get beyond 2**24: a layer of {len(kernel)} inputs leaves "
             f"them {room:.0f} levels, {1 << FEWEST_BITS} are needed; use fewer filters"
         )
     return min(int(np.log2(room)), MOST_BITS)
-
-
-def _largest_sum(kernel: np.ndarray, step: float) -> float:
-    """Of weights ``[inputs, outputs]`` in steps of so many of their deviations, of inputs of 1."""
-    whole = np.abs(kernel) / (step * (kernel.std(0) + _TINY))
-    return max(whole.sum(0).max(), _TINY)
 
 
 def _parts(x: np.ndarray, shape: Shape) -> Iterator[np.ndarray]:

@@ -87,32 +87,46 @@ def test_a_model_that_makes_a_huge_image_of_nothing(cheaply):
         own.decompress(image)
 
 
-@pytest.mark.parametrize("filters", [(1,) * 8, (16,) * 8])
-def test_a_model_of_no_inputs_and_as_many_stages_as_there_can_be(filters):
+@pytest.mark.parametrize(
+    "sizes", [(1, (1,) * 8), (1, (16,) * 8), (0, (16,) * 8, 4, 8)], ids=["1", "16", "map"]
+)
+def test_a_model_of_no_inputs_and_as_many_layers_as_there_can_be(sizes):
     """Stages on a single pixel, which a compiler once took minutes for."""
-    tables = synthetic_tables(1, 1)
-    decoder = decoder_of_zeros(
-        Architecture((1, 1, 1), 1, filters), units_check=units_check(tables.unit)
-    )
+    architecture = Architecture((1, 1, 1), *sizes)
+    tables = synthetic_tables(1, architecture.latents)
+    decoder = decoder_of_zeros(architecture, units_check=units_check(tables.unit))
     model = FileModel(tables, decoder)
     data = archive_of_chunks([empty_chunk(2000, tables, pixels=1)], model.header, model.pack())
     started = time.process_time()
     reader = Reader(io.BytesIO(data))
     compiled = codec.from_embedded(reader.model(), reader.header.identity).file_decoder
     interpreted = model.file_decoder(model.levels_by(by_numpy.decoder), trusted=False)
-    symbols = np.zeros((2000, 1), np.int32)
+    symbols = np.zeros((2000, architecture.latents), np.int32)
     levels = interpreted.decode_symbols(symbols, STEP)
     assert levels.shape == (2000, 1, 1, 1)
     assert np.array_equal(compiled.decode_symbols(symbols, STEP), levels)
     assert time.process_time() - started < 30
 
 
+def test_a_map_that_no_model_has_is_refused_as_a_damaged_file():
+    architecture = Architecture((1, 1, 1), 0, (1,), 3)
+    tables = synthetic_tables(1, 3)
+    model = FileModel(tables, decoder_of_zeros(architecture, units_check=units_check(tables.unit)))
+    with pytest.raises(FormatError, match="that no checkpoint has: latent_channels must be a mult"):
+        codec.from_embedded(model.pack(), model.identity)
+
+
 @pytest.mark.parametrize(
-    ("size", "filters", "words"),
-    [(2048, (1, 8192), "multiply-adds"), (1024, (40,), "bytes of memory")],
+    ("size", "sizes", "words"),
+    [
+        (2048, (1, (1, 8192)), "multiply-adds"),
+        (1024, (1, (40,)), "bytes of memory"),
+        (1024, (0, (1, 512), 1, 8), "multiply-adds"),
+        (1024, (0, (1,), 200), "bytes of memory"),
+    ],
 )
-def test_a_model_that_works_hard_for_an_image(cheaply, size, filters, words):
-    architecture = Architecture((size, size, 1), 1, filters)
+def test_a_model_that_works_hard_for_an_image(cheaply, size, sizes, words):
+    architecture = Architecture((size, size, 1), *sizes)
     cost = Cost(architecture.multiply_adds(), architecture.memory())
     header = Header((size, size, 1), 4, IDENTITY)
     decoder = decoder_of(TABLES, header)._replace(cost=cost)

@@ -135,10 +135,12 @@ def pixels_of(symbols, step, data, units):
     """The bytes of an image, by a ``decoder.bin``."""
     head = struct.unpack_from("<4sBHHHIIBBI", data)
     magic, version, height, width, image_channels, d, used_count, stages, input_shift, check = head
-    assert (magic, version, d) == (b"CVID", 1, len(symbols))
+    assert magic == b"CVID"
+    assert version in (1, 2)
     assert crc32c(units) == check
-    packed = Packed(data, 25)
-    filters, bits = packed.take(stages), packed.take(stages + 2)
+    blocks = data[25] if version == 2 else 0
+    packed = Packed(data, 24 + version)
+    filters, bits = packed.take(stages), packed.take(1 + 2 * blocks + stages + 1)
     used = list(itertools.accumulate(packed.take(used_count)))
     limits = packed.take(used_count)
     thresholds = list(itertools.accumulate(packed.take(255)))
@@ -146,48 +148,55 @@ def pixels_of(symbols, step, data, units):
     for _ in range(stages):
         h, w = sizes[-1]
         sizes.append((-(-h // 2), -(-w // 2)))
-    sizes = [*sizes[::-1], (height, width)]
-    channels = [filters[-1], *filters[::-1], image_channels]
+    smallest, top = sizes[-1], filters[-1]
+    # Kind, sizes and channels of each layer, before and after.
+    kind, before = ("dense", (1, 1)) if version == 1 else ("same", smallest)
+    layers = [(kind, before, smallest, used_count, top)]
+    layers += [(kind, smallest, smallest, top, top) for kind in ["same", "skip"] * blocks]
+    channels = [top, *filters[::-1]]
+    for i in range(stages):
+        layers.append(("up", sizes[stages - i], sizes[stages - i - 1], *channels[i : i + 2]))
+    layers.append(("same", sizes[0], sizes[0], channels[-1], image_channels))
 
-    def parameters(k):
-        c = channels[k]
-        outputs = c * sizes[0][0] * sizes[0][1] if k == 0 else c
+    places = smallest[0] * smallest[1] if version == 2 else 1
+    assert len(symbols) == places * d
+    x = []
+    for place in range(places):
+        for latent, limit in zip(used, limits, strict=True):
+            a = (symbols[place * d + latent] * step + (1 << input_shift >> 1)) >> input_shift
+            x.append(min(max(a, -limit), limit))
+    before = None
+    for k, (kind, (h, w), (H, W), c_in, c) in enumerate(layers):
+        outputs = c * H * W if kind == "dense" else c
         shift, grains = packed.take(c), packed.take(outputs)
         bias = [g << max(shift[j % c] - 3, 0) for j, g in enumerate(grains)]
-        weights = packed.take((used_count if k == 0 else 9 * channels[k - 1]) * outputs)
-        return shift, bias, weights
-
-    def passed_on(total, shift, k):
-        return min(max(total >> shift, 0), (1 << bits[k]) - 1)
-
-    inputs = []
-    for latent, limit in zip(used, limits, strict=True):
-        a = (symbols[latent] * step + (1 << input_shift >> 1)) >> input_shift
-        inputs.append(min(max(a, -limit), limit))
-    shift, sums, weights = parameters(0)
-    outputs, c = len(sums), channels[0]
-    for i, a in enumerate(inputs):
-        sums = [s + a * v for s, v in zip(sums, weights[i * outputs :], strict=False)]
-    x = [passed_on(s, shift[j % c], 0) for j, s in enumerate(sums)]
-    for k in range(1, stages + 2):
-        (h, w), (H, W), c_in, c = sizes[k - 1], sizes[k], channels[k - 1], channels[k]
-        r = 1 if k == stages + 1 else 2
-        top, left = max((h - 1) * r + 3 - H, 0) // 2, max((w - 1) * r + 3 - W, 0) // 2
-        shift, bias, weights = parameters(k)
-        sums = bias * (H * W)
-        for (y, z, a), v in zip(itertools.product(range(h), range(w), range(c_in)), x, strict=True):
-            for i, j in itertools.product(range(3), range(3)):
-                to_y, to_z = r * y + i - top, r * z + j - left
-                if v and 0 <= to_y < H and 0 <= to_z < W:
-                    at, tap = (to_y * W + to_z) * c, ((i * 3 + j) * c_in + a) * c
-                    for f in range(c):
-                        sums[at + f] += v * weights[tap + f]
-        if k <= stages:
-            x = [passed_on(s, shift[j % c], k) for j, s in enumerate(sums)]
-    assert packed.at == len(data)
-    return bytes(
-        bisect.bisect_right(thresholds, s >> shift[j % image_channels]) for j, s in enumerate(sums)
-    )
+        skip = packed.take(c) if kind == "skip" else None
+        weights = packed.take((c_in if kind == "dense" else 9 * c_in) * outputs)
+        if kind == "dense":
+            sums = bias
+            for i, a in enumerate(x):
+                sums = [s + a * v for s, v in zip(sums, weights[i * outputs :], strict=False)]
+        else:
+            r = 2 if kind == "up" else 1
+            top, left = max((h - 1) * r + 3 - H, 0) // 2, max((w - 1) * r + 3 - W, 0) // 2
+            sums = bias * (H * W)
+            at_each = itertools.product(range(h), range(w), range(c_in))
+            for (y, z, a), v in zip(at_each, x, strict=True):
+                for i, j in itertools.product(range(3), range(3)):
+                    to_y, to_z = r * y + i - top, r * z + j - left
+                    if v and 0 <= to_y < H and 0 <= to_z < W:
+                        at, tap = (to_y * W + to_z) * c, ((i * 3 + j) * c_in + a) * c
+                        for f in range(c):
+                            sums[at + f] += v * weights[tap + f]
+        if kind == "skip":
+            sums = [s + before[j] * skip[j % c] for j, s in enumerate(sums)]
+        if k == len(layers) - 1:
+            assert packed.at == len(data)
+            return bytes(
+                bisect.bisect_right(thresholds, s >> shift[j % c]) for j, s in enumerate(sums)
+            )
+        highest = (1 << bits[k]) - 1
+        before, x = x, [min(max(s >> shift[j % c], 0), highest) for j, s in enumerate(sums)]
 
 
 def test_a_plain_reader_decodes_the_released_models_image():

@@ -40,7 +40,7 @@ def decoder(shape=SHAPES[0], **settings):
 
 
 def symbols(d, n=70, size=40):
-    shape = (n, d.architecture.latent_dim)
+    shape = (n, d.architecture.latents)
     return np.random.default_rng(1).integers(-size, size, shape).astype(np.int32)
 
 
@@ -157,7 +157,7 @@ def with_layer(d, k, layer):
 def at_the_edge(k, largest):
     """A decoder whose layer k could reach exactly that, below zero; all its weights are 1."""
     d = decoder_of_zeros(Architecture((4, 4, 1), 3, (2, 3)), used=3)
-    reached = 3 if k == 0 else 9 * d.architecture.channels[k - 1] * 255
+    reached = 3 if k == 0 else 9 * d.shapes[k].inputs * 255
     layer = d.layers[k]
     bias = np.full_like(layer.bias, reached - largest)
     return with_layer(d, k, layer._replace(weights=np.ones_like(layer.weights), bias=bias))
