@@ -28,7 +28,7 @@ async function start() {
   byId("tab-draw").hidden = !model.canEncode;
   const archive = byId("archive");
   if (archive) {
-    await views.open.open(archive.dataset.name, await fromBase64(archive.textContent.trim()));
+    await views.open.open(archive.dataset.name, () => fromBase64(archive.textContent.trim()));
   } else if (!model.canEncode) {
     select("open");
   }
