@@ -59,6 +59,11 @@ export class PixelChecks {
     this._states.get(chunk).fault ??= fault;
   }
 
+  /** Leaves a chunk without its check. */
+  skip(chunk) {
+    this._states.get(chunk).done = Infinity;
+  }
+
   /** A chunk whose check is not through, and the next of its images: [chunk, start, whole]; or null. */
   next() {
     for (const [chunk, { done, whole, fault }] of this._states) {

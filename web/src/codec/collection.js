@@ -63,10 +63,15 @@ export class Collection {
     for (; next && performance.now() < end; next = this._checks.next()) {
       const [chunk, start, whole] = next;
       try {
+        this.model.requireWork(whole, this.size);
         this._levels(chunk, start, Math.min(start + PIECE, whole), spend);
       } catch (error) {
-        note(found, chunk, error);
-        this._checks.fail(chunk, error);
+        // What is too much to check may yet be shown.
+        if (error instanceof CostError) this._checks.skip(chunk);
+        else {
+          note(found, chunk, error);
+          this._checks.fail(chunk, error);
+        }
       }
     }
     return { ...found, isDone: !next };

@@ -40,7 +40,8 @@ export function createGrid(host, images, pictures, opened) {
   }
 
   function divide() {
-    const sizes = { tile: TILE, narrowest: images.named ? NAMED : 0, gap: GAP, caption: captioned ? CAPTION : 0, width };
+    const caption = captioned ? CAPTION : 0;
+    const sizes = { tile: TILE, narrowest: images.named ? NAMED : 0, gap: GAP, caption, width };
     const next = divided(images.shape, sizes);
     if (layout && next.columns === layout.columns && next.pitch === layout.pitch) return;
     if (next.columns !== layout?.columns) pictures.divide(next.columns);

@@ -37,7 +37,7 @@ export function createPictures(codec, file, images, on) {
       }
       on.arrived(answer);
     } catch (error) {
-      if (error instanceof Withdrawn) return;
+      if (error instanceof Withdrawn || asked.get(number) !== requests) return;
       asked.delete(number);
       broken.add(number);
       on.failed(error);
