@@ -139,10 +139,12 @@ def test_damage_that_only_pixels_tell_is_named_when_the_worker_is_idle(shown, ma
     wrong[1199, 14, 14] ^= 1
     files = made.file_model
     whole, broken = (
-        files.archive([
-            files.chunk(symbols[:1200], step, pixels[:1200]),
-            files.chunk(symbols[1200:], step, pixels[1200:]),
-        ])
+        files.archive(
+            [
+                files.chunk(symbols[:1200], step, pixels[:1200]),
+                files.chunk(symbols[1200:], step, pixels[1200:]),
+            ]
+        )
         for pixels in (levels, wrong)
     )
     error, images = shown.open(broken)

@@ -100,7 +100,11 @@ def test_what_was_cleared_does_not_come_back(show):
         page = shown.page
         page.locator("#clear").click()
         empty = page.locator("#hex").inner_text()
-        shown.wait(lambda: page.locator("#hex").inner_text() != empty or shown.pixels("#seen") == bytes(784))
+        shown.wait(
+            lambda: (
+                page.locator("#hex").inner_text() != empty or shown.pixels("#seen") == bytes(784)
+            )
+        )
         shown.wait(lambda: shown.pixels("#seen") == bytes(784))
         empty = page.locator("#hex").inner_text()
         page.evaluate("held = []")

@@ -6,7 +6,9 @@ const GAP = 4;
 const CAPTION = 18; // CSS pixels under images with names or labels
 const NAMED = 88; // CSS pixels of a tile with a name under it
 const AROUND = 2; // rows that exist above and below those on screen
-const FRAME = 6; // ms that rows are moved and drawn for in a frame; the rest comes in the next one
+// What a frame does at most; the rest comes in the next one. The browser's own work comes on top.
+const FRAME_ROWS = 6; // moved or drawn
+const FRAME = 6; // ms, after which no other row is begun
 
 /**
  * @param {HTMLElement} host
@@ -87,15 +89,17 @@ export function createGrid(host, images, pictures, opened) {
       }
     }
     const end = performance.now() + FRAME;
+    let done = 0;
     for (let number = first; number <= last; number++) {
       const row = rows.get(number);
       const picture = pictures.get(number);
       if (row && row.picture === picture) continue;
-      if (performance.now() > end) {
+      if (done === FRAME_ROWS || performance.now() > end) {
         plan();
         break;
       }
       (row ?? addRow(number)).show(picture);
+      done++;
     }
     setTabStop(rows.has(rowOf(active)) ? active : first * columns);
   }
