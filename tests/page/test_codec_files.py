@@ -228,7 +228,8 @@ found.push(ask("check"));
 console.log(JSON.stringify({
   first: first.map(({ intact }) => intact.every(Boolean)),
   lost: found.flatMap(({ lost }) => lost), faults: found.flatMap(({ faults }) => faults),
-  later: later.map(({ intact, lost }) => [intact[0], lost]), details: ask("details", { number: 5 }).ok,
+  later: later.map(({ intact, lost }) => [intact[0], lost]),
+  details: ask("details", { number: 5 }).ok,
 }));
 """
     done = subprocess.run(
