@@ -104,8 +104,10 @@ def test_what_was_cleared_does_not_come_back(show):
         page.locator("#clear").click()
         shown.wait(lambda: shown.pixels("#seen") == bytes(784))
         empty = page.locator("#hex").inner_text()
-        page.evaluate("held = []")
         draw(shown, SEVEN)
+        shown.wait(lambda: page.locator("#hex").inner_text() != empty)
+        page.evaluate("held = []")
+        draw(shown, [(20, 60), (80, 60)])
         shown.wait(lambda: page.evaluate("held.length"))
         page.evaluate(
             """() => {
