@@ -36,9 +36,11 @@ def show(chromium):
     nothing may have been asked of any host."""
 
     @contextmanager
-    def show(path=PAGE, scheme="light", size=DESKTOP):
+    def show(path=PAGE, scheme="light", size=DESKTOP, script=""):
+        """script: that runs before those of the page."""
         context = chromium.new_context(viewport=size, color_scheme=scheme)
         context.set_default_timeout(WITHIN)
+        context.add_init_script(script)
         shown = Shown(context)
         shown.page.goto(path.as_uri())
         yield shown
@@ -95,6 +97,11 @@ class Shown:
         """Of a canvas, bytes of its red levels ``[H * W]``."""
         return base64.b64decode(self.page.locator(selector).evaluate(LEVELS))
 
+    def picture(self, label):
+        """Of the image with this label in the grid, as ``pixels``."""
+        cell = self.page.locator(f".cell[aria-label='{label}']")
+        return base64.b64decode(cell.evaluate(PICTURE))
+
     def downloaded(self, selector):
         """Name and bytes of what a button downloads."""
         with self.page.expect_download() as started:
@@ -110,8 +117,20 @@ LEVELS = """canvas => {
   return btoa(String.fromCharCode(...data.filter((_, k) => k % 4 === 0)));
 }"""
 
+# A cell's part of the canvas of its row; images are as wide as that which shows one alone.
+PICTURE = f"""cell => {{
+  const row = cell.parentElement.querySelector("canvas");
+  const columns = Number(document.getElementById("grid").getAttribute("aria-colcount"));
+  const pitch = row.width / columns;
+  const {{ width, height }} = document.getElementById("large-picture");
+  const copy = new OffscreenCanvas(width, height);
+  const left = (cell.ariaColIndex - 1) * pitch + Math.floor((pitch - width) / 2);
+  copy.getContext("2d", {{ willReadFrequently: true }}).drawImage(row, -left, 0);
+  return ({LEVELS})(copy);
+}}"""
+
 OPEN = f"""async ([name, content, within]) => {{
-  const levels = {LEVELS};
+  const picture = {PICTURE};
   const status = document.getElementById("open-status");
   const input = document.getElementById("file");
   const files = new DataTransfer();
@@ -121,7 +140,7 @@ OPEN = f"""async ([name, content, within]) => {{
   input.dispatchEvent(new Event("change"));
   const end = performance.now() + within;
   const isBusy = () => status.textContent.startsWith("Reading")
-    || (!status.textContent && [...document.querySelectorAll(".cell")].some(
+    || (!status.textContent && [...document.querySelectorAll(".cell:not([hidden])")].some(
       cell => cell.getAttribute("aria-label").includes("not decoded yet")))
     || (!status.textContent && !document.querySelector(".cell")
       && !document.getElementById("grid").hidden);
@@ -129,11 +148,11 @@ OPEN = f"""async ([name, content, within]) => {{
     if (performance.now() > end) throw new Error("the page hangs: " + status.textContent);
     await new Promise(resolve => setTimeout(resolve, 2));
   }}
-  const images = [...document.querySelectorAll(".cell")]
+  const images = [...document.querySelectorAll(".cell:not([hidden])")]
     .filter(cell => !cell.getAttribute("aria-label").includes("not decoded yet"))
     .map(cell => [
       Number(cell.dataset.number),
-      cell.classList.contains("lost") ? null : levels(cell.firstChild),
+      cell.classList.contains("lost") ? null : picture(cell),
     ]);
   return {{ error: status.textContent || null, images }};
 }}"""

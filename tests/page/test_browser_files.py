@@ -55,8 +55,8 @@ def test_pixels_on_screen_are_those_of_python(shown, made):
     shown.page.locator("#go-to").fill("990")
     shown.page.locator("#go-to").press("Enter")
     shown.page.locator(".cell[aria-label='Image 999']").wait_for()
-    assert shown.pixels(".cell[aria-label='Image 999'] canvas") == images[999].tobytes()
-    assert shown.pixels(".cell[aria-label='Image 990'] canvas") == images[990].tobytes()
+    assert shown.picture("Image 999") == images[999].tobytes()
+    assert shown.picture("Image 990") == images[990].tobytes()
 
 
 @pytest.mark.parametrize("max_error", [None, 0, 4])
@@ -68,7 +68,8 @@ def test_single_images_and_refined_files(shown, made, max_error):
     data, _ = made.compress_one(images[0], max_error=max_error)
     (levels,) = opened(shown, data)
     assert levels == reader.decompress(data).tobytes()
-    shown.page.locator(".cell").click()
+    assert shown.page.locator("#large").is_visible()  # of one image, it opens by itself
+    shown.wait(lambda: shown.pixels("#large-picture") == levels)
     assert shown.page.locator("#large-hex").inner_text().split() == [f"{b:02x}" for b in data]
     shown.page.locator("#large-close").click()
 
@@ -84,7 +85,7 @@ def test_names_are_text(shown, made, monkeypatch):
     """Also those that Python would not write."""
     names = ["&lt;b&gt;.png", "a'onload=alert(1).png"]
     opened(shown, made.compress(digits(2), names=names, labels=[7, 2**32 - 1]))
-    cells = shown.page.locator(".cell")
+    cells = shown.page.locator(".cell:visible")
     for k, (name, label) in enumerate(zip(names, ["7", "4294967295"], strict=True)):
         assert cells.nth(k).inner_text().split(maxsplit=1) == [label, name]
     cells.nth(0).click()
@@ -128,6 +129,74 @@ def test_damage_is_named_and_the_rest_is_shown(shown, made):
     shown.page.locator("#large-facts", has_text="lost").wait_for(timeout=5000)
     assert shown.page.locator("#large-save").is_disabled()
     shown.page.locator("#large-close").click()
+
+
+def test_damage_that_only_pixels_tell_is_named_when_the_worker_is_idle(shown, made):
+    """Of a chunk that is on screen in part: its check is of images that nobody scrolled to."""
+    symbols, step = made.encode_symbols(digits(1500))
+    levels = made.decode_symbols(symbols, step)
+    wrong = levels.copy()
+    wrong[1199, 14, 14] ^= 1
+    files = made.file_model
+    whole, broken = (
+        files.archive(
+            [
+                files.chunk(symbols[:1200], step, pixels[:1200]),
+                files.chunk(symbols[1200:], step, pixels[1200:]),
+            ]
+        )
+        for pixels in (levels, wrong)
+    )
+    error, images = shown.open(broken)
+    assert error is None
+    assert images[0][0] == 0
+    damage = shown.page.locator("#damage")
+    damage.filter(has_text="Lost: images 0 to 1199. The rest is shown.").wait_for()
+    damage.filter(has_text="decode to other pixels").wait_for()
+    shown.page.locator(".cell[aria-label='Image 0, lost']").wait_for()
+    shown.page.locator("#go-to").fill("1499")
+    shown.page.locator("#go-to").press("Enter")
+    shown.page.locator(".cell[aria-label='Image 1499']").wait_for()
+    assert shown.picture("Image 1499") == levels[1499].tobytes()
+    shown.open(whole)
+    assert not damage.is_visible()
+
+
+def test_what_cannot_be_opened_leaves_what_is_shown(shown, made):
+    opened(shown, made.compress(digits(3)))
+    error, images = shown.open(b"hello", "other.cvae")
+    assert error.startswith("other.cvae: ")
+    assert error.endswith(". Still showing file.cvae.")
+    assert [k for k, _ in images] == [0, 1, 2]
+    error, _ = shown.open(made.file_model.model_file(), "model.cvae")
+    assert error.startswith("model.cvae is a model")
+    assert error.endswith(". Still showing file.cvae.")
+
+
+COUNT_CANVASES = """() => {
+  window.made = 0;
+  const make = document.createElement;
+  document.createElement = function (tag) {
+    if (tag === "canvas") made++;
+    return make.call(this, tag);
+  };
+}"""
+
+
+def test_rows_are_used_again(shown, made):
+    """Wherever one goes: a canvas for each row on screen, and none made for other rows."""
+    opened(shown, made.compress(digits(3000)))
+    rows = shown.page.locator(".grid-row")
+    for k, image in enumerate((1500, 2999, 0, 2000, 700)):
+        shown.page.locator("#go-to").fill(str(image))
+        shown.page.locator("#go-to").press("Enter")
+        shown.page.locator(f".cell[aria-label='Image {image}']").wait_for()
+        assert shown.page.locator("#grid canvas").count() == rows.count() <= 24
+        numbers = rows.evaluate_all("rows => rows.map((row) => Number(row.ariaRowIndex))")
+        assert numbers == sorted(numbers)
+        if k == 0:
+            shown.page.evaluate(COUNT_CANVASES)
+    assert shown.page.evaluate("made") <= 2  # as rows at the edges of the window may be cut
 
 
 def test_what_is_no_file_is_refused_in_a_line(shown):
@@ -201,7 +270,7 @@ def test_a_page_of_another_model(show, tmp_path):
     with show(path) as shown:
         shown.page.locator(".cell[aria-label='Image 39']").wait_for()
         for k in (0, 39):
-            levels = shown.pixels(f".cell[aria-label='Image {k}'] canvas")
+            levels = shown.picture(f"Image {k}")
             assert levels == images[k, :, :, 0].tobytes()
         assert not shown.page.locator("#tab-draw").is_visible()
         shown.view("walk")

@@ -82,6 +82,46 @@ def test_a_drawing_is_a_file_that_python_opens(show, size):
         assert np.square(seen - image[..., 0] / 255).mean() < 0.03
 
 
+HOLD = """
+window.held = null; // answers of the worker, while they are kept back
+window.Worker = class extends Worker {
+  set onmessage(take) {
+    super.onmessage = (event) => {
+      if (held) held.push(() => take.call(this, event));
+      else take.call(this, event);
+    };
+  }
+};
+"""
+
+
+def test_what_was_cleared_does_not_come_back(show):
+    """An answer that comes after Clear is of a drawing that is gone."""
+    with show(script=HOLD) as shown:
+        shown.ready()
+        shown.announced()
+        page = shown.page
+        page.locator("#clear").click()
+        shown.wait(lambda: shown.pixels("#seen") == bytes(784))
+        empty = page.locator("#hex").inner_text()
+        draw(shown, SEVEN)
+        shown.wait(lambda: page.locator("#hex").inner_text() != empty)
+        page.evaluate("held = []")
+        draw(shown, [(20, 60), (80, 60)])
+        shown.wait(lambda: page.evaluate("held.length"))
+        page.evaluate(
+            """() => {
+              window.saw = [];
+              const hex = document.getElementById("hex");
+              new MutationObserver(() => saw.push(hex.innerText)).observe(hex, { childList: true });
+            }"""
+        )
+        page.locator("#clear").click()
+        page.evaluate("() => { const late = held; held = null; late.forEach((take) => take()); }")
+        shown.wait(lambda: page.evaluate("saw.length"))
+        assert set(page.evaluate("saw")) == {empty}
+
+
 def test_a_drawing_is_brought_to_the_models_size_as_mnists_are(show):
     """Wherever it is drawn, and however large: within 20 x 20 pixels, about the centre of mass."""
     with show() as shown:

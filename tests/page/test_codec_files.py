@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from page_samples import digits, needs_node, sha256
 
-from benchmarks.page.node import Page, carried
+from benchmarks.page.node import NODE, Page, carried
 from cvae_jax import codec, reader
 
 pytestmark = needs_node
@@ -199,3 +199,47 @@ console.log(JSON.stringify({
     symbols = np.rint(z.astype(np.float64) / made.tables.unit.astype(np.float64)).astype(np.int32)
     assert np.array_equal(found["pixels"], made.decode_symbols(symbols, 1).ravel())
     assert all(not answer["ok"] and "\n" not in answer["error"] for answer in found["wrong"])
+
+
+def test_checks_of_pixels_go_on_when_there_is_nothing_else_to_do(folder, made, tmp_path):
+    """Of chunks that were decoded in part: a spot check, and one of the last image of a chunk."""
+    symbols, step = made.encode_symbols(digits(300))
+    levels = made.decode_symbols(symbols, step)
+    levels[[99, 170, 299], 14, 14] ^= 1
+    files = made.file_model
+    parts = [(0, 100), (100, 164), (200, 300)]  # of the middle one, the first 64 are checked
+    chunks = [
+        files.chunk(symbols[first : first + 100], step, levels[first:end]) for first, end in parts
+    ]
+    path = tmp_path / "broken.cvae"
+    path.write_bytes(files.archive(chunks))
+    script = """
+import { readFileSync } from "node:fs";
+import { Session } from "./web/src/codec/session.js";
+const [model, archive] = process.argv.slice(1).map((path) => Uint8Array.from(readFileSync(path)));
+const session = new Session({ name: "m", model });
+const ask = (op, more = {}) => session.answer({ op, file: 1, ...more });
+ask("open", { bytes: archive.buffer });
+const found = [ask("check")];
+const first = [40, 110].map((first) => ask("images", { first, count: 20 }));
+do found.push(ask("check")); while (!found.at(-1).isDone);
+const later = [0, 99, 110, 210].map((first) => ask("images", { first, count: 1 }));
+found.push(ask("check"));
+console.log(JSON.stringify({
+  first: first.map(({ intact }) => intact.every(Boolean)),
+  lost: found.flatMap(({ lost }) => lost), faults: found.flatMap(({ faults }) => faults),
+  later: later.map(({ intact, lost }) => [intact[0], lost]),
+  details: ask("details", { number: 5 }).ok,
+}));
+"""
+    done = subprocess.run(
+        [NODE, "--input-type=module", "-e", script, folder / "model.cvae", path],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["first"] == [True, True]
+    assert found["lost"] == [[0, 99]]
+    assert [fault.split(":")[0] for fault in found["faults"]] == ["images 0 to 99"]
+    assert found["later"] == [[0, [[0, 99]]], [0, [[0, 99]]], [1, []], [1, []]]
+    assert not found["details"]

@@ -72,3 +72,15 @@ def test_what_is_no_archive_of_the_model_is_refused(tmp_path, capsys, other):
     assert line.count("\n") == 1
     assert str(file) in line
     assert not out.exists()
+
+
+def test_a_set_of_shards_is_refused(tmp_path, capsys):
+    """Whether its files are there or not: a page takes one archive."""
+    out = tmp_path / "page.html"
+    name = str(tmp_path / "set@3.cvae")
+    assert errors.run(lambda: parser.main(["web", str(out), "--archive", name])) == 1
+    assert capsys.readouterr().err == (
+        f"error: {name}: a set of shards, and a page takes one archive: "
+        f"cvae concat {name} -o one.cvae joins them\n"
+    )
+    assert not out.exists()

@@ -6,6 +6,7 @@ import { load } from "./codec/load.js";
  * The worker: answers one request after the other (`Session`).
  *
  * `cancel {id}` drops a request that has not begun; it is answered, too, so that nobody waits.
+ * A `check` waits until there is nothing else to do.
  */
 
 const waiting = [];
@@ -35,6 +36,7 @@ self.onmessage = ({ data: request }) => {
 
 // Between two requests the messages that came meanwhile are read: one of them may cancel the next.
 turn.onmessage = () => {
-  const request = waiting.shift();
+  const urgent = waiting.findIndex(({ op }) => op !== "check");
+  const [request] = waiting.splice(Math.max(urgent, 0), 1);
   if (request) answer(request.id, session.answer(request));
 };

@@ -9,11 +9,18 @@ from cvae_jax import bitstream, codec, page
 from cvae_jax.cli import models
 from cvae_jax.cli.files import checkpoints, outputs
 from cvae_jax.cli.reports import Report
+from cvae_jax.errors import DataError
 from cvae_jax.page import weights
 from cvae_jax.runs.find import DEFAULT
+from cvae_jax.shards import parse
 
 
 def web(args: Namespace) -> Report:
+    if args.archive and parse(args.archive) is not None:
+        raise DataError(
+            f"{args.archive}: a set of shards, and a page takes one archive: "
+            f"cvae concat {args.archive} -o one.cvae joins them"
+        )
     ckpt = args.ckpt or DEFAULT
     output = outputs.to_file(args.output)
     read = [Path(args.archive)] if args.archive else []

@@ -20,18 +20,24 @@ async function start() {
     select("walk");
     views.walk.from(pixels).catch(complain);
   };
-  if (model.canEncode) views.draw = createDraw(codec, model);
   views.open = createOpen(codec, model, { toOpen: () => select("open"), toWalk: walkFrom });
   views.walk = createWalk(codec, model, () => views.draw.pixels());
+  await pause();
+  if (model.canEncode) views.draw = createDraw(codec, model);
   if (!byId("walk").hidden) views.walk.start().catch(complain);
 
   byId("tab-draw").hidden = !model.canEncode;
   const archive = byId("archive");
   if (archive) {
-    await views.open.open(archive.dataset.name, await fromBase64(archive.textContent.trim()));
+    await views.open.open(archive.dataset.name, () => fromBase64(archive.textContent.trim()));
   } else if (!model.canEncode) {
     select("open");
   }
+}
+
+/** Lets the page do what else there is to do. */
+function pause() {
+  return new Promise((resolve) => setTimeout(resolve));
 }
 
 /** The bytes that a text stands for, in pieces between which the page can do other things. */
@@ -42,7 +48,7 @@ async function fromBase64(text) {
     const bytes = new Uint8Array(letters.length);
     for (let k = 0; k < letters.length; k++) bytes[k] = letters.charCodeAt(k);
     pieces.push(bytes);
-    await new Promise((resolve) => setTimeout(resolve));
+    await pause();
   }
   return new Blob(pieces).arrayBuffer();
 }

@@ -1,10 +1,13 @@
 import * as budget from "./budget.js";
 import { bytesOf, crc32c, equal } from "./bytes.js";
-import { BASED, SPOT, labelsOf, namesOf } from "./bitstream/records.js";
+import { BASED, labelsOf, namesOf } from "./bitstream/records.js";
+import { PixelChecks, requireSame } from "./checks.js";
 import * as entropy from "./coding/entropy.js";
-import { CodecError, FormatError, ModelMismatchError } from "./errors.js";
+import { CodecError, CostError, FormatError, ModelMismatchError, VersionError } from "./errors.js";
 
 const KEPT = 2 ** 26; // bytes of decoded symbols, images and names
+const SLICE = 4; // ms that `check` works at a time: what is to be seen waits no longer
+const PIECE = 4; // images that it decodes between two looks at the clock
 const MODES = ["raw", "alone", "based"];
 
 /** The images of an archive, decoded as they are asked for. */
@@ -14,10 +17,13 @@ export class Collection {
     Object.assign(this, { chunks: archive.chunks, size, model, count: archive.images });
     this._kept = new Map(); // by key, the one asked for last comes last
     this._keptSize = 0;
+    this._checks = new PixelChecks(model.pixels);
   }
 
   /**
-   * The images from `first` on: {pixels, intact, faults}; of a lost one, intact is 0.
+   * The images from `first` on: {pixels, intact, faults, lost}; of a lost one, intact is 0.
+   *
+   * faults: why those are lost; lost: ranges, [first, last], of chunks found damaged.
    *
    * Throws CostError if they are more than may be decoded at once.
    */
@@ -29,7 +35,7 @@ export class Collection {
     const spendPixels = budget.meter(budget.DISTRIBUTIONS, this.size);
     const pixels = new Uint8Array(count * model.pixels);
     const intact = new Uint8Array(count);
-    const faults = [];
+    const found = { faults: [], lost: [] };
     for (const [chunk, start, stop] of this._overlapping(first, first + count)) {
       try {
         const levels = chunk.refinement
@@ -39,11 +45,36 @@ export class Collection {
         pixels.set(levels, at * model.pixels);
         intact.fill(1, at, at + stop - start);
       } catch (error) {
-        if (!(error instanceof CodecError)) throw error;
-        faults.push(`${chunk.where}: ${error.message}`);
+        note(found, chunk, error);
       }
     }
-    return { pixels, intact, faults };
+    return { pixels, intact, ...found };
+  }
+
+  /**
+   * Goes on for a moment with the checks of chunks of which only a part was decoded: {faults, lost,
+   * isDone}, of what is damaged as `images` says it.
+   */
+  check() {
+    const found = { faults: [], lost: [] };
+    const spend = budget.meter(budget.SYMBOLS, this.size);
+    const end = performance.now() + SLICE;
+    let next = this._checks.next();
+    for (; next && performance.now() < end; next = this._checks.next()) {
+      const [chunk, start, whole] = next;
+      try {
+        this.model.requireWork(whole, this.size);
+        this._levels(chunk, start, Math.min(start + PIECE, whole), spend);
+      } catch (error) {
+        // What is too much to check may yet be shown.
+        if (error instanceof CostError) this._checks.skip(chunk);
+        else {
+          note(found, chunk, error);
+          this._checks.fail(chunk, error);
+        }
+      }
+    }
+    return { ...found, isDone: !next };
   }
 
   /** Names and labels of the images from `first` on, null where there are none. */
@@ -120,10 +151,11 @@ export class Collection {
   /** What the symbols of a chunk that is not refined decode to, of images start to stop - 1. */
   _levels(chunk, start, stop, spend) {
     const { model } = this;
+    this._checks.require(chunk);
     const { symbols } = this._symbols(chunk, spend);
     const some = symbols.subarray(start * model.latents, stop * model.latents);
     const levels = model.levels(some, stop - start, chunk.step);
-    if (start === 0) checkPixels(chunk, levels, stop, model.pixels);
+    this._checks.take(chunk, levels, start, stop);
     return levels;
   }
 
@@ -152,7 +184,7 @@ export class Collection {
       model.requireAffordable(chunk.count, size);
       const { symbols } = this._symbols(chunk, spendSymbols);
       const base = model.levels(symbols, chunk.based, chunk.step);
-      checkPixels(chunk, base, chunk.based, model.pixels);
+      requireSame(chunk, base, model.pixels);
       const found = context.refine(refinement, base, spendPixels);
       if (crc32c(found.images) !== refinement.pixelCrc) {
         throw new FormatError("its images decode to other pixels than when they were compressed");
@@ -180,12 +212,12 @@ export class Collection {
   }
 }
 
-/** Compares the check of a chunk's pixels, as far as its first n images can be. */
-function checkPixels(chunk, levels, n, pixels) {
-  const whole = chunk.spot ? Math.min(chunk.based, SPOT) : chunk.based;
-  if (n >= whole && crc32c(levels.subarray(0, whole * pixels)) !== chunk.pixelCrc) {
-    throw new FormatError("its images decode to other pixels than when they were compressed");
-  }
+/** Adds what is wrong with a chunk to {faults, lost}; throws what no file can cause. */
+function note({ faults, lost }, { first, count, where }, error) {
+  if (!(error instanceof CodecError)) throw error;
+  faults.push(`${where}: ${error.message}`);
+  const isDamage = error instanceof FormatError && !(error instanceof CostError || error instanceof VersionError);
+  if (isDamage) lost.push([first, first + count - 1]);
 }
 
 /** What is only said of images, and so lost without them. */

@@ -63,6 +63,11 @@ export class FileModel {
   /** Throws CostError unless a file of so many bytes may cost decoding so many images. */
   requireAffordable(images, bytes) {
     require(PIXELS, images * this.pixels, bytes);
+    this.requireWork(images, bytes);
+  }
+
+  /** Of that, what decoding them costs in time, however few are decoded at once. */
+  requireWork(images, bytes) {
     if (this.trusted) return;
     require(MULTIPLY_ADDS, images * this.decoder.multiplyAdds, bytes);
     require(ACTIVATIONS, this.decoder.memory, 0);

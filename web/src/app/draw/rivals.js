@@ -10,19 +10,21 @@ const scratch = document.createElement("canvas");
 /**
  * A table with a row for each format, empty until it is filled: nothing moves when figures come.
  *
- * @returns {function(Uint8Array, Uint8Array, number, number): Promise} fills it for a drawing, what
- *   our bytes decode to, their number and their quality.
+ * @returns {function(Uint8Array, Uint8Array, number, number, function(): boolean): Promise} fills it
+ *   for a drawing, what our bytes decode to, their number and their quality, as long as the last
+ *   says that it is the drawing still.
  */
 export function createRivals(body, shape) {
   const ours = createRow(body, "cvae", shape);
   ours.row.className = "ours";
   const others = Object.keys(TYPES).map((name) => createRow(body, name, shape));
 
-  return async function fill(pixels, decoded, bytes, quality) {
+  return async function fill(pixels, decoded, bytes, quality, isCurrent) {
     const bound = meanSquaredError(pixels, decoded);
     const results = [];
     for (const type of Object.values(TYPES)) {
       results.push(await closest(pixels, shape, type, bound));
+      if (!isCurrent()) return;
     }
     const largest = Math.max(bytes, ...results.map((result) => result?.bytes ?? 0));
     ours.fill({ bytes, pixels: decoded, error: bound, note: `quality ${quality}` }, largest);

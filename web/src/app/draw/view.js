@@ -25,14 +25,17 @@ export function createDraw(codec, model) {
   centred.checked = shape[2] === 1; // digits and glyphs; pictures in colour fill their frame
   byId("ink-choice").hidden = shape[2] !== 3;
   let file = null;
+  let turn = 0; // of the drawings: what is under way for one does not come over the next
   let resting = 0;
   let example = FIRST;
 
   const encode = newestOnly(async () => {
+    const mine = turn;
     const pixels = drawn();
     const asked = quality.valueAsNumber;
     try {
       const made = await codec.ask("encode", { pixels, quality: asked });
+      if (mine !== turn) return;
       file = made.bytes;
       show(canvases[0], pixels, shape);
       show(canvases[1], made.pixels, shape);
@@ -40,16 +43,24 @@ export function createDraw(codec, model) {
       showBytes(byId("hex"), file, byId("hex-legend"));
       byId("download").disabled = false;
       clearTimeout(resting);
-      resting = setTimeout(() => settled(pixels, made, asked), REST);
+      resting = setTimeout(() => settled(mine, pixels, made, asked), REST);
     } catch (error) {
-      complain(error);
+      if (mine === turn) complain(error);
     }
   });
 
-  function settled(pixels, made, asked) {
+  function settled(mine, pixels, made, asked) {
     const error = psnr(meanSquaredError(pixels, made.pixels));
     byId("draw-status").textContent = `${made.bytes.length} bytes, ${error}`;
-    fillRivals(pixels, made.pixels, made.bytes.length, asked).catch(complain);
+    const isCurrent = () => mine === turn;
+    fillRivals(pixels, made.pixels, made.bytes.length, asked, isCurrent).catch(complain);
+  }
+
+  /** Puts another drawing, or none, in the place of this one. */
+  function replace(change) {
+    turn++;
+    clearTimeout(resting);
+    change();
   }
 
   function drawn() {
@@ -63,9 +74,11 @@ export function createDraw(codec, model) {
     byId("quality-value").value = quality.value;
     encode();
   });
-  byId("undo").addEventListener("click", pad.undo);
-  byId("clear").addEventListener("click", pad.clear);
-  byId("example").addEventListener("click", () => pad.showExample(exampleStrokes(++example)));
+  byId("undo").addEventListener("click", () => replace(pad.undo));
+  byId("clear").addEventListener("click", () => replace(pad.clear));
+  byId("example").addEventListener("click", () => {
+    replace(() => pad.showExample(exampleStrokes(++example)));
+  });
   byId("ink").addEventListener("input", (event) => {
     pad.ink = event.target.value;
   });

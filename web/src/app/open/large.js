@@ -24,13 +24,17 @@ export function createLarge(codec, model, walk) {
   let details = null;
 
   const load = newestOnly(async (image) => {
+    const of = file;
+    details = null;
     try {
-      details = null;
-      details = await codec.ask("details", { file: file.file, number: image });
+      const answer = await codec.ask("details", { file: of.file, number: image });
+      if (of !== file) return; // another file is open now
+      details = answer;
       canvas.classList.remove("lost");
       show(canvas, details.pixels, file.shape);
       describe(details);
     } catch (error) {
+      if (of !== file) return;
       canvas.classList.add("lost");
       canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
       byId("large-facts").replaceChildren(...fact("Lost", error.message));
@@ -95,6 +99,7 @@ export function createLarge(codec, model, walk) {
   return {
     /** Takes a file's images. */
     use(opened, bytes) {
+      dialog.close(); // it shows an image of the file before
       file = opened;
       shaped(canvas, file.shape);
       const isSingle = file.kind === "single";

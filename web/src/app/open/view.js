@@ -1,5 +1,6 @@
 /** The view "Open": a file's images, what its bytes are for, and what of it is lost. */
 import { byId, complain, counted, element } from "../parts/dom.js";
+import { createChecks } from "./checks.js";
 import { createGrid } from "./grid.js";
 import { createLarge } from "./large.js";
 import { showLedger } from "./ledger.js";
@@ -12,37 +13,42 @@ const LISTED = 20; // faults that are named one by one
  * @param {{ask: function}} codec
  * @param {object} model the worker's `hello`
  * @param {{toOpen: function(), toWalk: function(Uint8Array)}} go to a view
- * @returns {{open: function(string, ArrayBuffer): Promise}}
+ * @returns {{open: function(string, function(): Promise<ArrayBuffer>): Promise}}
  */
 export function createOpen(codec, model, go) {
   const large = createLarge(codec, model, go.toWalk);
   const status = byId("open-status");
   let file = null;
+  let shown = ""; // its name
   let grid = null;
+  let pictures = null;
+  let checks = null;
   let page = 0;
   let turn = 0; // of the files: one that is slow does not come over a later one
 
-  async function open(name, bytes) {
+  /** read: gives the bytes, ArrayBuffer. */
+  async function open(name, read) {
     const mine = ++turn;
     go.toOpen();
     say(`Reading ${name} …`);
     try {
+      const bytes = await read();
+      if (mine !== turn) return;
       const kept = bytes.byteLength <= 4096 ? new Uint8Array(bytes.slice(0)) : null;
       const opened = await codec.ask("open", { bytes }, [bytes]);
-      if (mine !== turn) {
-        if (opened.kind !== "model") codec.ask("close", { file: opened.file }).catch(complain);
-        return;
-      }
+      if (mine !== turn || opened.kind === "model") codec.ask("close", { file: opened.file }).catch(complain);
+      if (mine !== turn) return;
       if (opened.kind === "model") {
-        say(`${name} is a model, for images of ${opened.shape.join("×")}: drop a file made with it.`);
+        say(withShown(`${name} is a model, for images of ${opened.shape.join("×")}: drop a file made with it.`));
         return;
       }
       if (file) codec.ask("close", { file: file.file }).catch(complain);
       file = opened;
+      shown = name;
       say("");
-      present(name, kept);
+      present(kept);
     } catch (error) {
-      if (mine === turn) say(`${name}: ${error.message}`, true);
+      if (mine === turn) say(withShown(`${name}: ${error.message}`), true);
     }
   }
 
@@ -51,10 +57,15 @@ export function createOpen(codec, model, go) {
     status.classList.toggle("error", isError);
   }
 
-  function present(name, bytes) {
+  /** A sentence about another file than that on screen, where there is one. */
+  function withShown(text) {
+    return file ? `${text.replace(/\.?$/, ".")} Still showing ${shown}.` : text;
+  }
+
+  function present(bytes) {
     byId("chooser").classList.add("small");
     byId("opened").hidden = false;
-    byId("opened-name").textContent = name;
+    byId("opened-name").textContent = shown;
     byId("opened-facts").textContent = facts(file);
     showDamage(file);
     showLedger(byId("ledger"), file);
@@ -62,12 +73,17 @@ export function createOpen(codec, model, go) {
     byId("go-to").max = file.count - 1;
     byId("go-to").value = "";
     large.use(file, bytes);
+    checks?.close();
+    checks = createChecks(codec, file.file, found, failed);
     turnTo(0);
+    if (file.kind === "single") large.open(0);
   }
 
   function turnTo(number) {
     page = number;
     grid?.close();
+    pictures?.close();
+    grid = pictures = null;
     const first = page * PAGE;
     const count = Math.min(PAGE, file.count - first);
     const pages = Math.ceil(file.count / PAGE);
@@ -76,14 +92,33 @@ export function createOpen(codec, model, go) {
     byId("page-after").disabled = page >= pages - 1;
     byId("page-range").textContent = `Images ${first} to ${first + count - 1}`;
     byId("grid").hidden = !count;
-    grid = null;
     if (!count) return;
-    const pictures = createPictures(
-      codec, file, (from, many) => made.refresh(from, many), (error) => say(error.message, true),
-    );
     const { shape, named, labelled } = file;
-    const made = createGrid(byId("grid"), { first, count, shape, named, labelled }, pictures, large.open);
-    grid = made;
+    pictures = createPictures(codec, file, { first, count }, { arrived, failed });
+    grid = createGrid(byId("grid"), { first, count, shape, named, labelled }, pictures, large.open);
+  }
+
+  function arrived(answer) {
+    grid.refresh();
+    if (answer.lost.length) found(answer);
+    else if (answer.faults.length) failed(new Error(answer.faults.join("; ")));
+    checks.wake();
+  }
+
+  function failed(error) {
+    say(error.message, true);
+  }
+
+  /** Names damage that came to light when images were decoded; what was shown of them is lost, too. */
+  function found({ faults, lost }) {
+    const isNew = ([first]) => !file.lost.some(([from, to]) => from <= first && first <= to);
+    const ranges = lost.filter(isNew);
+    if (!ranges.length && faults.every((fault) => file.faults.includes(fault))) return;
+    file.faults = [...new Set([...file.faults, ...faults])];
+    file.lost = [...file.lost, ...ranges].sort(([one], [other]) => one - other);
+    showDamage(file);
+    for (const [first, last] of ranges) pictures?.renew(first, last);
+    grid?.refresh();
   }
 
   byId("page-before").addEventListener("click", () => turnTo(page - 1));
@@ -94,18 +129,20 @@ export function createOpen(codec, model, go) {
     if (Math.floor(image / PAGE) !== page) turnTo(Math.floor(image / PAGE));
     grid?.go(image);
   });
-  takeFiles(open, say);
+  takeFiles(open);
   return { open };
 }
 
 /** Files that are chosen or dropped anywhere on the page. */
-function takeFiles(open, say) {
-  async function take(file) {
-    if (!file) return;
+function takeFiles(open) {
+  function take(file) {
+    if (file) open(file.name, () => read(file));
+  }
+  async function read(file) {
     try {
-      await open(file.name, await file.arrayBuffer());
+      return await file.arrayBuffer();
     } catch (error) {
-      say(`${file.name} could not be read: ${error.message}`, true);
+      throw new Error(`could not be read (${error.message})`);
     }
   }
   byId("file").addEventListener("change", (event) => {

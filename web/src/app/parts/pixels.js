@@ -9,25 +9,30 @@ export function shaped(canvas, [height, width]) {
 }
 
 /**
- * Levels as the screen takes them.
+ * Puts an image into one that may be wider, `left` pixels from its left.
  *
+ * @param {ImageData} image of the same height
  * @param {Uint8Array} pixels `[h * w * c]`, c being 1 (grey) or 3 (RGB); of more, the first is shown.
  */
-export function toImageData(pixels, [height, width, channels]) {
-  const rgba = new Uint8ClampedArray(height * width * 4);
+export function place(image, left, pixels, [height, width, channels]) {
+  const { data } = image;
   const [green, blue] = channels === 3 ? [1, 2] : [0, 0];
-  for (let from = 0, to = 0; to < rgba.length; from += channels, to += 4) {
-    rgba[to] = pixels[from];
-    rgba[to + 1] = pixels[from + green];
-    rgba[to + 2] = pixels[from + blue];
-    rgba[to + 3] = 255;
+  for (let y = 0, from = 0; y < height; y++) {
+    let to = 4 * (y * image.width + left);
+    for (let x = 0; x < width; x++, from += channels, to += 4) {
+      data[to] = pixels[from];
+      data[to + 1] = pixels[from + green];
+      data[to + 2] = pixels[from + blue];
+      data[to + 3] = 255;
+    }
   }
-  return new ImageData(rgba, width, height);
 }
 
 /** Shows an image in a canvas that has its shape. */
 export function show(canvas, pixels, shape) {
-  canvas.getContext("2d").putImageData(toImageData(pixels, shape), 0, 0);
+  const image = new ImageData(shape[1], shape[0]);
+  place(image, 0, pixels, shape);
+  canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
 /** A canvas's image as levels `[h * w * c]`: grey is the mean of red, green and blue. */
