@@ -59,7 +59,7 @@ def same_levels(d, inputs):
 def test_numpy_and_jax_agree_and_are_near_the_float_decoder(shape, blocks):
     d = decoder(shape, blocks=blocks)
     model, params = trained(shape, blocks)
-    levels = same_levels(d, d.inputs_of(symbols(d), 300))
+    levels = same_levels(d, d.inputs_of(300 * symbols(d)))
     assert levels.shape == (40, *shape)
     z = (symbols(d) * (300 * UNIT)).astype(np.float32)
     real = np.asarray(decode(params, z, model)) * 255
@@ -74,7 +74,7 @@ def test_weights_are_rounded_so_that_later_ones_make_up_for_it(monkeypatch):
     real = np.asarray(decode(params, z, model)) * 255
 
     def error(d):
-        return ((by_numpy.decoder(d)(d.inputs_of(symbols(d), 300)) - real) ** 2).mean()
+        return ((by_numpy.decoder(d)(d.inputs_of(300 * symbols(d))) - real) ** 2).mean()
 
     found = error(decoder(shape, filters=filters))
     monkeypatch.setattr(from_params, "rounded_by", lambda gram, weights: np.rint(weights))
@@ -100,8 +100,8 @@ def test_random_decoders_come_back_and_give_the_same_levels_by_all_three(seed):
     again = IntegerDecoder.from_bytes(data)
     assert dataclasses.replace(again).to_bytes() == data  # packed anew
     many = symbols(d, 11)
-    levels = same_levels(again, again.inputs_of(many, 400))
-    np.testing.assert_array_equal(same_levels(d, d.inputs_of(many, 400)), levels)
+    levels = same_levels(again, again.inputs_of(400 * many))
+    np.testing.assert_array_equal(same_levels(d, d.inputs_of(400 * many)), levels)
     d = dataclasses.replace(d, units_check=units_check(np.zeros(3, np.float32)))
     plain = pixels_of(many[-1].tolist(), 400, d.to_bytes(), bytes(12))
     assert plain == levels[-1].tobytes()
@@ -109,7 +109,7 @@ def test_random_decoders_come_back_and_give_the_same_levels_by_all_three(seed):
 
 def test_no_images_and_no_inputs():
     d = decoder_of_zeros(Architecture((6, 5, 2), 0, (2,), 4, 1))
-    assert d.inputs_of(np.zeros((0, 36), np.int32), 9).shape == (0, 0)
+    assert d.inputs_of(np.zeros((0, 36), np.int64)).shape == (0, 0)
     levels = same_levels(IntegerDecoder.from_bytes(d.to_bytes()), np.zeros((3, 0), np.int32))
     np.testing.assert_array_equal(levels, np.ones((3, 6, 5, 2)))  # one threshold is not above 0
     assert same_levels(d, np.zeros((0, 0), np.int32)).shape == (0, 6, 5, 2)
@@ -123,8 +123,8 @@ def test_a_decoder_for_another_size_is_the_same_built_for_it():
         dataclasses.replace(d, architecture=resized.architecture).to_bytes()
     )
     many = symbols(built, 9)
-    inputs = resized.inputs_of(many, 300)
-    np.testing.assert_array_equal(inputs, built.inputs_of(many, 300))
+    inputs = resized.inputs_of(300 * many)
+    np.testing.assert_array_equal(inputs, built.inputs_of(300 * many))
     np.testing.assert_array_equal(same_levels(resized, inputs), same_levels(built, inputs))
 
 
@@ -136,7 +136,7 @@ def test_far_from_the_edges_the_size_changes_nothing():
         latents = np.zeros((2 * at + 1, 2 * at + 1, 4), np.int32)
         latents[at, at] = [3, -2, 1, 4]
         one = d.resized(*(4 * n for n in latents.shape[:2]))
-        image = by_numpy.decoder(one)(one.inputs_of(latents.reshape(1, -1), 300))[0]
+        image = by_numpy.decoder(one)(one.inputs_of(300 * latents.reshape(1, -1)))[0]
         levels.append(image[4 * at : 4 * at + 4, 4 * at : 4 * at + 4])
     assert levels[0].std() > 5
     np.testing.assert_array_equal(*levels)
