@@ -124,7 +124,7 @@ def add_fit(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("-q", "--quality", type=finite, help="of the archive, 0 to 100 (default: 50)")
     sub.add_argument(
-        "--workdir", type=Path, help="where the run is until it is released (default: OUT.fit)"
+        "--workdir", type=Path, help="where the run is kept (default: OUT.fit, removed at the end)"
     )
     sub.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
 

@@ -14,16 +14,17 @@ import jax
 from cvae_jax import evaluation, training
 from cvae_jax.config import Config
 from cvae_jax.data.holdout import TrainingData
-from cvae_jax.runs import retention
+from cvae_jax.runs import retention, tables
 
 LEAST_STEPS = 20  # that a run takes, however little time there is
 LEAST_PER_EPOCH = 8  # steps: with fewer, a run would save and validate more than it trains
 SMALLEST_BATCH = 8
-MEASURED = 30  # dispatches at most, or so many seconds, after the first one, which compiles
-MOST_SECONDS = 10.0
+WARM = 2  # dispatches that are not timed: the first one compiles, and the next may not wait
+MEASURED, MOST_SECONDS = 30, 10.0  # dispatches that are timed at most, and for how long
 SOME = 512  # held-out images that validating is timed on
 SAVES = 4  # the last of which finds as many checkpoints there as that of a long run does
 PICTURES = 0.03  # share of a run that goes into its pictures
+FINISH = 25.0  # seconds that calibrating and releasing take however few images there are
 EPOCHS = 1000  # of the run whose steps are timed, of which it takes but a few
 
 
@@ -80,11 +81,11 @@ def measure(config: Config, data: TrainingData, folder: Path) -> Speed:
     first = 0
     for count, at in enumerate(training.run(config, state, data.train)):
         state, now = at.state, time.monotonic()
-        if not count:
+        if count < WARM:
             begun, first = now, at.step
             continue
         step = (now - begun) / (at.step - first)
-        if count == MEASURED or now - begun > MOST_SECONDS:
+        if count == WARM + MEASURED or now - begun > MOST_SECONDS:
             break
     host = jax.device_get(state)
     some = data.validation[:SOME]
@@ -97,8 +98,13 @@ def measure(config: Config, data: TrainingData, folder: Path) -> Speed:
 
 
 def finish(forward: float, train: int, validation: int, test: int) -> float:
-    """Seconds that calibrating and releasing take."""
-    return 0.0
+    """Seconds that calibrating and releasing take.
+
+    forward: of an image through the network and back; train, validation, test: images.
+    """
+    encoded = min(train, tables.MOST_IMAGES) / 2
+    measured = min(validation + tables.FEWEST, tables.MOST)
+    return FINISH + forward * (encoded + measured + 2 * test)
 
 
 def _seconds(f: Callable[[], object]) -> float:

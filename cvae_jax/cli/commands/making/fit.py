@@ -33,10 +33,12 @@ from cvae_jax.config import PRESETS, Config
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.data.sources import Source, spread, to_memory
 from cvae_jax.data.sources.images import words
-from cvae_jax.errors import ConfigError, DataError, explained
+from cvae_jax.errors import ConfigError, DataError, explained, needs
 from cvae_jax.jobs.names import check_unpackable
-from cvae_jax.runs import release, run
-from cvae_jax.runs.run import budget
+
+with needs("train", "cvae fit"):
+    from cvae_jax.runs import release, run
+    from cvae_jax.runs.run import budget
 
 LOOKED_AT = 1024  # images that the preset is chosen by
 SIZES_SHOWN = 5
@@ -89,8 +91,9 @@ def fit(args: Namespace) -> Report:
         compared = comparison.compare(places.archive.path, images)
         values["archive"] = compared.to_dict()
         lines += compared.lines()
-    with explained(f"remove {places.workdir}"):
-        shutil.rmtree(places.workdir)
+    if args.workdir is None:
+        with explained(f"remove {places.workdir}"):
+            shutil.rmtree(places.workdir)
     return Report(values, lines)
 
 
@@ -140,8 +143,15 @@ def _model(
     config = config.replace(batch_size=batch)
     parts = ", ".join(f"{count} {part}" for part, count in images.sizes.items())
     say(f"{args.dataset}: {words(config.model.image_shape)}, {parts}; {why}")
+    if state is not None and state.fingerprint != images.fingerprint:
+        if not args.force:
+            raise ConfigError(
+                f"{places.workdir} holds a fit of other images than {args.dataset} has now; -f "
+                "starts anew, or name another --workdir"
+            )
+        state = None
     if state is None:
-        state = places.prepare(args)
+        state = places.prepare(args, images.fingerprint)
     if state.stage == PLANNING:
         speed = budget.measure(config, images, places.workdir)
         left = args.minutes * 60 - (time.monotonic() - started)

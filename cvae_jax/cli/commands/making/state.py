@@ -22,6 +22,7 @@ PLANNING, TRAINING, RELEASING, RELEASED = "planning", "training", "releasing", "
 
 class State(NamedTuple):
     given: dict[str, Any]
+    fingerprint: str  # of the images
     stage: str = PLANNING
     epochs: int = 0
     images: int = 0  # that an epoch goes through
@@ -112,13 +113,13 @@ class Places(NamedTuple):
         if taken and not (self.model / manifest.NAME).is_file():
             raise ConfigError(f"{self.model} exists and is no checkpoint; name another folder")
 
-    def prepare(self, args: Namespace) -> State:
+    def prepare(self, args: Namespace, fingerprint: str) -> State:
         """An empty workdir, and a fit that begins in it."""
         with explained(f"write {self.workdir}"):
             if self.workdir.exists():
                 shutil.rmtree(self.workdir)
             self.workdir.mkdir(parents=True)
-        state = State(said(args))
+        state = State(said(args), fingerprint)
         state.write(self.workdir)
         return state
 
