@@ -203,13 +203,13 @@ def test_as_json_and_over_what_is_there(cvae, tmp_path):
 
 def test_files_at_equal_error():
     images = smooth(20, (16, 16, 3))
-    for other in equal.others(images, 1e-3):
+    for other in equal.others(images, 4e-3):
         if not other.points:
             assert (other.name, other.mse) == ("PNG", 0)
             continue
         low, high = other.points[0], other.points[-1]
         assert high.quality - low.quality == 1
-        assert high.mse <= 1e-3 < low.mse
+        assert high.mse <= 4e-3 < low.mse
         assert low.bytes_per_image <= other.bytes_per_image <= high.bytes_per_image
         assert other.quality == f"{low.quality}-{high.quality}"
     # An error that even the lowest quality stays below, and one that none reaches.

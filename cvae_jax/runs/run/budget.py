@@ -20,7 +20,8 @@ LEAST_STEPS = 20  # that a run takes, however little time there is
 LEAST_PER_EPOCH = 8  # steps: with fewer, a run would save and validate more than it trains
 SMALLEST_BATCH = 8
 WARM = 2  # dispatches that are not timed: the first one compiles, and the next may not wait
-MEASURED, MOST_SECONDS = 30, 10.0  # dispatches that are timed at most, and for how long
+MEASURED = 30  # dispatches that are timed, unless that takes more than
+SHARE = 0.01  # of the time that there is
 SOME = 512  # held-out images that validating is timed on
 SAVES = 4  # the last of which finds as many checkpoints there as that of a long run does
 PICTURES = 0.03  # share of a run that goes into its pictures
@@ -66,11 +67,11 @@ def batch_size(usual: int, images: int) -> int:
     return batch
 
 
-def measure(config: Config, data: TrainingData, folder: Path) -> Speed:
+def measure(config: Config, data: TrainingData, folder: Path, seconds: float) -> Speed:
     """Times a few steps of a run of this configuration, and what ends an epoch; of its images all
     are calibrated on.
 
-    folder: on the file system of the workdir.
+    folder: on the file system of the workdir; seconds: that there are for all.
 
     Raises: as ``training.run``.
     """
@@ -85,7 +86,7 @@ def measure(config: Config, data: TrainingData, folder: Path) -> Speed:
             begun, first = now, at.step
             continue
         step = (now - begun) / (at.step - first)
-        if count == WARM + MEASURED or now - begun > MOST_SECONDS:
+        if count == WARM + MEASURED or now - begun > SHARE * seconds:
             break
     host = jax.device_get(state)
     some = data.validation[:SOME]

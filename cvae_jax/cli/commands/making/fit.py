@@ -153,8 +153,9 @@ def _model(
     if state is None:
         state = places.prepare(args, images.fingerprint)
     if state.stage == PLANNING:
-        speed = budget.measure(config, images, places.workdir)
-        left = args.minutes * 60 - (time.monotonic() - started)
+        seconds = args.minutes * 60
+        speed = budget.measure(config, images, places.workdir, seconds)
+        left = seconds - (time.monotonic() - started)
         made = budget.plan(left, speed, batch, len(images.train))
         state = state._replace(epochs=made.epochs, images=made.images)
         state = state.at(TRAINING, places.workdir)
