@@ -52,9 +52,9 @@ def plan(seconds: float, speed: Speed, batch: int, images: int) -> Plan:
     per_epoch = images // batch
     epochs = round(left / (per_epoch * speed.step + speed.epoch))
     if epochs < 1:
-        steps = int((left - speed.epoch) / speed.step)
-        per_epoch = min(per_epoch, max(steps, LEAST_STEPS))
-        images = min(images, per_epoch * batch)
+        steps = max(int((left - speed.epoch) / speed.step), LEAST_STEPS)
+        if steps < per_epoch:
+            per_epoch, images = steps, steps * batch
     return Plan(max(epochs, -(-LEAST_STEPS // per_epoch)), images)
 
 
