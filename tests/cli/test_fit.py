@@ -5,22 +5,22 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 from command_samples import refuses
-from conftest import ROOT, failure, shared_dir
+from conftest import failure, shared_dir
 from PIL import Image
 
 from cvae_jax import codec, config, data, metrics, reader
 from cvae_jax.bitstream import Reader
+from cvae_jax.cli import parser
+from cvae_jax.cli.commands.making import fit, state
 from cvae_jax.cli.commands.making.choice import choose
 from cvae_jax.cli.commands.making.fit import one_shape
 from cvae_jax.errors import DataError
-from cvae_jax.runs.run import budget
+from cvae_jax.runs.run import budget, keeper
 from cvae_jax.runs.run.budget import Plan, Speed
 from cvae_jax.study import equal
 from cvae_jax.study.equal import Point
@@ -220,38 +220,51 @@ def test_files_at_equal_error():
     assert equal.between([highest], 0.4) == (100, 0.5)
 
 
-def test_a_killed_fit_goes_on(cvae, photos, tmp_path):
-    """Killed in training, by a signal that it cannot see, and by one that it does."""
-    argv = ["fit", photos, "-o", "mine", "--minutes", 0.4]
-    command = [sys.executable, "-c", TINY, *map(str, argv)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for kill in (signal.SIGKILL, signal.SIGTERM):
-        with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=-1, stderr=-1, text=True) as p:
-            lines = iter(p.stderr.readline, "")
-            assert any(line.startswith("epoch ") for line in lines)
-            p.send_signal(kill)
-            rest = "".join(lines)
-        if kill == signal.SIGTERM:
-            assert p.returncode == 128 + kill
-            assert "the same command goes on" in rest
-    state = json.loads((tmp_path / "mine.fit" / "fit.json").read_text())
-    refuses(cvae, 2, "minutes is 0.4 there and 5.0 here", argv=[*argv[:-1], 5])
-    status, out, err = cvae(*argv)
-    assert status == 0, err
+def test_a_stopped_fit_goes_on(cvae, photos, tmp_path, monkeypatch):
+    """Stopped in training, then when the model is there and the fit does not know yet."""
+    argv = ["fit", photos, "-o", "mine", "--minutes", 0.01]
+
+    def save_and_stop(*args, **kwargs):
+        saved = save_step(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return saved
+
+    def release_and_stop(*args):
+        made(*args)
+        raise KeyboardInterrupt
+
+    save_step, made = keeper.retention.save_step, fit.release.release
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "_saving", lambda state, folder: 0.1)
+        patch.setattr(keeper.retention, "save_step", save_and_stop)
+        status, _, err = cvae(*argv)
+    assert status == 128 + signal.SIGTERM
+    assert "the same command goes on" in err
+    assert not (tmp_path / "mine").exists()
+    refuses(cvae, 2, "minutes is 0.01 there and 5.0 here", argv=[*argv[:-1], 5])
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.release, "release", release_and_stop)
+        status, out, _ = cvae(*argv)
+    assert status == 130
     assert "going on with" in out
     assert "resuming from" in out
-    assert f"about {state['epochs']} epochs" in out
+    assert "about 3 epochs of 58 images" in out
+    (tmp_path / "mine" / "README.md").unlink()
+    status, out, err = cvae(*argv)
+    assert status == 0, err
+    assert (tmp_path / "mine" / "README.md").exists()
     assert codec.load("mine").model.image_shape == SHAPE
     assert not (tmp_path / "mine.fit").exists()
 
 
-TINY = """
-import sys
-from cvae_jax import config
-config.PRESETS["photos32"] = config.PRESETS["photos32"].replace(filters=(4, 8), latent_channels=4)
-from cvae_jax.cli.start import run
-run(sys.argv[1:])
-"""
+def test_other_images_are_another_fit(cvae, photos, tmp_path):
+    places = state.Places(tmp_path / "mine", tmp_path / "run", None)
+    argv = ["fit", photos, "-o", "mine", "--minutes", 0.01, "--workdir", "run"]
+    places.prepare(parser.parser().parse_args([str(a) for a in argv]), "of other images")
+    status, _, err = cvae(*argv)
+    assert (status, "a fit of other images" in err) == (2, True)
+    (tmp_path / "run" / "fit.json").write_text("{")
+    refuses(cvae, 1, "fit.json: damaged", argv=argv)
 
 
 def test_what_is_refused_before_any_work(cvae, photos, tmp_path):

@@ -69,8 +69,10 @@ class Compared:
             rows.append((f"{other.name}, {other.regime}", other.quality, size, mse, told))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         shown = [
-            f"{row[0]:{widths[0]}}"
-            + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+            "  ".join(
+                [f"{row[0]:{widths[0]}}"]
+                + [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
+            ).rstrip()
             for row in rows
         ]
         first = (
@@ -80,7 +82,10 @@ class Compared:
         if not self.others:
             return [first, *shown, "not compared: image formats hold 1 or 3 channels"]
         of = f"{self.sampled} of the images" if self.sampled < self.images else "the images"
-        return [first, *shown, f"the others on {of}, the lossy ones at this archive's error there"]
+        last = (
+            f"the others on {of}, the lossy ones at this archive's error, or as near as they come"
+        )
+        return [first, *shown, last]
 
 
 def compressed(
