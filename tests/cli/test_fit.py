@@ -4,13 +4,14 @@ gone on with."""
 import io
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 
 import numpy as np
 import pytest
 from command_samples import refuses
-from conftest import failure, shared_dir
+from conftest import RELEASED, failure, shared_dir
 from PIL import Image
 
 from cvae_jax import codec, config, data, metrics, reader
@@ -158,9 +159,6 @@ def test_a_model_an_archive_and_a_comparison(cvae, photos, tmp_path):
         assert f"{name}, one sheet" in rows
 
     refuses(cvae, 2, "mine.cvae exists; -f", argv=argv)
-    (tmp_path / "mine.cvae").unlink()
-    (tmp_path / "elsewhere").rename(tmp_path / "mine")
-    refuses(cvae, 2, "mine exists; -f", argv=argv)
 
 
 def test_as_json_and_over_what_is_there(cvae, tmp_path):
@@ -168,9 +166,12 @@ def test_as_json_and_over_what_is_there(cvae, tmp_path):
     images = smooth(N, (8, 12, 1))
     np.save("grey.npy", images)
     argv = ["fit", "grey.npy", "-o", "mine", "--minutes", 0.01, "--archive", "a.cvae", "--json"]
-    for more in ([], ["-f"]):
-        status, out, err = cvae(*argv, *more)
-        assert status == 0, err
+    (tmp_path / "a.cvae").write_bytes(b"old")
+    shutil.copytree(RELEASED, tmp_path / "mine")
+    refuses(cvae, 2, "mine exists; -f", argv=["fit", "grey.npy", "-o", "mine"])
+    status, out, err = cvae(*argv, "-f")
+    assert status == 0, err
+    assert codec.load("mine").model.image_shape == (8, 12, 1)
     report = json.loads(out)
     archive = report["archive"]
     size = (tmp_path / "a.cvae").stat().st_size
