@@ -6,10 +6,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from cvae_jax.config import PRESETS
 from cvae_jax.errors import ConfigError
 
 CHECKPOINT = "checkpoint: a workdir, a step in it, a released one or its name"
@@ -86,6 +89,14 @@ def whole(text: str) -> int:
 whole.__name__ = "whole number"
 
 
+def size(text: str) -> tuple[int, int]:
+    """A height and a width, for ``type=``."""
+    found = re.fullmatch("([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected HxW, as 32x32, not {text}")
+    return int(found[1]), int(found[2])
+
+
 def add_reporting(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-j", "--json", action="store_true", help="report as JSON")
     sub.add_argument("-v", "--verbose", action="store_true", help="report more")
@@ -94,6 +105,28 @@ def add_reporting(sub: argparse.ArgumentParser) -> None:
 def add_output(sub: argparse.ArgumentParser, text: str, *, required: bool = False) -> None:
     sub.add_argument("-o", "--output", metavar="OUT", help=text, required=required)
     sub.add_argument("-f", "--force", action="store_true", help="overwrite what exists")
+
+
+def add_fit(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--minutes",
+        type=positive,
+        default=15.0,
+        metavar="M",
+        help="time for the model, on this machine (default: 15)",
+    )
+    sub.add_argument("--preset", choices=PRESETS, help="settings (default: by the images)")
+    sub.add_argument("--resize", type=size, metavar="HxW", help="stretch image files to this size")
+    sub.add_argument(
+        "--archive",
+        metavar="OUT.cvae",
+        help="then compress all images, with the decoder inside, and compare with PNG, WebP, AVIF",
+    )
+    sub.add_argument("-q", "--quality", type=finite, help="of the archive, 0 to 100 (default: 50)")
+    sub.add_argument(
+        "--workdir", type=Path, help="where the run is kept (default: OUT.fit, removed at the end)"
+    )
+    sub.add_argument("--data-dir", help="where prepared datasets are, and downloads go")
 
 
 def add_max_cost(sub: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
-"""The command ``cvae``: compress, decompress, info, verify, concat, calibrate, model, web, and
-train, evaluate, release, import-keras, job, which have modules of their own.
+"""The command ``cvae``: compress, decompress, info, verify, concat, fit, calibrate, model, web,
+and train, evaluate, release, import-keras, job, which have modules of their own.
 
 Parses, calls, reports; exit status 0: done, 1: failed, 2: wrong use, 3: damaged file,
 4: file of a newer format, 5: file of another model.
@@ -18,12 +18,14 @@ from typing import TextIO
 
 from cvae_jax import __version__, errors
 from cvae_jax.cli import flags, start
-from cvae_jax.cli.commands import evaluate, job, release, train
+from cvae_jax.cli.commands import evaluate, job
+from cvae_jax.cli.commands.making import release, train
 from cvae_jax.cli.files import paths
 from cvae_jax.cli.flags import MAKES, READS, Parser, whole
 from cvae_jax.errors import ConfigError
 
 READING = ("decompress", "info", "verify", "concat", "model")  # commands that need no JAX
+MAKING = ("calibrate", "fit")  # their modules are in commands.making
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,6 +107,13 @@ def parser() -> argparse.ArgumentParser:
         sub, "archive to write; it may be one of the inputs if -f is given", required=True
     )
 
+    sub = command("fit", "make a model of your own images in a given time, or go on with it")
+    sub.add_argument(
+        "dataset", metavar="IMAGES", help="a folder, or whatever cvae train --dataset takes"
+    )
+    flags.add_output(sub, "folder of the checkpoint to write", required=True)
+    flags.add_fit(sub)
+
     sub = command(
         "calibrate",
         "make what files need of a checkpoint: coding tables, integer decoder, context model",
@@ -175,7 +184,8 @@ def _call(args: argparse.Namespace, to: TextIO) -> int:
         return args.program(args)
     started = time.monotonic()
     # Imported after the arguments, and no other command's: reading needs no JAX.
-    command = importlib.import_module(f"cvae_jax.cli.commands.{args.command}")
+    room = "making." if args.command in MAKING else ""
+    command = importlib.import_module(f"cvae_jax.cli.commands.{room}{args.command}")
     start.imported()
     report = getattr(command, args.command)(args)
     if args.verbose:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ __all__ = [
     "SUFFIXES",
     "WRITABLE",
     "Resolved",
+    "Survey",
     "encode_image",
     "list_images",
     "load",
@@ -40,6 +42,7 @@ __all__ = [
     "read_idx",
     "read_image",
     "resolve",
+    "survey",
     "write_npy",
 ]
 
@@ -53,6 +56,25 @@ class Resolved(NamedTuple):
 
     name: str
     note: str | None
+
+
+class Survey(NamedTuple):
+    """What a dataset holds, whatever the split."""
+
+    shapes: Counter[tuple[int, ...]]  # how many images are of each ``[H, W, C]``
+    names: list[str] | None  # of image files, in the order of the split ``all``; else None
+
+
+def survey(name: str, data_dir: str | Path | None = None) -> Survey:
+    """Looks at all images of a dataset, where ``open`` would refuse several sizes.
+
+    Raises:
+      DataError, InstallError: as for ``load``, but for the sizes.
+    """
+    found = _found(name, "all", data_dir)
+    if isinstance(found, Collection):
+        return Survey(found.shapes(), found.names())
+    return Survey(Counter({tuple(found.shape[1:]): len(found)}), None)
 
 
 def resolve(name: str | None, data_dir: str | Path | None = None) -> Resolved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,15 @@ class Collection(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """``[H, W, C]`` of the first image."""
         return image_files.decode(self.stored.read(0), self.stored.shown(0), None, None).shape
+
+    def shapes(self) -> Counter[tuple[int, ...]]:
+        """How many of all images are of each shape ``[H, W, C]``; those of grey pixels have C 1."""
+        return Counter(image.shape for image in self._decoded(None, self.channels))
+
+    def names(self) -> list[str] | None:
+        """The paths of all images inside their folder, tar or zip; None where some have none."""
+        found = [self.stored.name(i) for i in range(len(self.stored))]
+        return None if None in found else [str(name) for name in found]
 
     def size(self, image_size: tuple[int, int] | None, channels: int | None) -> int:
         """Bytes of the chosen images' pixels, if all are like the first."""

@@ -17,6 +17,7 @@ from cvae_jax.errors import DataError
 # What is opened, by content whatever the name: nothing else of Pillow's many decoders.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 1 << 25  # a few bytes can claim many more; a frame of 8K video has as many
+WEBP_SIDE = 16383  # pixels, the most that a side has in this format
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),

@@ -1,4 +1,5 @@
-"""The lossy codecs that one would otherwise choose, by imagecodecs and Pillow (extra ``bench``).
+"""The codecs that one would otherwise choose: the lossy ones by imagecodecs and Pillow (extra
+``bench``), and those that Pillow alone writes.
 
 Each setting encodes and decodes an image, uint8 ``[H, W, C]`` with 1 or 3 channels.  Two traps
 are avoided here, each of which gives a flat line instead of a curve: imagecodecs' WebP is lossless
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cvae_jax.data.image_files import WEBP_SIDE, encode_image
 from cvae_jax.errors import ConfigError
 
 # Values of each codec's own setting, from the smallest files to nearly lossless.
@@ -27,6 +29,10 @@ JPEG_XL = (25, 15, 10, 6, 3, 1)
 JPEG_2000 = (20, 22, 24, 26, 28, 31)
 WITHOUT_GREY = ("WebP", "QOI")
 AVIF_SPEED = 2  # from 0 to 10; takes twice as long as 4, which needs more bytes
+# Of AVIF where it is searched: for images of so many pixels, and for small ones, of which it takes
+# a third of the time for 0.5 % more bytes.
+LARGE, LARGE_SPEED, SMALL_SPEED = 1 << 14, 4, 6
+PNG_SIDE, AVIF_SIDE = (1 << 31) - 1, 1 << 16  # pixels, the most that a side has
 
 
 class Setting(NamedTuple):
@@ -50,13 +56,10 @@ def settings(channels: int) -> list[Setting]:
     if not features.check("avif"):
         raise ConfigError("this needs a Pillow that writes AVIF: pip install --upgrade pillow")
 
+    subsampling = "4:0:0" if channels == 1 else "4:2:0"
+
     def avif(image: np.ndarray, quality: int) -> bytes:
-        file = io.BytesIO()
-        subsampling = "4:0:0" if channels == 1 else "4:2:0"
-        Image.fromarray(image).save(
-            file, "AVIF", quality=quality, speed=AVIF_SPEED, subsampling=subsampling
-        )
-        return file.getvalue()
+        return _saved(image, "AVIF", quality=quality, speed=AVIF_SPEED, subsampling=subsampling)
 
     def from_avif(content: bytes) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(content)).convert("L" if channels == 1 else "RGB"))
@@ -87,6 +90,51 @@ def settings(channels: int) -> list[Setting]:
         for codec, word, values, encode, decode, slow in lossy
         for value in values
     ]
+
+
+class Pillow(NamedTuple):
+    """A format by Pillow."""
+
+    name: str
+    encode: Callable[[np.ndarray, int], bytes]  # uint8 [H, W, C], and a quality from 0 to 100
+    decode: Callable[[bytes], np.ndarray]
+    largest: int  # side, in pixels
+    lossless: bool = False  # the quality means nothing
+
+
+def pillow(channels: int) -> list[Pillow]:
+    """The formats of photographs that Pillow writes, for images of 1 or 3 channels; without AVIF,
+    where it is built so."""
+    from PIL import Image, features
+
+    def decode(content: bytes) -> np.ndarray:
+        image = Image.open(io.BytesIO(content)).convert("L" if channels == 1 else "RGB")
+        return np.asarray(image).reshape(image.height, image.width, channels)
+
+    def webp(image: np.ndarray, quality: int) -> bytes:
+        return _saved(_plain(image), "WEBP", quality=quality, method=6)
+
+    def avif(subsampling: str, image: np.ndarray, quality: int) -> bytes:
+        speed = LARGE_SPEED if image[..., 0].size >= LARGE else SMALL_SPEED
+        return _saved(_plain(image), "AVIF", quality=quality, speed=speed, subsampling=subsampling)
+
+    found = [
+        Pillow("PNG", lambda image, _: encode_image(image), decode, PNG_SIDE, lossless=True),
+        Pillow("WebP", webp, decode, WEBP_SIDE),
+    ]
+    if features.check("avif"):
+        for kind in ("4:0:0",) if channels == 1 else ("4:2:0", "4:4:4"):
+            found.append(Pillow(f"AVIF {kind}", partial(avif, kind), decode, AVIF_SIDE))
+    return found
+
+
+def _saved(image: np.ndarray, kind: str, **options: Any) -> bytes:
+    """The file of an image, uint8 ``[H, W]`` or ``[H, W, 3]``, by Pillow."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **options)
+    return file.getvalue()
 
 
 def setting(

@@ -18,7 +18,7 @@ from cvae_jax.bitstream.records import SECTION_ROOM, SPOT
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
-from cvae_jax.data.image_files import sheet
+from cvae_jax.data.image_files import WEBP_SIDE, sheet
 from cvae_jax.errors import CheckpointError, ModelMismatchError
 from cvae_jax.file_model import FileModel
 from cvae_jax.runs.find import find, maker
@@ -28,7 +28,8 @@ from cvae_jax.shards import Shards, present
 
 MODEL_FILE = "model file"
 SAMPLE = 1000  # images that other formats are tried on
-WEBP_SIDE = 16383  # pixels, the most that it holds
+# Each further image costs its share of this; the rest is there once.
+GROWING = ("streams", "refinements", "checks", "names", "labels")
 
 
 def info(args: Namespace) -> Report:
@@ -257,16 +258,14 @@ def _compared(
         return {"model_bytes": spent.get("model") or None, "break_even": None}
     refined = spent.get("refinements", 0) > 0
     size = spent.get("model") or len(model.pack(with_context=refined)) + SECTION_ROOM
-    # Each further image costs its share of this; the rest is there once.
-    growing = ("streams", "refinements", "checks", "names", "labels")
-    grows = sum(spent.get(use, 0) for use in growing)
+    grows = sum(spent.get(use, 0) for use in GROWING)
     fixed = size + total - grows - spent.get("model", 0)
     others = other_formats(images) if count else {}
     others |= sheets
     return {
         "model_bytes": size,
         "break_even": {
-            name: _break_even(fixed, grows / count, other) for name, other in others.items()
+            name: break_even(fixed, grows / count, other) for name, other in others.items()
         },
     }
 
@@ -286,7 +285,9 @@ def _measured_sheet(identity: Identity, steps: set[int]) -> dict[str, float]:
     return {}
 
 
-def _break_even(fixed: float, each: float, other: float) -> BreakEven:
+def break_even(fixed: float, each: float, other: float) -> BreakEven:
+    """fixed: bytes that are there once; each, other: bytes per image, of this file and of another
+    format."""
     return BreakEven(other, int(fixed // (other - each)) + 1 if other > each else None)
 
 
