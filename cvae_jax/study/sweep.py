@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -29,7 +28,16 @@ from cvae_jax.pixels import to_unit
 from cvae_jax.runs.plots import spread
 from cvae_jax.study import classical, lossless, pca
 from cvae_jax.study.classical import Setting
-from cvae_jax.study.compare import EFFORT, OWN, PAYLOAD, TOGETHER, WITH_MODEL, Row, compare
+from cvae_jax.study.compare import (
+    EFFORT,
+    MSE_RANGES,
+    OWN,
+    PAYLOAD,
+    TOGETHER,
+    WITH_MODEL,
+    Row,
+    compare,
+)
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
@@ -83,7 +91,7 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
         "images": len(images),
         "image_shape": list(images.shape[1:]),
         "rows": rows,
-        "comparisons": compare(rows, list(codecs), EFFORT),
+        "comparisons": compare(rows, list(codecs), EFFORT, MSE_RANGES[images.shape[3]]),
     }
     return Study(report, shown)
 
@@ -120,24 +128,35 @@ def _row(
 
 def quality(images: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
     """MSE, PSNR of the mean MSE, mean PSNR (over inexact images, in dB), SSIM, largest error of a
-    pixel in grey levels; of uint8 images."""
-    mse, ssim = metrics.mse_of_each(images, decoded), stream(_ssim, images, decoded)
+    pixel in levels; of uint8 images.  Of colour, over all channels, and the PSNR of the mean MSE of
+    luma too."""
+    mse, of_each = metrics.mse_of_each(images, decoded), stream(_measured, images, decoded)
     inexact = mse[mse > 0]
     mean = float(mse.mean())
-    return {
+    found = {
         "mse": mean,
         "psnr_of_mean_mse": float(metrics.psnr(mean)) if mean else None,
         "mean_psnr": float(metrics.psnr(inexact).mean()) if len(inexact) else None,
-        "ssim": float(ssim.mean(dtype=np.float64)) if min(images.shape[1:3]) >= SSIM_SIZE else None,
+        "ssim": float(of_each["ssim"].mean(dtype=np.float64)) if "ssim" in of_each else None,
         "max_error": metrics.largest_error(images, decoded),
     }
+    if "luma" in of_each:
+        luma = metrics.psnr(of_each["luma"].mean(dtype=np.float64))
+        # Equal images may differ here by rounding.
+        found["psnr_of_mean_mse_luma"] = float(luma) if mean and np.isfinite(luma) else None
+    return found
 
 
 @jax.jit
 @microbatched
-def _ssim(images: Array, decoded: Array) -> Array:
-    small = min(images.shape[1:3]) < SSIM_SIZE
-    return jnp.zeros(len(images)) if small else metrics.ssim(to_unit(images), to_unit(decoded))
+def _measured(images: Array, decoded: Array) -> dict[str, Array]:
+    """SSIM of images of at least SSIM_SIZE, and MSE in luma of colour ones, ``[B]`` each."""
+    found = {}
+    if min(images.shape[1:3]) >= SSIM_SIZE:
+        found["ssim"] = metrics.ssim(to_unit(images), to_unit(decoded))
+    if images.shape[3] == 3:
+        found["luma"] = metrics.mse(metrics.luma(images), metrics.luma(decoded))
+    return found
 
 
 def _timed(f: Callable) -> tuple[Any, float]:
@@ -148,7 +167,8 @@ def _timed(f: Callable) -> tuple[Any, float]:
 
 def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
     codec.decompress(codec.compress(images[:4096]))  # compiled before it is timed
-    for effort, qualities in ((0, QUALITIES), (EFFORT, SEARCHED)):
+    searched = () if codec.model.latent_map else SEARCHED  # which maps cannot be yet
+    for effort, qualities in ((0, QUALITIES), (EFFORT, searched)):
         for quality in qualities:
             content, encode = _timed(functools.partial(codec.compress, images, quality, effort))
             decoded, decode = _timed(functools.partial(codec.decompress, content))
