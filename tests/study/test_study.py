@@ -260,6 +260,18 @@ def test_a_study_of_an_earlier_version_is_named_and_no_obstacle(tmp_path):
     assert "earlier version: run the command again" in report.overview(tmp_path)
 
 
+def test_it_is_said_that_images_had_been_jpeg_files(tmp_path):
+    study = {"command": "the command", "images": 3, "image_shape": [2, 2, 3], "rows": [],
+             "comparisons": {}}  # fmt: skip
+    for name, from_jpeg in (("cifar10", True), ("others", True), ("plain", False)):
+        content = {**study, "dataset": name, "from_jpeg": from_jpeg}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    cifar, others, plain = report.overview(tmp_path).split("\n## ")[1:]
+    assert "come from JPEG files of quality 75 with colours at half resolution (4:2:0)" in cifar
+    assert "come from JPEG files. " in others
+    assert "JPEG" not in plain
+
+
 def texts(figure):
     """Everything that is written in a figure."""
     return "\n".join(text.get_text() for text in figure.findobj(Text))
