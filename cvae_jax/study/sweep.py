@@ -41,10 +41,12 @@ from cvae_jax.study.compare import (
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
+SINGLES_OF_MAPS = (10, 30, 50, 70, 90)  # qualities; a file takes them a tenth of a second or more
 SINGLES = 1000  # evenly spread images of which the slow codecs and this one make single files
 FEW_SINGLES = 100  # of files with a bound, each of which takes this one as long as hundreds at once
 SELF_CONTAINED = (0, 4)  # bounds of archives that are also made with their model
 COMPONENTS = 16  # of the PCA that is always tried; the others have as many as a model has latents
+COMPONENTS_BESIDE_MAPS = 192  # whose latents are about as many as there are pixels
 PCA_STEPS = {"2": 2, "1": 1, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}  # of a pixel's range
 SHOWN = 12  # evenly spread images that are kept as each setting decodes them, for pictures
 SSIM_SIZE = 11
@@ -79,9 +81,10 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
         add(_ours(name, codec, images))
         if codec.file_model.context is not None:
             add(_ours_bounded(name, codec, images))
-    # Not as many as a map has latents, which are about as many as there are pixels.
-    dense = [codec.model for codec in codecs.values() if not codec.model.latent_map]
-    wanted = {COMPONENTS} | {model.latent_dim for model in dense}
+    wanted = {COMPONENTS} | {
+        COMPONENTS_BESIDE_MAPS if codec.model.latent_map else codec.model.latent_dim
+        for codec in codecs.values()
+    }
     for components in sorted({min(n, images[0].size) for n in wanted}):
         add(_principal_components(images, training, components))
     settings = [f(images.shape[3]) for f in (classical.settings, lossless.settings)]
@@ -177,7 +180,7 @@ def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np
                 name, setting, TOGETHER, len(content), images, decoded,
                 encode=encode, decode=decode, kind="ours",
             )  # fmt: skip
-            if not effort:
+            if not effort and (quality in SINGLES_OF_MAPS or not codec.model.latent_map):
                 alone = spread(images, SINGLES)
                 symbols, step = codec.encode_symbols(alone, quality)
                 files = [codec.pack(one, step) for one in symbols]
