@@ -46,7 +46,7 @@ SINGLES = 1000  # evenly spread images of which the slow codecs and this one mak
 FEW_SINGLES = 100  # of files with a bound, each of which takes this one as long as hundreds at once
 SELF_CONTAINED = (0, 4)  # bounds of archives that are also made with their model
 COMPONENTS = 16  # of the PCA that is always tried; the others have as many as a model has latents
-COMPONENTS_BESIDE_MAPS = 192  # whose latents are about as many as there are pixels
+COMPONENTS_BESIDE_MAPS = (192, 512)  # of which the latents are as many as there are pixels
 PCA_STEPS = {"2": 2, "1": 1, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}  # of a pixel's range
 SHOWN = 12  # evenly spread images that are kept as each setting decodes them, for pictures
 SSIM_SIZE = 11
@@ -81,10 +81,9 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
         add(_ours(name, codec, images))
         if codec.file_model.context is not None:
             add(_ours_bounded(name, codec, images))
-    wanted = {COMPONENTS} | {
-        COMPONENTS_BESIDE_MAPS if codec.model.latent_map else codec.model.latent_dim
-        for codec in codecs.values()
-    }
+    wanted = {COMPONENTS}
+    for codec in codecs.values():
+        wanted |= {*(COMPONENTS_BESIDE_MAPS if codec.model.latent_map else [codec.latent_dim])}
     for components in sorted({min(n, images[0].size) for n in wanted}):
         add(_principal_components(images, training, components))
     settings = [f(images.shape[3]) for f in (classical.settings, lossless.settings)]
