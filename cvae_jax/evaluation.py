@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,9 @@ SSIM_WINDOWS: dict[str, tuple[metrics.Window, int]] = {
     "ssim": ("gaussian", 11),
     "ssim_uniform": ("uniform", 7),
 }
+# What is also measured by itself in colour images.
+PARTS = ("red", "green", "blue", "luma")
+IN_PARTS = ("psnr_of_mean_mse", "mean_psnr", *SSIM_WINDOWS)  # of each: name_part
 # Name in the summary -> (label, digits after the point), in the order of the table.
 LABELS = {
     "mse": ("MSE", 5),
@@ -84,12 +88,29 @@ def _measure(config: ModelConfig, params: Params, images: Array, noise: Array) -
             out[f"{section}kl"] = losses.rate(output)
             out[f"{section}bce"] = losses.bce(output.logits, x)
             out[f"{section}mse"] = metrics.mse(pixels, x)
-            for name, (window, smallest) in SSIM_WINDOWS.items():
-                if min(config.height, config.width) >= smallest:
-                    out[f"{section}{name}"] = metrics.ssim(pixels, x, window)
+            windows = {
+                name: window
+                for name, (window, smallest) in SSIM_WINDOWS.items()
+                if min(config.height, config.width) >= smallest
+            }
+            for name, window in windows.items():
+                out[f"{section}{name}"] = metrics.ssim(pixels, x, window)
+            if config.channels == 3:
+                parts = {"mse": _in_parts(metrics.mse_of_channels, pixels, images)}
+                for name, window in windows.items():
+                    measure = functools.partial(metrics.ssim_of_channels, window=window)
+                    parts[name] = _in_parts(measure, pixels, images)
+                for name, of in parts.items():
+                    out |= {f"{section}{name}_{part}": of[:, i] for i, part in enumerate(PARTS)}
         return out, deterministic.posterior.z_mean
 
     return microbatched(per_image)(images, noise)
+
+
+def _in_parts(measure: Callable[[Array, Array], Array], pixels: Array, images: Array) -> Array:
+    """A measure of each of PARTS, ``[B, 4]``; luma is that of the nearest levels."""
+    luma = measure(metrics.luma(to_levels(pixels)), metrics.luma(images))
+    return jnp.concatenate([measure(pixels, to_unit(images)), luma], axis=1)
 
 
 def evaluate(config: ModelConfig, params: Params, images: Source, seed: int = 0) -> Evaluation:
@@ -100,6 +121,10 @@ def evaluate(config: ModelConfig, params: Params, images: Source, seed: int = 0)
     step of 1).  MSE, PSNR in dB (``psnr_of_mean_mse`` and
     ``mean_psnr``, the mean of each image's own), SSIM (absent where the window does not fit), BCE,
     KL and -ELBO in nats per image, -ELBO also in bits per dimension, and the active units.
+
+    Of colour images, MSE and PSNR are over all three channels and SSIM is the mean of theirs; PSNR
+    and SSIM are also given of each of PARTS (``ssim_red``, ...), luma as ``metrics.luma`` has it,
+    of the reconstruction's 8-bit levels.
     """
     measure = functools.partial(_measure, config, params)
     parts: list[dict[str, np.ndarray]] = []
@@ -114,25 +139,39 @@ def evaluate(config: ModelConfig, params: Params, images: Source, seed: int = 0)
         sums += z_mean.sum(0), (z_mean**2).sum(0)
         first += len(block)
     per_image = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    summary = {}
-    for section, prefix in (("deterministic", ""), ("sampled", "sampled_")):
-        mean = {
-            name: float(per_image[prefix + name].mean(dtype=np.float64))
-            for name in ("mse", *SSIM_WINDOWS, "bce", "kl")
-            if prefix + name in per_image
-        }
-        negative_elbo = mean["bce"] + mean["kl"]
-        summary[section] = {
-            "mse": mean.pop("mse"),
-            "psnr_of_mean_mse": float(metrics.psnr(per_image[prefix + "mse"].mean())),
-            "mean_psnr": float(metrics.psnr(per_image[prefix + "mse"]).mean()),
-            **mean,
-            "negative_elbo": negative_elbo,
-            "bits_per_dim": metrics.bits_per_dim(negative_elbo, config.image_shape),
-        }
+    sections = (("deterministic", ""), ("sampled", "sampled_"))
+    summary = {section: _summary(config, per_image, prefix) for section, prefix in sections}
     mean, mean_of_squares = sums / len(images)
     summary["deterministic"]["active_units"] = metrics.active_units(mean_of_squares - mean**2)
     return Evaluation(summary, per_image)
+
+
+def _summary(
+    config: ModelConfig, per_image: dict[str, np.ndarray], prefix: str
+) -> dict[str, float]:
+    """A section of the summary, of the measures whose names begin with ``prefix``."""
+    mean = {
+        name: float(per_image[prefix + name].mean(dtype=np.float64))
+        for name in ("mse", *SSIM_WINDOWS, "bce", "kl")
+        if prefix + name in per_image
+    }
+    negative_elbo = mean["bce"] + mean["kl"]
+    found = {
+        "mse": mean.pop("mse"),
+        "psnr_of_mean_mse": float(metrics.psnr(per_image[prefix + "mse"].mean())),
+        "mean_psnr": float(metrics.psnr(per_image[prefix + "mse"]).mean()),
+        **mean,
+        "negative_elbo": negative_elbo,
+        "bits_per_dim": metrics.bits_per_dim(negative_elbo, config.image_shape),
+    }
+    for part in PARTS if config.channels == 3 else ():
+        mse = per_image[f"{prefix}mse_{part}"]
+        found[f"psnr_of_mean_mse_{part}"] = float(metrics.psnr(mse.mean()))
+        found[f"mean_psnr_{part}"] = float(metrics.psnr(mse).mean())
+        for name in SSIM_WINDOWS:
+            if (values := per_image.get(f"{prefix}{name}_{part}")) is not None:
+                found[f"{name}_{part}"] = float(values.mean(dtype=np.float64))
+    return found
 
 
 def reconstruct(config: ModelConfig, params: Params, images: np.ndarray) -> np.ndarray:
@@ -145,10 +184,16 @@ def reconstruct(config: ModelConfig, params: Params, images: np.ndarray) -> np.n
 
 
 def table(summary: dict[str, dict[str, float]]) -> str:
-    """A summary as text: a row for each number, a column for each section."""
+    """A summary as text: a row for each number, a column for each section; what is of a colour
+    image's PARTS, below what is of the whole."""
     sections = list(summary)
     lines = [f"{'':34}" + "".join(f"{s:>15}" for s in sections)]
+    labels = {}
     for name, (label, digits) in LABELS.items():
+        labels[name] = label, digits
+        if name in IN_PARTS:
+            labels |= {f"{name}_{part}": (f"  {part}", digits) for part in PARTS}
+    for name, (label, digits) in labels.items():
         cells = [summary[s].get(name) for s in sections]
         if name in SSIM_WINDOWS and cells[0] is None:
             lines.append(f"{label:34}{'image too small':>15}")

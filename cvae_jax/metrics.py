@@ -12,11 +12,27 @@ from jax import Array
 Window = Literal["gaussian", "uniform"]
 
 K1, K2 = 0.01, 0.03
+LUMA = (0.299, 0.587, 0.114)  # BT.601, of red, green and blue
 
 
 def mse(x: Array, y: Array) -> Array:
     """Mean squared error of each image: ``[N, H, W, C]`` x2 -> ``[N]``."""
     return jnp.mean((x - y) ** 2, axis=(1, 2, 3))
+
+
+def mse_of_channels(x: Array, y: Array) -> Array:
+    """Mean squared error of each image's channels: ``[N, H, W, C]`` x2 -> ``[N, C]``."""
+    return jnp.mean((x - y) ** 2, axis=(1, 2))
+
+
+def luma(levels: Array) -> Array:
+    """Brightness of colour images: uint8 ``[N, H, W, 3]`` -> ``[N, H, W, 1]`` in [0, 1].
+
+    BT.601 with its full range, Y = 0.299 R + 0.587 G + 0.114 B, of the 8-bit levels (divided by
+    255, and not rounded again): that of JPEG.
+    """
+    red, green, blue = (levels[..., i : i + 1].astype(jnp.float32) for i in range(3))
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue) / 255
 
 
 def mse_of_levels(x: np.ndarray, y: np.ndarray) -> float:
@@ -42,12 +58,18 @@ def psnr(mse: Array | np.ndarray | float) -> np.ndarray:
 
 
 def ssim(x: Array, y: Array, window: Window = "gaussian") -> Array:
-    """Structural similarity of each image: ``[N, H, W, C]`` x2 -> ``[N]``, data range 1.
+    """Structural similarity of each image: ``[N, H, W, C]`` x2 -> ``[N]``, the mean over its
+    channels of ``ssim_of_channels``."""
+    return jnp.mean(ssim_of_channels(x, y, window), axis=1)
+
+
+def ssim_of_channels(x: Array, y: Array, window: Window = "gaussian") -> Array:
+    """Structural similarity of each channel: ``[N, H, W, C]`` x2 -> ``[N, C]``, data range 1.
 
     ``gaussian``: 11x11, sigma 1.5, population covariance (Wang et al. 2004), which is
     scikit-image's ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
     ``uniform``: 7x7, sample covariance, which is scikit-image's default.
-    Windows that cross the border are left out; channels are averaged.
+    Windows that cross the border are left out.
 
     Raises:
       ValueError: the image is smaller than the window.
@@ -66,7 +88,7 @@ def ssim(x: Array, y: Array, window: Window = "gaussian") -> Array:
     cov = bessel * (local_mean(x * y) - mean_x * mean_y)
     luminance = (2 * mean_x * mean_y + K1**2) / (mean_x**2 + mean_y**2 + K1**2)
     structure = (2 * cov + K2**2) / (var_x + var_y + K2**2)
-    return jnp.mean(luminance * structure, axis=(1, 2, 3))
+    return jnp.mean(luminance * structure, axis=(1, 2))
 
 
 def bits_per_dim(nats: float, image_shape: tuple[int, ...]) -> float:

@@ -80,6 +80,45 @@ def test_images_too_small_for_ssim_are_said_to_be():
     assert "too small" in row
 
 
+@pytest.fixture(scope="module")
+def colour():
+    """A colour model's evaluation, its images, and its reconstructions as they are, in [0, 1]."""
+    config = CONFIG.replace(channels=3)
+    params = init_params(config.model, jax.random.key(0))
+    images = np.random.default_rng(1).integers(0, 256, (20, 12, 12, 3), np.uint8)
+    output = CVAE(config.model).apply({"params": params}, images / np.float32(255))
+    pixels = np.asarray(jax.nn.sigmoid(output.logits))
+    return evaluation.evaluate(config.model, params, images), images, pixels
+
+
+def test_colour_is_measured_by_channel_and_in_luma(colour):
+    result, images, pixels = colour
+    summary = result.summary["deterministic"]
+    x = images / np.float32(255)
+    for i, part in enumerate(("red", "green", "blue")):
+        mse = np.mean((pixels - x)[..., i] ** 2, axis=(1, 2))
+        mean = -10 * np.log10(mse.mean())
+        assert summary[f"psnr_of_mean_mse_{part}"] == pytest.approx(mean, rel=1e-5)
+        assert summary[f"mean_psnr_{part}"] == pytest.approx(-10 * np.log10(mse).mean(), rel=1e-5)
+    luma = [np.rint(255 * a) @ (0.299, 0.587, 0.114) / 255 for a in (pixels, x)]
+    mse = np.mean((luma[0] - luma[1]) ** 2)
+    assert summary["psnr_of_mean_mse_luma"] == pytest.approx(-10 * np.log10(mse), rel=1e-4)
+    ssim = evaluation.metrics.ssim(*(a[..., None].astype(np.float32) for a in luma)).mean()
+    assert summary["ssim_luma"] == pytest.approx(float(ssim), rel=1e-4)
+    channels = [summary[f"ssim_uniform_{part}"] for part in ("red", "green", "blue")]
+    assert summary["ssim_uniform"] == pytest.approx(np.mean(channels), rel=1e-5)
+
+
+def test_the_table_has_the_parts_of_colour_below_the_whole_and_none_of_grey(colour, result):
+    lines = evaluation.table(colour[0].summary).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("SSIM, Gauss"))
+    parts = [line.split()[0] for line in lines[at + 1 : at + 5]]
+    assert parts == ["red", "green", "blue", "luma"]
+    grey = evaluation.table(result.summary)
+    assert len(grey.splitlines()) == 1 + len(evaluation.LABELS)
+    assert not any(part in grey for part in parts)
+
+
 def test_json_has_no_infinity():
     assert evaluation.to_json({"a": {"psnr": np.inf, "mse": 0.0}}) == {
         "a": {"psnr": None, "mse": 0.0}

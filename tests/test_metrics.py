@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cvae_jax import metrics
@@ -24,6 +25,26 @@ def test_ssim_is_scikit_images(window, shape):
         for a, b in zip(x, y, strict=True)
     ]
     np.testing.assert_allclose(metrics.ssim(x, y, window), expected, atol=1e-4)
+
+
+def test_channels_are_measured_as_grey_images_and_their_mean_is_the_whole():
+    x, y = RNG.random((2, 5, 17, 23, 3), np.float32)
+    for whole, of_channels in (
+        (metrics.mse, metrics.mse_of_channels),
+        (metrics.ssim, metrics.ssim_of_channels),
+    ):
+        alone = [whole(x[..., i : i + 1], y[..., i : i + 1]) for i in range(3)]
+        np.testing.assert_allclose(of_channels(x, y), np.stack(alone, 1), rtol=1e-5)
+        np.testing.assert_allclose(whole(x, y), np.mean(alone, 0), rtol=1e-5)
+
+
+def test_luma_is_jpegs():
+    """As Pillow converts to YCbCr, which is JPEG's, but for its rounding to levels."""
+    levels = RNG.integers(0, 256, (4, 9, 7, 3), np.uint8)
+    expected = [np.asarray(Image.fromarray(x).convert("YCbCr"))[..., :1] for x in levels]
+    np.testing.assert_allclose(255 * metrics.luma(levels), expected, atol=1)
+    grey = np.repeat(levels[..., :1], 3, axis=3)
+    np.testing.assert_allclose(metrics.luma(grey), grey[..., :1] / 255, atol=1e-6)
 
 
 def test_ssim_refuses_images_smaller_than_its_window():

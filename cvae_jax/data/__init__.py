@@ -34,6 +34,7 @@ __all__ = [
     "Resolved",
     "Survey",
     "encode_image",
+    "from_jpeg",
     "list_images",
     "load",
     "map_array",
@@ -166,6 +167,12 @@ def open(
             f"{name}: images are {_by(got)}, not {_by(wanted)}; only image files are resized"
         )
     return images
+
+
+def from_jpeg(name: str | Path, data_dir: str | Path | None = None) -> bool:
+    """Whether a dataset is image files of which the first is JPEG's, and so has lost something."""
+    found = _found(str(name), "all", data_dir)
+    return isinstance(found, Collection) and found.stored.read(0).startswith(b"\xff\xd8\xff")
 
 
 def _found(name: str, split: str, data_dir: str | Path | None) -> Source | Collection:

@@ -5,6 +5,9 @@ Each setting encodes and decodes an image, uint8 ``[H, W, C]`` with 1 or 3 chann
 are avoided here, each of which gives a flat line instead of a curve: imagecodecs' WebP is lossless
 by default, and its AVIF ignores the level of grey images.  That is why Pillow writes the AVIF, the
 only data library that is imported outside ``data``.
+
+Of colour images, JPEG and AVIF are two codecs each: one halves the resolution of the colours, as
+their writers do unasked (4:2:0), the other keeps it (4:4:4).  WebP always halves it.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ from cvae_jax.errors import ConfigError
 # Values of each codec's own setting, from the smallest files to nearly lossless.
 JPEG = (1, 5, 10, 20, 35, 50, 65, 80)
 WEBP = (0, 5, 10, 20, 40, 80)
-AVIF = (3, 8, 12, 18, 30)
+AVIF = (3, 8, 12, 18, 30, 45)
 JPEG_XL = (25, 15, 10, 6, 3, 1)
 JPEG_2000 = (20, 22, 24, 26, 28, 31)
 WITHOUT_GREY = ("WebP", "QOI")
+SUBSAMPLINGS = ("4:4:4", "4:2:0")  # of colour
+SHARED_START = ("JPEG", *(f"JPEG {name}" for name in SUBSAMPLINGS), "JPEG 2000")
 AVIF_SPEED = 2  # from 0 to 10; takes twice as long as 4, which needs more bytes
 # Of AVIF where it is searched: for images of so many pixels, and for small ones, of which it takes
 # a third of the time for 0.5 % more bytes.
@@ -56,16 +61,15 @@ def settings(channels: int) -> list[Setting]:
     if not features.check("avif"):
         raise ConfigError("this needs a Pillow that writes AVIF: pip install --upgrade pillow")
 
-    subsampling = "4:0:0" if channels == 1 else "4:2:0"
-
-    def avif(image: np.ndarray, quality: int) -> bytes:
+    def avif(image: np.ndarray, quality: int, subsampling: str = "4:0:0") -> bytes:
         return _saved(image, "AVIF", quality=quality, speed=AVIF_SPEED, subsampling=subsampling)
 
     def from_avif(content: bytes) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(content)).convert("L" if channels == 1 else "RGB"))
 
-    def jpeg(image: np.ndarray, quality: int) -> bytes:
-        return bytes(ic.jpeg8_encode(image, level=quality, optimize=True))
+    def jpeg(image: np.ndarray, quality: int, subsampling: str = "") -> bytes:
+        of_colour = subsampling.replace(":", "") or None
+        return bytes(ic.jpeg8_encode(image, level=quality, optimize=True, subsampling=of_colour))
 
     def webp(image: np.ndarray, quality: int) -> bytes:
         return bytes(ic.webp_encode(image, level=quality, lossless=False, method=6))
@@ -76,10 +80,17 @@ def settings(channels: int) -> list[Setting]:
     def jpeg2000(image: np.ndarray, db: float) -> bytes:
         return bytes(ic.jpeg2k_encode(image, level=int(db), codecformat="j2k"))
 
-    lossy = (
-        ("JPEG", "quality", JPEG, jpeg, ic.jpeg8_decode, False),
+    def sampled(codec: str, encode: Callable) -> dict[str, Callable]:
+        """The codec by its name or names."""
+        if channels == 1:
+            return {codec: encode}
+        return {f"{codec} {name}": partial(encode, subsampling=name) for name in SUBSAMPLINGS}
+
+    jpegs, avifs = sampled("JPEG", jpeg), sampled("AVIF", avif)
+    lossy: tuple[tuple[str, str, Sequence[int], Callable, Callable, bool], ...] = (
+        *((name, "quality", JPEG, coder, ic.jpeg8_decode, False) for name, coder in jpegs.items()),
         ("WebP", "quality", WEBP, webp, ic.webp_decode, False),
-        ("AVIF", "quality", AVIF, avif, from_avif, True),
+        *((name, "quality", AVIF, coder, from_avif, True) for name, coder in avifs.items()),
         ("JPEG XL", "distance", JPEG_XL, jxl, ic.jpegxl_decode, True),
         ("JPEG 2000", "dB", JPEG_2000, jpeg2000, ic.jpeg2k_decode, False),
     )
@@ -189,7 +200,7 @@ def payload_sizes(codec: str, contents: Sequence[bytes]) -> list[int] | None:
     For JPEG and JPEG 2000 that is the start that all files share, tables included; for WebP the
     RIFF header, which follows from the length.  Every stripped file is restored and compared.
     """
-    if codec in ("JPEG", "JPEG 2000"):
+    if codec in SHARED_START:
         shared = _common_start(contents)
         rests = [content[len(shared) :] for content in contents]
         again = [shared + rest for rest in rests]

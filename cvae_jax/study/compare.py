@@ -13,18 +13,26 @@ from cvae_jax.coding.quantize import DEFAULT_QUALITY
 # The regimes, see ``sweep``.
 OWN, PAYLOAD, TOGETHER, WITH_MODEL = "own file", "payload", "together", "with its model"
 LOSSY = f"quality {DEFAULT_QUALITY}"  # of ours, where nothing is promised
-MSE_RANGE = (0.005, 0.0015)
+# Over which BD-rates are measured, by the number of channels: of the digits, and of photographs.
+MSE_RANGES = {1: (0.005, 0.0015), 3: (0.006, 0.0022)}
 EFFORT = 2  # of the rows that are searched
 LEAST_OVERLAP = 0.5  # dB; with less, a delta means nothing
+SAMPLES = 1000  # of curves, for their deltas
 
 Row = dict[str, Any]  # a setting and its measurements
+Curve = list[tuple[float, float]]  # (bytes per image, PSNR), both increasing
 
 
-def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, Any]:
+def compare(
+    rows: Sequence[Row],
+    ours: Sequence[str],
+    effort: int,
+    mse_range: tuple[float, float] = MSE_RANGES[1],
+) -> dict[str, Any]:
     """What the README reports: sizes at equal error or under the same bound, the model's cost,
     Bjøntegaard's deltas.
 
-    effort: that of the rows with a search.
+    effort: that of the rows with a search; mse_range: of the deltas, see ``bjontegaard``.
     """
     linear = [r for r in rows if r["kind"] == "baseline"]
     out = {}
@@ -57,7 +65,7 @@ def compare(rows: Sequence[Row], ours: Sequence[str], effort: int) -> dict[str, 
                 regime: [
                     delta
                     for at in (0, effort)
-                    if (delta := bjontegaard(rows, name, regime, at)) is not None
+                    if (delta := bjontegaard(rows, name, regime, at, mse_range)) is not None
                 ]
                 for regime in (TOGETHER, OWN)
             },
@@ -105,47 +113,64 @@ def with_model(rows: Sequence[Row], name: str, setting: str = LOSSY) -> dict[str
     }
 
 
-def bjontegaard(rows: Sequence[Row], name: str, regime: str, effort: int) -> Row | None:
-    """BD-rate in % and BD-PSNR in dB against the best of the other codecs and PCA at every rate.
+def bjontegaard(
+    rows: Sequence[Row],
+    name: str,
+    regime: str,
+    effort: int,
+    mse_range: tuple[float, float] = MSE_RANGES[1],
+) -> Row | None:
+    """BD-rate in % and BD-PSNR in dB against the best of the other codecs and PCA at every rate,
+    their ``envelope``.
 
-    BD-rate is over the part of MSE_RANGE that both curves cover, and BD-PSNR over the bytes that
-    both cover; the ranges are returned too.  None if the curves hardly overlap.  (G. Bjøntegaard,
-    VCEG-M33, with the monotone interpolation that is usual today.)
+    BD-rate is over the part of ``mse_range``, from the highest MSE to the lowest, that both curves
+    cover, and BD-PSNR over the bytes that both cover; the ranges are returned too, and which codecs
+    the envelope consists of where BD-rate is measured.  None if the curves hardly overlap.
+    (G. Bjøntegaard, VCEG-M33, with the monotone interpolation that is usual today.)
     """
     import bjontegaard as bd
 
-    lossy = [r for r in rows if r["kind"] in ("lossy", "baseline")]
-    anchor = _envelope([r for r in lossy if r["regime"] == regime])
-    test = _envelope(
+    lossy: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["kind"] in ("lossy", "baseline") and row["regime"] == regime:
+            lossy.setdefault(row["codec"], []).append(row)
+    others = {codec: points for codec, some in lossy.items() if (points := curve(some))}
+    test = curve(
         [r for r in rows if r["codec"] == name and r["regime"] == regime
          and r["bound"] is None and ("effort" in r["setting"]) == bool(effort)]
     )  # fmt: skip
-    if len(anchor) < 2 or len(test) < 2:
+    if not others or len(test) < 2:
         return None
-    ends = [float(metrics.psnr(mse)) for mse in MSE_RANGE]
-    low = max(ends[0], anchor[0][1], test[0][1])
-    high = min(ends[1], anchor[-1][1], test[-1][1])
+    ends = [float(metrics.psnr(mse)) for mse in mse_range]
+    low = max(ends[0], min(points[0][1] for points in others.values()), test[0][1])
+    high = min(ends[1], max(points[-1][1] for points in others.values()), test[-1][1])
     if high - low < LEAST_OVERLAP:
         return None
-    clipped = (x for curve in (anchor, test) for x in _clipped(curve, low, high))
+    psnr = np.linspace(low, high, SAMPLES)
+    anchor, chosen = envelope(list(others.values()), psnr)
     options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
     found = {
         "effort": effort,
         "mse_range": [10 ** (-low / 10), 10 ** (-high / 10)],
-        "bd_rate_percent": float(bd.bd_rate(*clipped, **options)),
+        "of": [codec for i, codec in enumerate(others) if i in chosen],
+        "bd_rate_percent": float(
+            bd.bd_rate(anchor, psnr, envelope([test], psnr)[0], psnr, **options)
+        ),
     }
     # At equal bytes, other parts of the curves overlap, and perhaps none do.
-    fewest, most = max(anchor[0][0], test[0][0]), min(anchor[-1][0], test[-1][0])
+    fewest = max(min(points[0][0] for points in others.values()), test[0][0])
+    most = min(max(points[-1][0] for points in others.values()), test[-1][0])
     if fewest < most:
-        whole = (np.array(x) for curve in (anchor, test) for x in zip(*curve, strict=True))
+        sizes = np.geomspace(fewest, most, SAMPLES)
+        best, own = highest(list(others.values()), sizes), highest([test], sizes)
         found["bytes_range"] = [fewest, most]
-        found["bd_psnr_db"] = float(bd.bd_psnr(*whole, **options))
+        found["bd_psnr_db"] = float(bd.bd_psnr(sizes, best, sizes, own, **options))
     return found
 
 
-def _envelope(rows: Sequence[Row]) -> list[tuple[float, float]]:
-    """``(bytes, PSNR)`` of the rows that no other row beats in both, by increasing rate."""
-    out: list[tuple[float, float]] = []
+def curve(rows: Sequence[Row]) -> Curve:
+    """The rows that no other row beats in both bytes and PSNR, by increasing rate."""
+    out: Curve = []
     for row in sorted(rows, key=lambda r: (r["bytes_per_image"], r["mse"])):
         psnr = row["psnr_of_mean_mse"]
         if psnr is not None and (not out or psnr > out[-1][1]):
@@ -153,15 +178,39 @@ def _envelope(rows: Sequence[Row]) -> list[tuple[float, float]]:
     return out
 
 
-def _clipped(
-    curve: list[tuple[float, float]], low: float, high: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The curve between two PSNRs: its points and interpolated ends, never extrapolated."""
+def envelope(curves: Sequence[Curve], psnr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The fewest bytes with which any of several codecs reaches each PSNR, ``[P]``, and whose curve
+    that is, ``[P]``: the lower envelope of their curves.
+
+    It is the minimum, PSNR by PSNR, of the curves' bytes, each interpolated by itself (its
+    logarithm over PSNR, monotonically), and not the line through the best points of all, which may
+    be above a curve between its points.  A codec also reaches what is below its lowest PSNR, with
+    its smallest files, and nothing above its highest: there its bytes are infinite.
+    """
+    found = []
+    for points in curves:
+        size, of = np.array(points).T
+        bytes_ = np.exp(_interpolated(of, np.log(size), psnr))
+        found.append(np.where(psnr <= of[-1], bytes_, np.inf))
+    return np.min(found, axis=0), np.argmin(found, axis=0)
+
+
+def highest(curves: Sequence[Curve], sizes: np.ndarray) -> np.ndarray:
+    """The highest PSNR that any of several codecs reaches with each number of bytes, ``[S]``; as
+    ``envelope``, with PSNR interpolated over the logarithm of bytes."""
+    found = []
+    for points in curves:
+        size, psnr = np.array(points).T
+        value = _interpolated(np.log(size), psnr, np.log(sizes))
+        found.append(np.where(sizes >= size[0], value, -np.inf))
+    return np.max(found, axis=0)
+
+
+def _interpolated(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """``y`` over increasing ``x``, monotonically (PCHIP); beyond the ends, the values there."""
     from scipy.interpolate import PchipInterpolator
 
-    rate, psnr = np.array(curve).T
-    at = np.concatenate([[low], psnr[(psnr > low) & (psnr < high)], [high]])
-    return np.exp(PchipInterpolator(psnr, np.log(rate))(at)), at
+    return PchipInterpolator(x, y)(np.clip(at, x[0], x[-1])) if len(x) > 1 else np.full(len(at), y)
 
 
 def _find(rows: Sequence[Row], codec: str, setting: str, regime: str) -> Row:

@@ -78,9 +78,10 @@ def fit(images: np.ndarray, components: int) -> PCA:
     """
     flat = to_unit(images).reshape(len(images), -1)
     mean = flat.mean(0)
-    covariance = (flat - mean).T @ (flat - mean) / len(flat)
+    flat = flat - mean  # once, as photographs are many numbers
+    covariance = flat.T @ flat / len(flat)
     basis = np.linalg.eigh(covariance.astype(np.float64))[1][:, ::-1][:, :components]
     # In an orthonormal basis an error counts the same in every dimension: one unit for all.
-    tables = fit_tables((flat - mean) @ basis, np.full(basis.shape[1], SIGMA))
+    tables = fit_tables(flat @ basis, np.full(basis.shape[1], SIGMA))
     _, height, width, channels = images.shape
     return PCA(mean, basis, tables, (height, width, channels))

@@ -34,12 +34,23 @@ GLOSSARY = """What the words mean:
   number of images at which it becomes smaller than the best image format's sheet, if both keep
   taking the same bytes per image.
 - **PCA**: principal components of the training images, coded into the same kind of files as the
-  latents; as many components as a model has latents, and 16. Its model is not counted, nor is this
-  codec's.
+  latents; as many components as a model has latents (192 and 512 beside a map), and 16. Its model
+  is not counted, nor is this codec's.
 
-Every row was measured on real files that were decoded again; MSE and PSNR are of pixels in [0, 1].
+Every row was measured on real files that were decoded again; MSE and PSNR are of pixels in [0, 1],
+of colour images over red, green and blue. PSNR "in luma" is that of their brightness, Y = 0.299 R +
+0.587 G + 0.114 B; 4:4:4 and 4:2:0 are colours at full and at half resolution, each way.
+
+**BD-rate** is how many more bytes (on average over the range of MSE that is given) this codec takes
+for the same MSE than the best of the others, which at each MSE is the one whose curve, interpolated
+between its settings, takes the fewest.
 """
-
+FROM_JPEG = (
+    "These images come from JPEG files{}. What JPEG made of an image is cheap to code once more "
+    "for codecs with a DCT of their own: at high rates this flatters JPEG, WebP, AVIF and JPEG XL."
+)
+# How those files had been made, where that is known.
+JPEG_FILES = {"cifar10": " of quality 75 with colours at half resolution (4:2:0)"}
 # Bits per pixel of the same test images, as their authors give them.
 PUBLISHED = {
     "mnist": (
@@ -65,12 +76,22 @@ VECTORS = ("rate_distortion", "bytes_per_dimension")  # lines and bars, so also 
 
 
 def write(
-    found: Study, codecs: dict[str, Codec], images: np.ndarray, out: Path, name: str, command: str
+    found: Study,
+    codecs: dict[str, Codec],
+    images: np.ndarray,
+    out: Path,
+    name: str,
+    command: str,
+    *,
+    from_jpeg: bool = False,
 ) -> list[Path]:
-    """Writes ``out/NAME.json``, ``out/NAME/*`` and ``out/README.md``; returns the files written."""
+    """Writes ``out/NAME.json``, ``out/NAME/*`` and ``out/README.md``; returns the files written.
+
+    from_jpeg: whether the images had been JPEG files, which the text then says.
+    """
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
-    report = {"command": command, "dataset": name, **found.report}
+    report = {"command": command, "dataset": name, "from_jpeg": from_jpeg, **found.report}
     written = [out / f"{name}.json"]
     written[0].write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     for codec_name in codecs:
@@ -128,6 +149,8 @@ def overview(out: Path) -> str:
         if not all("bounded" in found for found in report["comparisons"].values()):
             text += ["This was measured with an earlier version: run the command again.", ""]
             continue
+        if report.get("from_jpeg"):
+            text += [FROM_JPEG.format(JPEG_FILES.get(name, "")), ""]
         text += [summary(report), "", lossless(report), ""]
         for title, caption in captions(report["comparisons"]).items():
             text += [f"{caption}:", "", f"![{caption}]({name}/{title}.png)", ""]
@@ -263,9 +286,10 @@ def linear(found: dict[str, Any]) -> str:
 def _delta(regime: str, delta: dict[str, Any]) -> str:
     high, low = delta["mse_range"]
     effort = f" with effort {delta['effort']}" if delta["effort"] else ""
+    of = f" ({', '.join(delta['of'])})" if "of" in delta else ""  # not in an earlier study
     line = (
         f"{figures.NAMES[regime]}{effort}, against the best of the other codecs and PCA at every "
-        f"rate: BD-rate {delta['bd_rate_percent']:+.1f} % (MSE {high:.4f} to {low:.4f})"
+        f"rate{of}: BD-rate {delta['bd_rate_percent']:+.1f} % (MSE {high:.4f} to {low:.4f})"
     )
     if "bd_psnr_db" in delta:
         fewest, most = delta["bytes_range"]
@@ -275,24 +299,24 @@ def _delta(regime: str, delta: dict[str, Any]) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """All rows, by regime and codec."""
-    lines = [
-        "| regime | codec | setting | images | bytes per image | MSE | largest error "
-        "| PSNR of the mean | mean PSNR | SSIM |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    columns = [
+        ("bytes_per_image", "bytes per image", 2),
+        ("mse", "MSE", 5),
+        ("max_error", "largest error", 0),
+        ("psnr_of_mean_mse", "PSNR of the mean", 2),
+        ("psnr_of_mean_mse_luma", "in luma", 2),
+        ("mean_psnr", "mean PSNR", 2),
+        ("ssim", "SSIM", 4),
     ]
+    columns = [column for column in columns if any(column[0] in row for row in rows)]
+    head = ["regime", "codec", "setting", "images", *(title for _, title, _ in columns)]
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|---:|" + "---:|" * len(columns)]
     order = (TOGETHER, OWN, PAYLOAD, WITH_MODEL)
     for row in sorted(
         rows, key=lambda r: (order.index(r["regime"]), r["codec"], r["bytes_per_image"])
     ):
         cells = [row["regime"], row["codec"], row["setting"], str(row["images"])]
-        for name, digits in (
-            ("bytes_per_image", 2),
-            ("mse", 5),
-            ("max_error", 0),
-            ("psnr_of_mean_mse", 2),
-            ("mean_psnr", 2),
-            ("ssim", 4),
-        ):
+        for name, _, digits in columns:
             cells.append("" if row[name] is None else f"{row[name]:.{digits}f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

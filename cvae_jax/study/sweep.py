@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -29,14 +28,25 @@ from cvae_jax.pixels import to_unit
 from cvae_jax.runs.plots import spread
 from cvae_jax.study import classical, lossless, pca
 from cvae_jax.study.classical import Setting
-from cvae_jax.study.compare import EFFORT, OWN, PAYLOAD, TOGETHER, WITH_MODEL, Row, compare
+from cvae_jax.study.compare import (
+    EFFORT,
+    MSE_RANGES,
+    OWN,
+    PAYLOAD,
+    TOGETHER,
+    WITH_MODEL,
+    Row,
+    compare,
+)
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
+SINGLES_OF_MAPS = (10, 30, 50, 70, 90)  # qualities; a file takes them a tenth of a second or more
 SINGLES = 1000  # evenly spread images of which the slow codecs and this one make single files
 FEW_SINGLES = 100  # of files with a bound, each of which takes this one as long as hundreds at once
 SELF_CONTAINED = (0, 4)  # bounds of archives that are also made with their model
 COMPONENTS = 16  # of the PCA that is always tried; the others have as many as a model has latents
+COMPONENTS_BESIDE_MAPS = (192, 512)  # of which the latents are as many as there are pixels
 PCA_STEPS = {"2": 2, "1": 1, "1/2": 1 / 2, "1/4": 1 / 4, "1/8": 1 / 8}  # of a pixel's range
 SHOWN = 12  # evenly spread images that are kept as each setting decodes them, for pictures
 SSIM_SIZE = 11
@@ -71,9 +81,9 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
         add(_ours(name, codec, images))
         if codec.file_model.context is not None:
             add(_ours_bounded(name, codec, images))
-    # Not as many as a map has latents, which are about as many as there are pixels.
-    dense = [codec.model for codec in codecs.values() if not codec.model.latent_map]
-    wanted = {COMPONENTS} | {model.latent_dim for model in dense}
+    wanted = {COMPONENTS}
+    for codec in codecs.values():
+        wanted |= {*(COMPONENTS_BESIDE_MAPS if codec.model.latent_map else [codec.latent_dim])}
     for components in sorted({min(n, images[0].size) for n in wanted}):
         add(_principal_components(images, training, components))
     settings = [f(images.shape[3]) for f in (classical.settings, lossless.settings)]
@@ -83,7 +93,7 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
         "images": len(images),
         "image_shape": list(images.shape[1:]),
         "rows": rows,
-        "comparisons": compare(rows, list(codecs), EFFORT),
+        "comparisons": compare(rows, list(codecs), EFFORT, MSE_RANGES[images.shape[3]]),
     }
     return Study(report, shown)
 
@@ -120,24 +130,35 @@ def _row(
 
 def quality(images: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
     """MSE, PSNR of the mean MSE, mean PSNR (over inexact images, in dB), SSIM, largest error of a
-    pixel in grey levels; of uint8 images."""
-    mse, ssim = metrics.mse_of_each(images, decoded), stream(_ssim, images, decoded)
+    pixel in levels; of uint8 images.  Of colour, over all channels, and the PSNR of the mean MSE of
+    luma too."""
+    mse, of_each = metrics.mse_of_each(images, decoded), stream(_measured, images, decoded)
     inexact = mse[mse > 0]
     mean = float(mse.mean())
-    return {
+    found = {
         "mse": mean,
         "psnr_of_mean_mse": float(metrics.psnr(mean)) if mean else None,
         "mean_psnr": float(metrics.psnr(inexact).mean()) if len(inexact) else None,
-        "ssim": float(ssim.mean(dtype=np.float64)) if min(images.shape[1:3]) >= SSIM_SIZE else None,
+        "ssim": float(of_each["ssim"].mean(dtype=np.float64)) if "ssim" in of_each else None,
         "max_error": metrics.largest_error(images, decoded),
     }
+    if "luma" in of_each:
+        luma = metrics.psnr(of_each["luma"].mean(dtype=np.float64))
+        # Equal images may differ here by rounding.
+        found["psnr_of_mean_mse_luma"] = float(luma) if mean and np.isfinite(luma) else None
+    return found
 
 
 @jax.jit
 @microbatched
-def _ssim(images: Array, decoded: Array) -> Array:
-    small = min(images.shape[1:3]) < SSIM_SIZE
-    return jnp.zeros(len(images)) if small else metrics.ssim(to_unit(images), to_unit(decoded))
+def _measured(images: Array, decoded: Array) -> dict[str, Array]:
+    """SSIM of images of at least SSIM_SIZE, and MSE in luma of colour ones, ``[B]`` each."""
+    found = {}
+    if min(images.shape[1:3]) >= SSIM_SIZE:
+        found["ssim"] = metrics.ssim(to_unit(images), to_unit(decoded))
+    if images.shape[3] == 3:
+        found["luma"] = metrics.mse(metrics.luma(images), metrics.luma(decoded))
+    return found
 
 
 def _timed(f: Callable) -> tuple[Any, float]:
@@ -148,7 +169,8 @@ def _timed(f: Callable) -> tuple[Any, float]:
 
 def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
     codec.decompress(codec.compress(images[:4096]))  # compiled before it is timed
-    for effort, qualities in ((0, QUALITIES), (EFFORT, SEARCHED)):
+    searched = () if codec.model.latent_map else SEARCHED  # which maps cannot be yet
+    for effort, qualities in ((0, QUALITIES), (EFFORT, searched)):
         for quality in qualities:
             content, encode = _timed(functools.partial(codec.compress, images, quality, effort))
             decoded, decode = _timed(functools.partial(codec.decompress, content))
@@ -157,7 +179,7 @@ def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np
                 name, setting, TOGETHER, len(content), images, decoded,
                 encode=encode, decode=decode, kind="ours",
             )  # fmt: skip
-            if not effort:
+            if not effort and (quality in SINGLES_OF_MAPS or not codec.model.latent_map):
                 alone = spread(images, SINGLES)
                 symbols, step = codec.encode_symbols(alone, quality)
                 files = [codec.pack(one, step) for one in symbols]

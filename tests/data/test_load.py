@@ -39,6 +39,14 @@ class TestDigits:
         assert 0.1 < images.mean() / 255 < 0.17  # MNIST: 0.13
 
 
+class TestFromJpeg:
+    def test_is_told_by_what_the_files_hold(self, tmp_path):
+        images = noise(2, 9, 8, 3)
+        assert data.from_jpeg(write_images(tmp_path / "jpeg", images, ".jpg"))
+        assert not data.from_jpeg(write_images(tmp_path / "png", images))
+        assert not data.from_jpeg("digits")
+
+
 class TestNames:
     def test_unknown_with_near_match(self, tmp_path):
         message = failure(data.load, "fashion_mist", "train", tmp_path)

@@ -77,6 +77,24 @@ def test_it_is_evaluated(workdir, tmp_path, capsys):
     assert (tmp_path / "some.png").stat().st_size > 1000
 
 
+def test_the_study_takes_a_map_without_a_search(workdir, tmp_path, monkeypatch, cvae):
+    pytest.importorskip("imagecodecs")
+    monkeypatch.setattr("cvae_jax.study.sweep.QUALITIES", (0, 50))
+    status, out, err = cvae("evaluate", "--ckpt", workdir, "--rate-distortion", "--out", "study")
+    assert status == 0, err
+    report = json.loads((tmp_path / "study" / "photos.json").read_text())
+    ours = [row for row in report["rows"] if row["codec"] == "run"]
+    assert {row["setting"] for row in ours} == {"quality 0", "quality 50"}
+    assert {row["regime"] for row in ours} == {"together", "own file", "with its model"}
+    others = {row["codec"] for row in report["rows"]}
+    assert others >= {"AVIF 4:4:4", "AVIF 4:2:0", "JPEG 4:4:4", "JPEG 4:2:0"}
+    assert all("psnr_of_mean_mse_luma" in row for row in report["rows"])
+    assert report["from_jpeg"] is False
+    for line in out.splitlines():
+        if line.startswith("study/"):
+            assert (tmp_path / line).stat().st_size > 100
+
+
 @pytest.fixture(scope="module")
 def images():
     return np.random.default_rng(1).integers(0, 256, (70, 8, 11, 3), np.uint8)

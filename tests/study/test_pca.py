@@ -40,6 +40,18 @@ def test_its_files_are_real_ones():
     assert np.abs(decoded.astype(int) - model.read(model.archive(images, 0.1))).max() <= 1
 
 
+def test_colour_is_a_vector_as_any_other():
+    rng = np.random.default_rng(1)
+    weights = rng.random((200, 2))
+    patterns = rng.random((2, 4, 5, 3))
+    images = np.rint(127 * np.tensordot(weights, patterns, 1)).astype(np.uint8)
+    model = pca.fit(images, components=2)
+    decoded = model.read(model.archive(images, 2.0**-7))
+    assert decoded.shape == images.shape
+    assert np.mean((decoded - images.astype(float)) ** 2) < 2
+    assert np.array_equal(model.read_singles(model.singles(images[:3], 2.0**-7)), decoded[:3])
+
+
 def test_no_more_components_than_an_image_has_numbers():
     model = pca.fit(images_of_three_patterns(), components=100)
     assert model.basis.shape == (36, 36)

@@ -7,7 +7,7 @@ import pytest
 from conftest import RELEASED
 from matplotlib.text import Text
 
-from cvae_jax import codec, data
+from cvae_jax import codec, data, metrics
 from cvae_jax.config import Config
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.runs import plots
@@ -67,6 +67,60 @@ def test_pca_takes_part_in_the_comparison():
     linear = [row("PCA", 25 / (1000 * m), m, "baseline") for m in MSE]
     found = compare.bjontegaard(ANCHOR + linear + ours, "ours", TOGETHER, effort=0)
     assert found["bd_rate_percent"] == pytest.approx(100, abs=0.1)
+
+
+def test_the_envelope_is_the_lowest_curve_and_not_a_line_between_curves():
+    """Of two codecs that take turns, and of one with few settings between which it is best."""
+    few = [(10.0, 20.0), (1000.0, 40.0)]  # 10 dB for ten times the bytes
+    many = [(30.0, 20.0), (120.0, 30.0), (500.0, 40.0)]
+    psnr = np.array([19.0, 20.0, 30.0, 40.0])
+    sizes, chosen = compare.envelope([few, many], psnr)
+    np.testing.assert_allclose(sizes, [10, 10, 100, 500])
+    assert chosen.tolist() == [0, 0, 0, 1]
+    np.testing.assert_allclose(compare.highest([few, many], sizes[1:]), psnr[1:])
+    assert np.isinf(compare.envelope([few, many], np.array([40.1]))[0])
+    assert np.isinf(compare.highest([few, many], np.array([9.9])))
+    np.testing.assert_allclose(compare.envelope([[(5.0, 30.0)]], psnr[:3])[0], 5)
+
+
+def test_a_codec_cannot_get_worse_by_another_settings():
+    """The minimum of curves is never above any, whatever their settings are."""
+    rng = np.random.default_rng(0)
+    curves = [
+        list(zip(np.cumsum(rng.random(5)) + 1, 20 + np.cumsum(4 * rng.random(5)), strict=True))
+        for _ in range(6)
+    ]
+    psnr = np.linspace(20, 28, 50)
+    whole, chosen = compare.envelope(curves, psnr)
+    alone = np.array([compare.envelope([one], psnr)[0] for one in curves])
+    assert np.array_equal(whole, alone.min(0))
+    assert np.array_equal(whole, alone[chosen, np.arange(50)])
+    assert np.all(np.diff(whole) >= 0)
+
+
+def test_deltas_are_over_the_range_that_is_stated_and_of_the_codecs_that_are_named():
+    ours = [row("ours", 50 / (1000 * m), m, "ours") for m in MSE]
+    worse = [row("worse", 300 / (1000 * m), m) for m in MSE]
+    found = compare.bjontegaard(ANCHOR + worse + ours, "ours", TOGETHER, 0, (0.006, 0.0022))
+    assert found["mse_range"] == pytest.approx([0.006, 0.0022])
+    assert found["of"] == ["other"]
+    assert found["bd_rate_percent"] == pytest.approx(-50, abs=0.1)
+
+
+def test_colour_has_a_column_for_luma_and_grey_none():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 12, 12, 3), np.uint8)
+    decoded = images // 2
+    found = sweep.quality(images, decoded)
+    luma = [x @ (0.299, 0.587, 0.114) for x in (images, decoded)]
+    mse = np.mean((luma[0] - luma[1]) ** 2) / 255**2
+    assert found["psnr_of_mean_mse_luma"] == pytest.approx(-10 * np.log10(mse), rel=1e-4)
+    assert found["mse"] == pytest.approx(metrics.mse_of_levels(images, decoded))
+    assert sweep.quality(images, images)["psnr_of_mean_mse_luma"] is None
+    of_row = {**row("ours", 5, 0.01), "mean_psnr": 20.0, "ssim": None}
+    assert "| in luma |" in report.table([{**of_row, **found}])
+    assert "luma" not in report.table([of_row])
+    assert "psnr_of_mean_mse_luma" not in sweep.quality(images[..., :1], decoded[..., :1])
 
 
 LIKE_WITH_LIKE = [
@@ -204,6 +258,18 @@ def test_a_study_of_an_earlier_version_is_named_and_no_obstacle(tmp_path):
     (tmp_path / "old.json").write_text(json.dumps(old))
     (tmp_path / "other.json").write_text("{}")
     assert "earlier version: run the command again" in report.overview(tmp_path)
+
+
+def test_it_is_said_that_images_had_been_jpeg_files(tmp_path):
+    study = {"command": "the command", "images": 3, "image_shape": [2, 2, 3], "rows": [],
+             "comparisons": {}}  # fmt: skip
+    for name, from_jpeg in (("cifar10", True), ("others", True), ("plain", False)):
+        content = {**study, "dataset": name, "from_jpeg": from_jpeg}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    cifar, others, plain = report.overview(tmp_path).split("\n## ")[1:]
+    assert "come from JPEG files of quality 75 with colours at half resolution (4:2:0)" in cifar
+    assert "come from JPEG files. " in others
+    assert "JPEG" not in plain
 
 
 def texts(figure):

@@ -203,6 +203,7 @@ def measure(args: argparse.Namespace, c: Codec) -> int:
 
 def rate_distortion(args: argparse.Namespace, codecs: dict[str, Codec]) -> int:
     """The study of the checkpoints' files against other codecs'."""
+    from cvae_jax import data
     from cvae_jax.data.sources import to_memory
 
     with needs("bench", "--rate-distortion"):
@@ -225,6 +226,8 @@ def rate_distortion(args: argparse.Namespace, codecs: dict[str, Codec]) -> int:
     print(f"{dataset}, {args.split} split, {len(images)} images", flush=True)
     found = sweep.run(codecs, images, training, lambda line: print(line, flush=True))
     print(report.summary(found.report))
-    for path in report.write(found, codecs, images, args.out, name, command):
+    from_jpeg = data.from_jpeg(dataset, args.data_dir)
+    written = report.write(found, codecs, images, args.out, name, command, from_jpeg=from_jpeg)
+    for path in written:
         print(path)
     return 0
