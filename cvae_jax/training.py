@@ -194,7 +194,8 @@ def batch_gradient(
         jax.random.fold_in(key, step), (share * devices, config.model.latent_dim), jnp.float32
     )
     noise = lax.dynamic_slice_in_dim(noise, lax.axis_index(BATCH) * share, share)
-    found = loss_and_gradient(config, params, images, noise, backend.microbatch_size())
+    microbatch = backend.gradient_microbatch_size(share * devices)
+    found = loss_and_gradient(config, params, images, noise, microbatch)
     return _sum_of_devices(jax.tree.map(lambda leaf: leaf / devices, found))
 
 
