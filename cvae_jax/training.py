@@ -198,7 +198,8 @@ def batch_gradient(
     if config.train.flip:
         flips = lax.dynamic_slice_in_dim(_flips(key, step, share * devices), first, share)
         images = jnp.where(flips[:, None, None, None], images[:, :, ::-1], images)
-    found = loss_and_gradient(config, params, images, noise, backend.microbatch_size())
+    microbatch = backend.gradient_microbatch_size(share * devices)
+    found = loss_and_gradient(config, params, images, noise, microbatch)
     return _sum_of_devices(jax.tree.map(lambda leaf: leaf / devices, found))
 
 

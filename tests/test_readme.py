@@ -6,6 +6,7 @@ import re
 from conftest import ROOT
 
 from benchmarks import readme
+from benchmarks.scale import report
 from cvae_jax import codec
 
 TEXT = (ROOT / "README.md").read_text()
@@ -13,6 +14,11 @@ TEXT = (ROOT / "README.md").read_text()
 
 def test_tables_are_up_to_date():
     assert readme.filled(TEXT) == TEXT, "run python -m benchmarks.readme"
+
+
+def test_the_tables_of_scale_are_up_to_date():
+    text = report.TEXT.read_text()
+    assert report.filled(text) == text, "run python -m benchmarks.scale.report"
 
 
 def test_released_checkpoints_know_the_sheet_to_beat():
