@@ -38,7 +38,7 @@ _SIXTEENTHS = (
     *(34219, 35734, 37316, 38968, 40694, 42495, 44377, 46341),
     *(48393, 50536, 52773, 55109, 57549, 60097, 62758),
 )
-MAX_SIDE = 1 << 13
+MAX_SIDE, MAX_LATENTS = 1 << 13, 1 << 22  # rows or columns, and all together
 MAX_CHANNELS, MAX_GROUPS, MAX_HIDDEN = 1 << 10, 64, 1 << 10
 LARGEST_INPUT = 1 << 12
 
@@ -184,7 +184,7 @@ class MapPrior:
             _HEADER, data, MAGIC, _VERSION, "a map's prior"
         )
         sides = all(1 <= n <= MAX_SIDE for n in (h, w)) and 1 <= c <= MAX_CHANNELS
-        if not sides or not 1 <= groups <= MAX_GROUPS or c % groups or input_shift > 16:
+        if not sides or h * w * c > MAX_LATENTS or not 1 <= groups <= MAX_GROUPS or c % groups or input_shift > 16:
             raise FormatError("a map's prior of impossible dimensions")
         if not all(1 <= n <= MAX_HIDDEN for n in hidden):
             raise FormatError("a map's prior of impossible dimensions")

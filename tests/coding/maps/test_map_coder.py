@@ -180,6 +180,12 @@ def test_no_truncated_prior_is_read():
     failure(FormatError, MapPrior.from_bytes, data + b"\0")
 
 
+def test_a_map_that_no_memory_holds_is_refused_before_it_is_asked_for():
+    data = bytearray(PRIOR.to_bytes())
+    data[5:9] = b"\xff\x1f\xff\x1f"  # 8191 rows and columns
+    assert "dimensions" in failure(FormatError, MapPrior.from_bytes, bytes(data))
+
+
 def test_sums_that_could_overflow_are_refused():
     context = PRIOR.context._replace(weights=PRIOR.context.weights * 60_000)
     message = failure(FormatError, dataclasses.replace(PRIOR, context=context).validate)
