@@ -21,11 +21,13 @@ LEAST_PER_EPOCH = 8  # steps: with fewer, a run would save and validate more tha
 SMALLEST_BATCH = 8
 WARM = 2  # dispatches that are not timed: the first one compiles, and the next may not wait
 MEASURED = 30  # dispatches that are timed, unless that takes more than
-SHARE = 0.01  # of the time that there is
+SHARE = 0.03  # of the time that there is
 SOME = 512  # held-out images that validating is timed on
 SAVES = 4  # the last of which finds as many checkpoints there as that of a long run does
 PICTURES = 0.03  # share of a run that goes into its pictures
-FINISH = 25.0  # seconds that calibrating and releasing take however few images there are
+# What calibrating and releasing take however few images there are: seconds, and in images trained
+# on, as slow machines are slow at it too.
+FINISH_SECONDS, FINISH_IMAGES = 20.0, 8000
 EPOCHS = 1000  # of the run whose steps are timed, of which it takes but a few
 
 
@@ -95,17 +97,11 @@ def measure(config: Config, data: TrainingData, folder: Path, seconds: float) ->
     )
     forward = validating / len(some)
     epoch = forward * len(data.validation) + _saving(host, folder)
-    return Speed(step, epoch, finish(forward, *map(len, (data.train, data.validation, data.test))))
-
-
-def finish(forward: float, train: int, validation: int, test: int) -> float:
-    """Seconds that calibrating and releasing take.
-
-    forward: of an image through the network and back; train, validation, test: images.
-    """
-    encoded = min(train, tables.MOST_IMAGES) / 2
-    measured = min(validation + tables.FEWEST, tables.MOST)
-    return FINISH + forward * (encoded + measured + 2 * test)
+    encoded = min(len(data.train), tables.MOST_IMAGES) / 2
+    measured = min(len(data.validation) + tables.FEWEST, tables.MOST)
+    finish = FINISH_SECONDS + FINISH_IMAGES * step / config.train.batch_size
+    finish += forward * (encoded + measured + 2 * len(data.test))
+    return Speed(step, epoch, finish)
 
 
 def _seconds(f: Callable[[], object]) -> float:
