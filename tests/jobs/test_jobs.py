@@ -83,7 +83,8 @@ def test_an_interrupt_ends_every_process(inputs, expected, tmp_path):
     started = subprocess.Popen(
         command(*argv), env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    until(lambda: [*tmp_path.glob(".x-0*tmp")])
+    # Its workers take seconds to start, so that it is under way for certain.
+    until(lambda: [*tmp_path.glob("x-*.job.json")])
     os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does
     said = started.communicate(timeout=WAIT)[1]
     assert (started.returncode, said) == (130, "interrupted\n")
