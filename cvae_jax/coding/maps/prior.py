@@ -183,10 +183,16 @@ class MapPrior:
         h, w, c, groups, input_shift, *hidden, slope, unit, bits = packing.header(
             _HEADER, data, MAGIC, _VERSION, "a map's prior"
         )
-        sides = all(1 <= n <= MAX_SIDE for n in (h, w)) and 1 <= c <= MAX_CHANNELS
-        if not sides or h * w * c > MAX_LATENTS or not 1 <= groups <= MAX_GROUPS or c % groups or input_shift > 16:
-            raise FormatError("a map's prior of impossible dimensions")
-        if not all(1 <= n <= MAX_HIDDEN for n in hidden):
+        possible = (
+            all(1 <= n <= MAX_SIDE for n in (h, w))
+            and 1 <= c <= MAX_CHANNELS
+            and h * w * c <= MAX_LATENTS
+            and 1 <= groups <= MAX_GROUPS
+            and c % groups == 0
+            and input_shift <= 16
+            and all(1 <= n <= MAX_HIDDEN for n in hidden)
+        )
+        if not possible:
             raise FormatError("a map's prior of impossible dimensions")
         packed = packing.Packed(data, _HEADER.size, spend)
         differences, limits = packed.take(2 * REACH), packed.take(c)
