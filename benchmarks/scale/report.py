@@ -47,7 +47,10 @@ def large(found: dict[str, Any]) -> str:
 
 def jobs(found: dict[str, Any]) -> str:
     """Rows of ``benchmarks.scale.jobs``."""
-    lines = ["| run | seconds | images/s | memory of the largest process, MB |", "|---|---:|---:|---:|"]
+    lines = [
+        "| run | seconds | images/s | memory of the largest process, MB |",
+        "|---|---:|---:|---:|",
+    ]
     for name, row in found["runs"].items():
         rate = row.get("images_per_second")
         lines.append(
