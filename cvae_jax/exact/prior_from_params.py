@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae_jax.coding.integers.layers import EXACT, MAX_SHIFT, Layer
+from cvae_jax.coding.integers.layers import MAX_SHIFT, Layer, rounded_layer
 from cvae_jax.coding.maps import coder
 from cvae_jax.coding.maps.network import BORDER
 from cvae_jax.coding.maps.prior import (
@@ -24,6 +24,7 @@ from cvae_jax.coding.vectors.tables import REACH, SUBUNIT
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.from_params import rounded_weights
 from cvae_jax.modules import Params
+from cvae_jax.prior import SCALE
 
 INPUT_SHIFT = 6  # a neighbour is known to 64 units, about a fourteenth of the usual step
 HEADROOM = 2  # of an input, over the largest that calibration saw
@@ -31,7 +32,6 @@ MOST_BITS, FEWEST_BITS = 10, 6  # between layers: as many as leave every sum exa
 STEP = 0.05  # of weights, in standard deviations of their output's weights
 IN_RANGE = 0.9999  # share of activations that is not cut
 SAMPLE = 8192  # places that rounding is fitted to
-LATENT_SCALE = 4  # what the network divides latents by
 POINTS = 8  # of the curve, to the scale of a distribution
 CURVE_BITS = 20
 _TINY = 1e-12  # in place of the spread of weights that are all the same
@@ -110,7 +110,7 @@ def _quantized(
     largest = np.abs(sample.here).max(0)
     limits = np.ceil(largest * HEADROOM / 2**INPUT_SHIFT).clip(1, LARGEST_INPUT).astype(np.int64)
     logs = np.array([[log_of_step(int(step))] for step in sample.steps], np.float64)
-    # 16 log2 of the step in units, less that of a step of 1: what the network knows as its log.
+    # The network has the step's logarithm in latents, the integers in units: a bias apart.
     step = _Known(np.log(sample.steps * unit)[:, None], logs, np.array([math.log(2) / 16]))
     around = _inputs(sample.around, np.tile(limits, len(NEIGHBOURS)), unit)
     context, seen = _hidden(params["context"], around + step, bits)
@@ -135,10 +135,10 @@ def _quantized(
 
 
 def _inputs(units: np.ndarray, limits: np.ndarray, unit: float) -> _Known:
-    """Latents as inputs; the network has them divided by ``LATENT_SCALE``."""
+    """Latents as inputs; the network has them divided by ``SCALE``."""
     whole = np.floor((units + (1 << INPUT_SHIFT >> 1)) / 2**INPUT_SHIFT)
-    value = np.full(units.shape[1], unit * 2**INPUT_SHIFT / LATENT_SCALE)
-    return _Known(units * unit / LATENT_SCALE, np.clip(whole, -limits, limits), value)
+    value = np.full(units.shape[1], unit * 2**INPUT_SHIFT / SCALE)
+    return _Known(units * unit / SCALE, np.clip(whole, -limits, limits), value)
 
 
 def _kernel(layer: Params) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +155,7 @@ def _hidden(params: Params, known: _Known, bits: int) -> tuple[Layer, _Known]:
     bias = (real / step - found).mean(0)  # also takes back what rounding moves on average
     largest = np.maximum(np.quantile(np.maximum(found + bias, 0), IN_RANGE, axis=0), 1)
     shift = np.clip(np.ceil(np.log2(largest / (2**bits - 1))), 0, MAX_SHIFT)
-    layer = _layer(rounded, bias, shift, bits)
+    layer = rounded_layer(rounded, bias, shift, bits)
     whole = np.floor(np.clip((found + layer.bias) * layer.factor, 0, layer.top))
     return layer, _Known(np.maximum(real, 0), whole, step * 2.0**shift)
 
@@ -164,20 +164,14 @@ def _output(params: Params, known: _Known, unit: float) -> Layer:
     """The last layer of a group: means in MEAN_UNIT, and numbers of widths."""
     kernel, bias = _kernel(params)
     g = len(bias) // 2
-    # The network has means divided by LATENT_SCALE, and scales as logarithms.
-    scale = np.repeat([LATENT_SCALE / (unit * MEAN_UNIT), 8 / math.log(2)], g)
+    # The network has means divided by SCALE, and scales as logarithms.
+    scale = np.repeat([SCALE / (unit * MEAN_UNIT), 8 / math.log(2)], g)
     points = math.log2(SUBUNIT / (unit * POINTS * int(WIDTH[0])))
     wanted = (known.real @ kernel + bias) * scale + np.repeat([0, 8 * points], g)
     weights = kernel * known.value[:, None] * scale
     shift = np.clip(np.floor(-np.log2(STEP * weights.std(0) + _TINY)), 0, MAX_SHIFT)
     rounded = rounded_weights(weights * 2.0**shift, known.whole)
-    return _layer(rounded, (wanted * 2.0**shift - known.whole @ rounded).mean(0), shift, 0)
-
-
-def _layer(weights: np.ndarray, bias: np.ndarray, shift: np.ndarray, bits: int) -> Layer:
-    half = np.floor(2.0 ** (shift - 1))  # to the nearest, not down
-    whole = np.rint(np.clip(bias + half, -EXACT, EXACT)).astype(np.int32)
-    return Layer(weights.T.astype(np.int32), whole, shift.astype(np.uint8), bits)
+    return rounded_layer(rounded, (wanted * 2.0**shift - known.whole @ rounded).mean(0), shift, 0)
 
 
 def _with_curve(prior: MapPrior, latents: Latents) -> MapPrior:

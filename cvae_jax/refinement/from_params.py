@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvae_jax.coding.integers.layers import EXACT, MAX_SHIFT, Layer
+from cvae_jax.coding.integers.layers import EXACT, MAX_SHIFT, rounded_layer
 from cvae_jax.errors import ConfigError, FormatError
 from cvae_jax.exact.from_params import rounded_weights
 from cvae_jax.modules import Params
@@ -72,7 +72,7 @@ def _quantized(
         outputs = np.maximum(found + bias, 0)
         largest = np.maximum(np.quantile(outputs, IN_RANGE, axis=0), 1)
         shift = np.clip(np.ceil(np.log2(largest / (2**bits - 1))), 0, MAX_SHIFT)
-        layer = _layer(weights, bias, shift, bits)
+        layer = rounded_layer(weights, bias, shift, bits)
         layers.append(layer)
         whole = np.clip((found.astype(np.int64) + layer.bias) >> layer.shift, 0, layer.top)
         real, value = np.maximum(real, 0), step * 2.0**shift
@@ -85,21 +85,11 @@ def _quantized(
     shift = np.clip(np.floor(-np.log2(STEP * spread + _TINY)), 0, MAX_SHIFT)
     weights = rounded_weights(units * 2.0**shift, whole)
     wanted = (real @ kernel + bias) * UNITS * 2.0**shift
-    layers.append(_layer(weights, (wanted - whole @ weights).mean(0), shift, 0))
+    layers.append(rounded_layer(weights, (wanted - whole @ weights).mean(0), shift, 0))
     first, second, output = layers
     row, column, channel = places
     return ContextModel(
         image_shape, first, (row, column, channel), second, output, base_quality=None, usual=1.0
-    )
-
-
-def _layer(weights: np.ndarray, bias: np.ndarray, shift: np.ndarray, bits: int) -> Layer:
-    half = np.floor(2.0 ** (shift - 1))  # to the nearest, not down
-    return Layer(
-        weights.T.astype(np.int32),
-        _whole(bias + half),
-        shift.astype(np.uint8),
-        bits,
     )
 
 

@@ -54,3 +54,11 @@ class Layer(NamedTuple):
     def factor(self) -> np.ndarray:
         """What the shift multiplies sums by, float32 ``[outputs]``."""
         return np.float32(2) ** -self.shift.astype(np.float32)
+
+
+def rounded_layer(weights: np.ndarray, bias: np.ndarray, shift: np.ndarray, bits: int) -> Layer:
+    """A layer of whole weights, float ``[inputs, outputs]``, whose sums are shifted to the nearest,
+    not down; what is too large to be exact stays so, for ``check`` to find."""
+    half = np.floor(2.0 ** (shift - 1))
+    whole = np.rint(np.clip(bias + half, -EXACT, EXACT)).astype(np.int32)
+    return Layer(weights.T.astype(np.int32), whole, shift.astype(np.uint8), bits)
