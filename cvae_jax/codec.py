@@ -70,7 +70,7 @@ class Codec(Decompressor):
     """
 
     def __repr__(self) -> str:
-        h, w, channels = self.model.image_shape
+        h, w, channels = self.image_shape
         origin = f"trained on {self.record.dataset.name}" if self.record else "from an archive"
         can = "encodes and decodes" if self.record else "only reads files"
         coding = "with" if self.files else "without"
@@ -82,6 +82,26 @@ class Codec(Decompressor):
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return _ready, tuple((fields | {"params": jax.device_get(self.params)}).values())
+
+    def sized(self, height: int, width: int) -> Codec:
+        """The same codec for images of another size, of models whose latents are a map.
+
+        What it makes is of the same model, and any codec or reader of that opens it.
+
+        Raises:
+          ConfigError: the model has images of its own size alone, or these would be too large.
+        """
+        trained = self.made_by().config.model
+        if (height, width) == trained.image_shape[:2]:
+            return self._of(trained, self.files and (self.files.original or self.files), None)
+        model, files = trained.of_size(height, width), None
+        if self.files is not None:
+            files = (self.files.original or self.files).resized((height, width))
+            files.require_readable()
+        return self._of(model, files, (height, width))
+
+    def _of(self, model: ModelConfig, files: FileModel | None, size: Any) -> Codec:
+        return dataclasses.replace(self, model=model, files=files, size=size)
 
     @functools.cached_property
     def _refiner(self) -> search.Refiner:
@@ -145,14 +165,15 @@ class Codec(Decompressor):
         and what is raised, as for ``compress``."""
         maker = self._maker(quality, effort, max_error)
         arranged = pixels.to_levels(self._images(pixels.on_host(image)))
-        model = self.tables, self.identity
+        model, size = (self.tables, self.identity), self.file_model.size
         if max_error is not None:
             base, refinement, images = maker.refined(arranged, max_error)
             of_base = base.symbols, base.step, *model, base.levels
             return bitstream.single.encode_refined(*of_base, refinement, images[0]), images
         symbols = maker.to_symbols(arranged)
         levels = self.decode_symbols(symbols, maker.step)
-        return bitstream.single.encode(symbols[0], maker.step, *model, levels[0]), levels
+        data = bitstream.single.encode(symbols[0], maker.step, *model, levels[0], size)
+        return data, levels
 
     def write(
         self,
@@ -206,7 +227,7 @@ class Codec(Decompressor):
         stop = threading.Event()
         maker = self._maker(quality, effort, max_error, stop)
         if max_error is None:
-            size = bitstream.CHUNK_IMAGES
+            size = self.file_model.chunk_images
 
             def made(block: np.ndarray) -> Coded:
                 return maker.lossy(block, decode_all)
@@ -269,8 +290,9 @@ class Codec(Decompressor):
         if levels is None:
             levels = self.decode_symbols(symbols[None] if alone else symbols, step)
         if alone:
-            return bitstream.single.encode(symbols, step, self.tables, self.identity, levels[0])
-        size = bitstream.CHUNK_IMAGES
+            model = self.tables, self.identity
+            return bitstream.single.encode(symbols, step, *model, levels[0], self.file_model.size)
+        size = self.file_model.chunk_images
         parts = [slice(at, at + size) for at in range(0, len(symbols), size)]
         found = (self.file_model.chunk(symbols[part], step, levels[part]) for part in parts)
         return self.file_model.archive(found, names, labels, embed_model=embed_model)
@@ -377,7 +399,8 @@ def load(path: str | Path | None = None) -> Codec:
     record = Record.from_dict(checkpoint.read_config(found))
     model = record.config.model
     params = checkpoint.restore(found, {"params": abstract_params(model)})["params"]
-    return _ready(model, params, record, file_model(found), usual_errors(found))
+    files = {"files": file_model(found), "usual_errors": usual_errors(found)}
+    return _ready(model, params, record, **files)
 
 
 def from_embedded(blob: bytes | None, identity: Identity) -> Codec:

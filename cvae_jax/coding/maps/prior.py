@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +83,15 @@ class MapPrior:
     def width_of_group(self) -> int:
         """Channels of a group."""
         return self.grid[2] // len(self.groups)
+
+    def resized(self, height: int, width: int) -> MapPrior:
+        """The same for maps of so many rows and columns.  Raises FormatError: too many."""
+        channels = self.grid[2]
+        if not all(1 <= n <= MAX_SIDE for n in (height, width)):
+            raise FormatError(f"a map of {height} x {width} latents")
+        if height * width * channels > MAX_LATENTS:
+            raise FormatError(f"a map of {height} x {width} x {channels} latents, too many for one")
+        return replace(self, grid=(height, width, channels))
 
     @functools.cached_property
     def unit(self) -> np.ndarray:
