@@ -38,10 +38,13 @@ def encode(
     levels: what the symbols decode to, uint8 ``[H, W, C]``; the file vouches for it.
     size: its height and width where they are not the model's own; 4 bytes more.
     """
-    magic = MAGIC if size is None else SIZED_MAGIC
-    data = _HEADER.pack(magic, VERSION, identity.short, step)
-    data += b"" if size is None else records.pack_size(size)
-    data += streams.encode_one(symbols, tables, step)
+    if size is None:
+        data = _HEADER.pack(MAGIC, VERSION, identity.short, step)
+        data += streams.encode_one(symbols, tables, step)
+    else:
+        # Arithmetic coding takes the fewest bytes, but a time that grows with their square.
+        data = _HEADER.pack(SIZED_MAGIC, VERSION, identity.short, step)
+        data += records.pack_size(size) + streams.encode(symbols[None], tables, step)
     return data + _check(data, symbols, levels)
 
 
@@ -145,8 +148,12 @@ def decode(
     content, check = data[:-CRC_SIZE], data[-CRC_SIZE:]
     if data[:2] == REFINED_MAGIC:
         return _decode_refined(content, check, step, decoder, allowed, preview)
-    start = _HEADER.size + (0 if size is None else records.SIZE_ROOM)
-    symbols = streams.decode_one(content[start:], decoder.tables, step)
+    payload = content[_HEADER.size :]
+    if size is None:
+        symbols = streams.decode_one(payload, decoder.tables, step)
+    else:
+        allowed.require(budget.LOOKUPS, streams.work(1, decoder.tables, step), len(data))
+        (symbols,) = streams.decode(payload[records.SIZE_ROOM :], 1, decoder.tables, step)
     levels = decoder.decode_symbols(symbols[None], step)[0]
     _compare(check, content, symbols, levels)
     return Image(symbols, step, levels)
