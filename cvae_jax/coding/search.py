@@ -54,6 +54,8 @@ def check_effort(effort: int) -> None:
 class Refiner:
     """The search, for one decoder and its tables."""
 
+    block = BLOCK
+
     def __init__(self, decode: Decode, tables: Tables, levels: Levels | None = None):
         """decode: what slopes and curvature are of; levels: of files, whose errors count in the
         end (without it, those of ``decode``)."""
@@ -186,6 +188,10 @@ class Refiner:
         which, toward = _promising(symbols, gradient, np.diag(average), width, book, slope)
         model = self.quadratic_model(images, symbols, step, toward, which)
         return _descend(symbols, which, *model, book, slope)
+
+    def prepare(self, step: int) -> None:
+        """What is the same for all images, once, before there are threads."""
+        self.average_curvature(step)
 
     def average_curvature(self, step: int) -> np.ndarray:
         """Mean of G over latents as the tables have them, ``[D, D]``; always the same."""

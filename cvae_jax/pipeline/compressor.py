@@ -13,19 +13,21 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+from jax import Array
 
 from cvae_jax import bitstream, pixels
 from cvae_jax.batching import Stopped, cores, mapped
 from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.bitstream.writer import Labels, check_enough
 from cvae_jax.coding import quantize, search, target
+from cvae_jax.coding.maps.prior import MapPrior
+from cvae_jax.coding.maps.search import MapRefiner
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
-from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.config import ModelConfig
 from cvae_jax.errors import ConfigError, DataError
 from cvae_jax.file_model import FileModel
 from cvae_jax.metrics import mse_of_levels
-from cvae_jax.modules import decode
+from cvae_jax.modules import decode, nats
 from cvae_jax.pipeline import blocks
 from cvae_jax.pipeline.chunks import Coded, Maker
 from cvae_jax.pipeline.decompressor import Decompressor
@@ -57,13 +59,16 @@ class Compressor(Decompressor):
         return dataclasses.replace(self, model=model, files=files, size=size)
 
     @functools.cached_property
-    def _refiner(self) -> search.Refiner:
-        tables = self.tables
-        if not isinstance(tables, Tables):
-            raise ConfigError("effort is for models of dense latents so far: leave it at 0")
-        return search.Refiner(
-            lambda z: decode(self.params, z, self.model), tables, self.decode_symbols
-        )
+    def _refiner(self) -> search.Refiner | MapRefiner:
+        tables, (h, w, _) = self.tables, self.image_shape
+
+        def pixels_of(z: Array) -> Array:
+            return decode(self.params, z, self.model)[:, :h, :w]
+
+        if isinstance(tables, MapPrior):
+            nats_of = functools.partial(nats, self.params, model=self.model)
+            return MapRefiner(pixels_of, nats_of, tables, self.decode_symbols)
+        return search.Refiner(pixels_of, tables, self.decode_symbols)
 
     def compress(
         self,
@@ -208,11 +213,12 @@ class Compressor(Decompressor):
             quality = usual
         step = quantize.step(DEFAULT_QUALITY if quality is None else quality)
         if effort:
-            self._refiner.average_curvature(step)  # once, before there are threads
+            self._refiner.prepare(step)
 
         def to_symbols(images: np.ndarray) -> np.ndarray:
             found = []
-            for block in blocks.recut([images], search.BLOCK if effort else len(images)):
+            size = self._refiner.block if effort else len(images)
+            for block in blocks.recut([images], size):
                 if stop and stop.is_set():
                     raise Stopped
                 found.append(self._symbols(block, self._z_mean(block), step, effort))
@@ -262,7 +268,8 @@ class Compressor(Decompressor):
         search.check_effort(effort)
         arranged = pixels.to_levels(self._images(pixels.on_host(images)))
         out = np.empty((len(arranged), self.latent_dim), np.int32)
-        size = search.BLOCK * cores()  # progress is reported after each
+        block = self._refiner.block if effort else search.BLOCK
+        size = block * cores()  # progress is reported after each
         for start in range(0, len(arranged), size):
             rows = slice(start, start + size)
             z_mean = self._z_mean(arranged[rows])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,20 @@ OWN, PAYLOAD, TOGETHER, WITH_MODEL = "own file", "payload", "together", "with it
 LOSSY = f"quality {DEFAULT_QUALITY}"  # of ours, where nothing is promised
 # Over which BD-rates are measured, by the number of channels: of the digits, and of photographs.
 MSE_RANGES = {1: (0.005, 0.0015), 3: (0.006, 0.0022)}
-EFFORT = 2  # of the rows that are searched
+EFFORT = 2  # of the rows that are searched, unless the latents are a map
+
 LEAST_OVERLAP = 0.5  # dB; with less, a delta means nothing
 SAMPLES = 1000  # of curves, for their deltas
 
 Row = dict[str, Any]  # a setting and its measurements
+
 Curve = list[tuple[float, float]]  # (bytes per image, PSNR), both increasing
+
+
+def effort_of(rows: Iterable[Row]) -> int:
+    """That of the rows that are searched, 0 if none is."""
+    found = (re.search(r"effort (\d)", row["setting"]) for row in rows if row["kind"] == "ours")
+    return max((int(match[1]) for match in found if match), default=0)
 
 
 def compare(

@@ -18,7 +18,7 @@ from cvae_jax.coding import quantize, streams
 from cvae_jax.coding.maps.prior import MapPrior
 from cvae_jax.pixels import to_unit
 from cvae_jax.runs.plots import COLOURS, grid, show, spread, tile
-from cvae_jax.study.compare import EFFORT, OWN, TOGETHER, Row
+from cvae_jax.study.compare import OWN, TOGETHER, Row, effort_of
 from cvae_jax.study.sweep import Study
 
 # Distinct by shape and brightness as well as by colour; ours share none with the others.
@@ -28,7 +28,6 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 NAMES = {OWN: "each image a file of its own", TOGETHER: "all images in one file"}
 ABOVE = 6  # dB, what is lossless above what is not
 NEAR = 1.7  # how many times a rate or an error still counts as about equal; less always does
-SEARCHED = f"effort {EFFORT}: two rounds of searching for better symbols when compressing"
 
 
 def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
@@ -72,8 +71,9 @@ def rate_distortion(study: Study, ours: Sequence[str]) -> Figure:
     measured = [r for r in rows if r["kind"] == "ours"]
     if any(r["bound"] is not None for r in measured):
         note += " Bounded: no pixel is off by more than 8, 4, 2 or 1 grey levels."
-    if any("effort" in r["setting"] for r in measured):
-        note += f" {_capital(SEARCHED)}."
+    if effort := effort_of(measured):
+        rounds = "two rounds" if effort == 2 else "a round"
+        note += f" Effort {effort}: {rounds} of searching for better symbols when compressing."
     figure.text(0.5, 0.24, textwrap.fill(note, 140), ha="center", va="top", fontsize=8)
     figure.subplots_adjust(left=0.08, right=0.99, top=0.95, bottom=0.31, wspace=0.04)
     return figure
@@ -85,7 +85,7 @@ def _series(ours: Sequence[Row]) -> list[tuple[str, list[Row], dict[str, str]]]:
     curves = [
         ("", [r for r in lossy if "effort" not in r["setting"]], {"ls": "-"}),
         (
-            f", effort {EFFORT}",
+            f", effort {effort_of(lossy)}",
             [r for r in lossy if "effort" in r["setting"]],
             {"ls": ":", "mfc": "white"},
         ),

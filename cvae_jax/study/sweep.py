@@ -37,10 +37,13 @@ from cvae_jax.study.compare import (
     WITH_MODEL,
     Row,
     compare,
+    effort_of,
 )
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
+EFFORT_OF_MAPS = 1  # whose rounds take longer
+SEARCHED_OF_MAPS = (30, 40, 50, 60, 100)
 SINGLES_OF_MAPS = (10, 30, 50, 70, 90)  # qualities; a file takes them a tenth of a second or more
 SINGLES = 1000  # evenly spread images of which the slow codecs and this one make single files
 FEW_SINGLES = 100  # of files with a bound, each of which takes this one as long as hundreds at once
@@ -93,7 +96,7 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
         "images": len(images),
         "image_shape": list(images.shape[1:]),
         "rows": rows,
-        "comparisons": compare(rows, list(codecs), EFFORT, MSE_RANGES[images.shape[3]]),
+        "comparisons": compare(rows, list(codecs), effort_of(rows), MSE_RANGES[images.shape[3]]),
     }
     return Study(report, shown)
 
@@ -169,8 +172,9 @@ def _timed(f: Callable) -> tuple[Any, float]:
 
 def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
     codec.decompress(codec.compress(images[:4096]))  # compiled before it is timed
-    searched = () if codec.model.latent_map else SEARCHED  # which maps cannot be yet
-    for effort, qualities in ((0, QUALITIES), (EFFORT, searched)):
+    maps = codec.model.latent_map is not None
+    searched = (EFFORT_OF_MAPS, SEARCHED_OF_MAPS) if maps else (EFFORT, SEARCHED)
+    for effort, qualities in ((0, QUALITIES), searched):
         for quality in qualities:
             content, encode = _timed(functools.partial(codec.compress, images, quality, effort))
             decoded, decode = _timed(functools.partial(codec.decompress, content))

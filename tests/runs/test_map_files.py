@@ -5,16 +5,15 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import failure
 
 from cvae_jax import codec, data, errors, reader
 from cvae_jax.cli import parser
+from cvae_jax.coding import streams
 from cvae_jax.config import PRESETS
-from cvae_jax.errors import ConfigError
 from cvae_jax.runs import saved
 
 FLAGS = ["--preset", "photos32", "--filters", 4, 8, "--latent-channels", 4, "--no-flip"]
-FLAGS += ["--epochs", 2, "--batch-size", 8]
+FLAGS += ["--epochs", 2, "--batch-size", 8, "--context-steps", 0]
 
 
 def called(*argv):
@@ -77,14 +76,15 @@ def test_it_is_evaluated(workdir, tmp_path, capsys):
     assert (tmp_path / "some.png").stat().st_size > 1000
 
 
-def test_the_study_takes_a_map_without_a_search(workdir, tmp_path, monkeypatch, cvae):
+def test_the_study_takes_a_map(workdir, tmp_path, monkeypatch, cvae):
     pytest.importorskip("imagecodecs")
     monkeypatch.setattr("cvae_jax.study.sweep.QUALITIES", (0, 50))
+    monkeypatch.setattr("cvae_jax.study.sweep.SEARCHED_OF_MAPS", (9,))
     status, out, err = cvae("evaluate", "--ckpt", workdir, "--rate-distortion", "--out", "study")
     assert status == 0, err
     report = json.loads((tmp_path / "study" / "photos.json").read_text())
     ours = [row for row in report["rows"] if row["codec"] == "run"]
-    assert {row["setting"] for row in ours} == {"quality 0", "quality 50"}
+    assert {row["setting"] for row in ours} == {"quality 0", "quality 50", "quality 9, effort 1"}
     assert {row["regime"] for row in ours} == {"together", "own file", "with its model"}
     others = {row["codec"] for row in report["rows"]}
     assert others >= {"AVIF 4:4:4", "AVIF 4:2:0", "JPEG 4:4:4", "JPEG 4:2:0"}
@@ -136,9 +136,22 @@ def test_an_archive_is_verified_described_and_joined(workdir, images, tmp_path, 
     np.testing.assert_array_equal(np.load("b.npy")[70:], expected)
 
 
-def test_a_search_is_refused_in_one_line(workdir, images):
-    message = failure(ConfigError, codec.load(workdir).compress, images, effort=1)
-    assert "effort" in message
+def test_a_search_lowers_what_each_image_costs_and_the_files_are_read_by_all(workdir, images):
+    c = codec.load(workdir)
+    step = c.encode_symbols(images[:1], 60)[1]
+    costs = []
+    for effort in (0, 1, 3):
+        symbols, _ = c.encode_symbols(images, 60, effort)
+        errors = ((c.decode_symbols(symbols, step) - images.astype(float)) ** 2).sum((1, 2, 3))
+        costs.append(
+            errors / 255**2 + c.tables.slope * step**2 * streams.bits(symbols, c.tables, step)
+        )
+        # Alone as among others.
+        np.testing.assert_array_equal(c.encode_symbols(images[:3], 60, effort)[0], symbols[:3])
+    assert (costs[1] <= costs[0] + 1e-9).all()
+    assert costs[2].mean() < costs[1].mean() < costs[0].mean()
+    data = c.compress(images, 60, effort=1, embed_model=True)
+    np.testing.assert_array_equal(reader.decompress(data), c.decompress(data))
 
 
 def test_a_run_is_released_and_the_release_makes_the_same_files(workdir, images, tmp_path):

@@ -74,6 +74,13 @@ def test_beyond_the_image_its_edge_goes_on(c):
     )
 
 
+def test_a_search_for_images_of_another_size(c):
+    images, other = noise(3, OTHER), c.sized(*OTHER)
+    files = [other.compress(images, 60, effort=effort) for effort in (0, 1)]
+    errors = [np.mean((c.decompress(file) - images.astype(float)) ** 2) for file in files]
+    assert errors[1] < errors[0]
+
+
 def test_its_own_size_is_the_codec_as_it_was(c):
     images = noise(2, OWN)
     assert c.sized(*OTHER).sized(*OWN).compress(images) == c.compress(images)
