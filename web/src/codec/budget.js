@@ -12,7 +12,9 @@ const limit = (what, always, perByte) => ({ what, always, perByte });
 export const PIXELS = limit("pixel values at once", 2 ** 24, 512);
 export const SYMBOLS = limit("symbols at once", 2 ** 21, 64);
 export const TEXT = limit("bytes of names or labels", 2 ** 22, 16);
-export const DISTRIBUTIONS = limit("distributions of pixels", 2 ** 18, 64);
+// About 2 to 4 µs each: what is always allowed takes some half a second.  Of all that they may spend,
+// refined archives of digits spend 4 to 26 %.
+export const DISTRIBUTIONS = limit("distributions of pixels", 2 ** 17, 64);
 // Only of a model that came with the file.
 export const MULTIPLY_ADDS = limit("multiply-adds of its model", 2 ** 33, 2 ** 16);
 export const ACTIVATIONS = limit("bytes of memory to compute its model", 2 ** 27, 0);
@@ -30,8 +32,9 @@ export function require(limit, wanted, bytes) {
   }
 }
 
-/** A function that adds up what is spent of a limit, and throws CostError when it is too much. */
+/** A function that adds up what is spent of a limit (`spent`), and throws CostError when it is too much. */
 export function meter(limit, bytes) {
-  let spent = 0;
-  return (cost) => require(limit, (spent += cost), bytes);
+  const spend = (cost) => require(limit, (spend.spent += cost), bytes);
+  spend.spent = 0;
+  return spend;
 }

@@ -17,6 +17,7 @@ export class Collection {
     Object.assign(this, { chunks: archive.chunks, size, model, count: archive.images });
     this._kept = new Map(); // by key, the one asked for last comes last
     this._keptSize = 0;
+    this._faults = new Map(); // by key: what cannot be made is not tried again
     this._checks = new PixelChecks(model.pixels);
   }
 
@@ -87,7 +88,7 @@ export class Collection {
       for (let i = start; from && i < stop; i++) to[chunk.first + i - first] = from[i];
     };
     for (const [chunk, start, stop] of this._overlapping(first, first + count)) {
-      const found = this._keep(`names ${chunk.first}`, () => {
+      const found = this._keep(`names ${chunk.first}`, [spend], () => {
         const ofChunk = { names: optional(() => namesOf(chunk, spend)), labels: optional(() => labelsOf(chunk)) };
         return [ofChunk, 128 * chunk.count + 2 * (ofChunk.names ?? []).join("").length];
       });
@@ -161,7 +162,7 @@ export class Collection {
 
   /** The symbols of those of a chunk's images that have any, and their components. */
   _symbols(chunk, spend) {
-    return this._keep(`symbols ${chunk.first}`, () => {
+    return this._keep(`symbols ${chunk.first}`, [spend], () => {
       const { tables, latents } = this.model;
       spend(chunk.based * latents);
       const found = entropy.decode(chunk.stream, chunk.based, tables.book(chunk.step));
@@ -174,7 +175,7 @@ export class Collection {
 
   /** All images of a refined chunk, and the bits that each one's refinement takes. */
   _refined(chunk, spendSymbols, spendPixels) {
-    return this._keep(`images ${chunk.first}`, () => {
+    return this._keep(`images ${chunk.first}`, [spendSymbols, spendPixels], () => {
       const { model, size } = this;
       const { context } = model;
       const { refinement } = chunk;
@@ -193,12 +194,13 @@ export class Collection {
     });
   }
 
-  /** What `make` gives, with its bytes, kept until others take its room. */
-  _keep(key, make) {
+  /** What `make` gives, with its bytes, kept until others take its room; meters: that it spends of. */
+  _keep(key, meters, make) {
+    if (this._faults.has(key)) throw this._faults.get(key);
     let kept = this._kept.get(key);
     this._kept.delete(key);
     if (!kept) {
-      const [value, bytes] = make();
+      const [value, bytes] = this._made(key, meters, make);
       kept = { value, bytes };
       this._keptSize += bytes;
     }
@@ -209,6 +211,18 @@ export class Collection {
       this._keptSize -= bytes;
     }
     return kept.value;
+  }
+
+  /** What `make` gives; an error that it would always throw is kept. */
+  _made(key, meters, make) {
+    const isAlone = meters.every(({ spent }) => spent === 0); // else it may be affordable another time
+    try {
+      return make();
+    } catch (error) {
+      const isFinal = error instanceof FormatError && (isAlone || !(error instanceof CostError));
+      if (isFinal) this._faults.set(key, error);
+      throw error;
+    }
   }
 }
 
