@@ -11,6 +11,8 @@ const limit = (what, always, perByte) => ({ what, always, perByte });
 
 export const PIXELS = limit("pixel values at once", 2 ** 24, 512);
 export const SYMBOLS = limit("symbols at once", 2 ** 21, 64);
+// Each is coded in a number that holds all of them.
+export const SINGLE = limit("symbols of a single image", 2 ** 14, 0);
 export const TEXT = limit("bytes of names or labels", 2 ** 22, 16);
 // About 2 to 4 µs each: what is always allowed takes some half a second.  Of all that they may spend,
 // refined archives of digits spend 4 to 26 %.

@@ -2,12 +2,12 @@ import * as budget from "./budget.js";
 import { bytesOf, crc32c, equal } from "./bytes.js";
 import { BASED, labelsOf, namesOf } from "./bitstream/records.js";
 import { PixelChecks, requireSame } from "./checks.js";
-import * as entropy from "./coding/entropy.js";
+import * as streams from "./coding/streams.js";
 import { CodecError, CostError, FormatError, ModelMismatchError, VersionError } from "./errors.js";
 
 const KEPT = 2 ** 26; // bytes of decoded symbols, images and names
 const SLICE = 4; // ms that `check` works at a time: what is to be seen waits no longer
-const PIECE = 4; // images that it decodes between two looks at the clock
+const PIECE = 2 ** 23; // multiply-adds, about, of the images that it decodes between two looks at the clock
 const MODES = ["raw", "alone", "based"];
 
 /** The images of an archive, decoded as they are asked for. */
@@ -59,13 +59,14 @@ export class Collection {
   check() {
     const found = { faults: [], lost: [] };
     const spend = budget.meter(budget.SYMBOLS, this.size);
+    const piece = Math.max(Math.floor(PIECE / this.model.decoder.multiplyAdds), 1);
     const end = performance.now() + SLICE;
     let next = this._checks.next();
     for (; next && performance.now() < end; next = this._checks.next()) {
       const [chunk, start, whole] = next;
       try {
         this.model.requireWork(whole, this.size);
-        this._levels(chunk, start, Math.min(start + PIECE, whole), spend);
+        this._levels(chunk, start, Math.min(start + piece, whole), spend);
       } catch (error) {
         // What is too much to check may yet be shown.
         if (error instanceof CostError) this._checks.skip(chunk);
@@ -107,13 +108,12 @@ export class Collection {
     const [chunk, at] = found;
     const { names, labels } = this.labels(number, 1);
     const spend = budget.meter(budget.SYMBOLS, size);
-    const { symbols, component } = this._symbols(chunk, spend);
     const modes = chunk.refinement?.modes;
     const place = modes ? modes.subarray(0, at).reduce((n, mode) => n + (mode === BASED), 0) : at;
     const based = !modes || modes[at] === BASED;
-    const own = symbols.slice(place * model.latents, based ? (place + 1) * model.latents : place * model.latents);
-    const of = based ? component[place] : -1;
-    let bits = based ? model.tables.book(chunk.step).bits(of, own) : 0;
+    let { symbols, component, bits } = based
+      ? streams.oneOf(this._symbols(chunk, spend), place, model.tables, chunk.step)
+      : streams.NONE;
     let pixels;
     if (modes) {
       const refined = this._refined(chunk, spend, budget.meter(budget.DISTRIBUTIONS, size));
@@ -124,7 +124,7 @@ export class Collection {
       pixels = this._levels(chunk, at, at + 1, spend);
     }
     const mode = modes ? MODES[modes[at]] : "lossy";
-    return { name: names[0], label: labels[0], pixels, symbols: own, component: of, step: chunk.step, bits, mode };
+    return { name: names[0], label: labels[0], pixels, symbols, component, step: chunk.step, bits, mode };
   }
 
   _requireRange(first, count) {
@@ -153,23 +153,22 @@ export class Collection {
   _levels(chunk, start, stop, spend) {
     const { model } = this;
     this._checks.require(chunk);
-    const { symbols } = this._symbols(chunk, spend);
-    const some = symbols.subarray(start * model.latents, stop * model.latents);
-    const levels = model.levels(some, stop - start, chunk.step);
+    const units = streams.unitsOf(this._symbols(chunk, spend), start, stop, model.tables, chunk.step);
+    const levels = model.levels(units, stop - start);
     this._checks.take(chunk, levels, start, stop);
     return levels;
   }
 
-  /** The symbols of those of a chunk's images that have any, and their components. */
+  /** What the stream of a chunk decodes to, of those of its images that have symbols. */
   _symbols(chunk, spend) {
     return this._keep(`symbols ${chunk.first}`, [spend], () => {
-      const { tables, latents } = this.model;
-      spend(chunk.based * latents);
-      const found = entropy.decode(chunk.stream, chunk.based, tables.book(chunk.step));
+      const { tables } = this.model;
+      spend(streams.work(chunk.based, tables));
+      const found = streams.decode(chunk.stream, chunk.based, tables, chunk.step);
       if (crc32c(bytesOf(found.symbols)) !== chunk.symbolCrc) {
         throw new FormatError("its symbols are not those that were compressed");
       }
-      return [found, 4 * found.symbols.length];
+      return [found, (found.units ? 13 : 4) * found.symbols.length];
     });
   }
 
@@ -183,14 +182,15 @@ export class Collection {
         throw new ModelMismatchError("refined with a context model that this page does not have");
       }
       model.requireAffordable(chunk.count, size);
-      const { symbols } = this._symbols(chunk, spendSymbols);
-      const base = model.levels(symbols, chunk.based, chunk.step);
+      const found = this._symbols(chunk, spendSymbols);
+      const units = streams.unitsOf(found, 0, chunk.based, model.tables, chunk.step);
+      const base = model.levels(units, chunk.based);
       requireSame(chunk, base, model.pixels);
-      const found = context.refine(refinement, base, spendPixels);
-      if (crc32c(found.images) !== refinement.pixelCrc) {
+      const refined = context.refine(refinement, base, spendPixels);
+      if (crc32c(refined.images) !== refinement.pixelCrc) {
         throw new FormatError("its images decode to other pixels than when they were compressed");
       }
-      return [found, found.images.length];
+      return [refined, refined.images.length];
     });
   }
 

@@ -1,11 +1,12 @@
 import { ACTIVATIONS, MULTIPLY_ADDS, NUMBERS, PIXELS, meter, require } from "./budget.js";
-import { concat, crc32c, equal, hex, sha256, u32 } from "./bytes.js";
-import { Tables } from "./coding/tables.js";
+import { concat, equal, hex, sha256, u32 } from "./bytes.js";
+import { Kernels } from "./coding/integers/kernels.js";
+import { readTables } from "./coding/streams.js";
 import { FormatError } from "./errors.js";
 import { IntegerDecoder } from "./exact/decoder.js";
 import { typedLevels } from "./exact/typed.js";
+import { canDecode, wasmLevels } from "./exact/wasm.js";
 import { ContextModel } from "./refinement/context.js";
-import { Kernels, canDecode, wasmLevels } from "./exact/wasm.js";
 
 /** What files are read with: tables, integer decoder, and a context model where there is one. */
 export class FileModel {
@@ -28,13 +29,13 @@ export class FileModel {
     }
     if (parts.length < 2) throw new FormatError("the embedded model is truncated");
     const spend = meter(NUMBERS, 0);
-    this.tables = new Tables(parts[0], spend);
+    this.tables = readTables(parts[0], spend, kernels);
     this.decoder = new IntegerDecoder(parts[1], spend);
     this.context = parts.length === 3 ? new ContextModel(parts[2], spend, kernels) : null;
     if (this.tables.latents !== this.decoder.latents) {
       throw new FormatError("coding tables and an integer decoder of different models");
     }
-    if (crc32c(this.tables.unitBytes) !== this.decoder.unitsCheck) {
+    if (this.tables.unitsCheck !== this.decoder.unitsCheck) {
       throw new FormatError("an integer decoder that counts in other units than the coding tables");
     }
     this.shape = this.decoder.shape;
@@ -49,10 +50,10 @@ export class FileModel {
     this.digest = hex(model);
   }
 
-  /** Uint8Array [n * H * W * C], of n images' symbols, Int32Array [n * D]. */
-  levels(symbols, n, step) {
+  /** Uint8Array [n * H * W * C], of n images' latents in units, [n * D]. */
+  levels(units, n) {
     this._levels ??= this._quickest();
-    return this._levels(symbols, n, step);
+    return this._levels(units, n);
   }
 
   _quickest() {

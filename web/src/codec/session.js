@@ -47,6 +47,7 @@ export class Session {
         latentDim: model.latents,
         usedLatents: Array.from(model.decoder.used),
         canEncode: this.encoder !== null,
+        canWalk: !model.decoder.isMap,
         hasContext: model.context !== null,
         digest: model.digest,
       },
@@ -158,21 +159,29 @@ export class Session {
     return { zMean: encoder.encode(pixels), sigma: latents.sigmas(model.tables) };
   }
 
+  /** The model; throws FormatError where its latents are not the page's to choose. */
+  _walked() {
+    if (this.model.decoder.isMap) throw new FormatError("the latents of this page's model form a map: it only opens files");
+    return this.model;
+  }
+
   decode({ z }) {
-    const { model } = this;
+    const model = this._walked();
     const n = z.length / model.latents;
     if (!Number.isInteger(n)) throw new FormatError(`${z.length} latents; expected a multiple of ${model.latents}`);
     budget.require(budget.PIXELS, n * model.pixels, 0);
-    return { pixels: model.levels(latents.quantize(z, model.tables.units, 1), n, 1) };
+    const symbols = latents.quantize(z, model.tables.units, 1);
+    return { pixels: model.levels(Float64Array.from(symbols), n) };
   }
 
   prior({ count, seed }) {
-    budget.require(budget.SYMBOLS, count * this.model.latents, 0);
-    return { z: latents.prior(count * this.model.latents, seed) };
+    const n = count * this._walked().latents;
+    budget.require(budget.SYMBOLS, n, 0);
+    return { z: latents.prior(n, seed) };
   }
 
   distributions() {
-    return latents.distributions(this.model.tables);
+    return latents.distributions(this._walked().tables);
   }
 }
 

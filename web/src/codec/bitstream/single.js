@@ -1,6 +1,6 @@
 import { bytesOf, concat, crc32c, equal, packU32, u16, u32 } from "../bytes.js";
-import { DISTRIBUTIONS, meter } from "../budget.js";
-import * as entropy from "../coding/entropy.js";
+import { DISTRIBUTIONS, SYMBOLS, meter, require } from "../budget.js";
+import * as streams from "../coding/streams.js";
 import { FormatError, ModelMismatchError } from "../errors.js";
 import { BASED, CRC_SIZE, MAX_ERROR, VERSION, checkVersion } from "./records.js";
 
@@ -28,13 +28,13 @@ export function head(data) {
 const checkOf = (content, symbols, ...levels) =>
   [bytesOf(symbols), ...levels].reduce((crc, part) => crc32c(part, crc), crc32c(content));
 
-/** One image's file, and the levels that it decodes to, by a model. */
+/** One image's file, and the levels that it decodes to, by a model whose latents are a vector. */
 export function encode(symbols, step, model) {
-  const book = model.tables.book(step);
-  const payload = entropy.encodeOne(symbols, book.cheapest(symbols), book);
+  const { tables } = model;
+  const payload = streams.encodeOne({ symbols, component: [tables.cheapest(symbols, step)] }, tables, step);
   const start = Uint8Array.of(0x89, 0x76, VERSION, ...model.short, step, step >> 8);
   const content = concat(start, payload);
-  const levels = model.levels(symbols, 1, step);
+  const levels = model.levels(streams.unitsOf({ symbols }, 0, 1, tables, step), 1);
   return { bytes: concat(content, packU32(checkOf(content, symbols, levels))), levels };
 }
 
@@ -52,6 +52,7 @@ export function decode(data, model) {
       throw new FormatError("its check does not match: damaged, or decoded to other pixels");
     }
   };
+  require(SYMBOLS, streams.work(1, model.tables), data.length);
   if (isRefined(data)) return decodeRefined(content, step, model, compare);
   const base = decodeBase(content.subarray(HEADER), step, model);
   compare(base.symbols, base.levels);
@@ -59,10 +60,10 @@ export function decode(data, model) {
 }
 
 function decodeBase(payload, step, model) {
-  const book = model.tables.book(step);
-  const { symbols, component } = entropy.decodeOne(payload, book);
-  const bits = book.bits(component, symbols);
-  return { symbols, component, levels: model.levels(symbols, 1, step), bits };
+  const { tables } = model;
+  const found = streams.decodeOne(payload, tables, step);
+  const levels = model.levels(streams.unitsOf(found, 0, 1, tables, step), 1);
+  return { ...streams.oneOf(found, 0, tables, step), levels };
 }
 
 function decodeRefined(content, step, model, compare) {
@@ -72,7 +73,7 @@ function decodeRefined(content, step, model, compare) {
   if (maxError > MAX_ERROR || mode > BASED || payload.length !== size || (size && mode !== BASED)) {
     throw new FormatError("a refined image with an impossible header");
   }
-  const none = { symbols: new Int32Array(0), component: -1, levels: new Uint8Array(0), bits: 0 };
+  const none = { ...streams.NONE, levels: new Uint8Array(0) };
   const base = mode === BASED ? decodeBase(payload, step, model) : none;
   const { context } = model;
   if (!context || !equal(content.subarray(8, 11), context.digest.subarray(0, 3))) {

@@ -1,5 +1,5 @@
 import { ALONE, BASED, RAW } from "../bitstream/records.js";
-import { AnsDecoder, PRECISION, TOTAL } from "../coding/ans.js";
+import { AnsDecoder, PRECISION, TOTAL } from "../coding/integers/ans.js";
 import { FormatError } from "../errors.js";
 import { Canvas } from "./canvas.js";
 import { Network } from "./network.js";

@@ -1,0 +1,148 @@
+"""The page's codec opens what models with a map of latents make, to the same pixels as Python."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from coding.maps.prior_samples import random_prior, typical_latents
+from page_samples import needs_node, sha256
+
+from benchmarks.fuzz.samples import refined_part, tiny_context, tiny_decoder
+from benchmarks.page.node import Page
+from cvae_jax import reader
+from cvae_jax.bitstream import single
+from cvae_jax.bitstream.records import ALONE, BASED, RAW
+from cvae_jax.coding import quantize, streams
+from cvae_jax.exact import by_numpy
+from cvae_jax.exact.architecture import Architecture
+from cvae_jax.exact.integers import IntegerDecoder, units_check
+from cvae_jax.file_model import FileModel
+
+pytestmark = needs_node
+N = 37
+STEPS = (87, 598, 4096, 65535)
+
+
+def map_model(shape=(11, 14, 3), blocks=2, groups=2, seed=0):
+    """Of random numbers: two stages, and four channels of latents."""
+    rng = np.random.default_rng(seed)
+    architecture = Architecture(shape, 0, (5, 7), 4, blocks)
+    prior = random_prior((*architecture.places, 4), groups, seed=seed)
+    decoder = tiny_decoder(rng, architecture, units_check(prior.unit))
+    decoder = IntegerDecoder.from_bytes(decoder.to_bytes())
+    return FileModel(prior, decoder, tiny_context(rng, shape))
+
+
+def symbols_of(model, n, step, seed=0):
+    """Typical symbols, some beyond their rows."""
+    symbols = quantize.quantize(typical_latents(model.tables, n, seed), model.tables, step)
+    rng = np.random.default_rng(seed)
+    for far in (1, 1000, 2**31 - 1):
+        symbols[rng.integers(n, size=2), rng.integers(symbols.shape[1], size=2)] = (far, -far)
+    return symbols
+
+
+def levels_of(model, symbols, step):
+    return model.levels_by(by_numpy.decoder)(symbols, step)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maps")
+    (folder / "mnist.cvae").write_bytes(reader.load("mnist").files.model_file())
+    return folder
+
+
+@pytest.fixture(scope="module", params=["wasm", "typed"])
+def page(request, folder):
+    with Page(folder / "mnist.cvae", typed=request.param == "typed") as page:
+        yield page
+
+
+def read(page, path, data):
+    path.write_bytes(data)
+    answer = page.ask("read", path=path)
+    assert answer["ok"], answer["error"]
+    assert answer["faults"] == answer["lost"] == []
+    assert sum(answer["bytesByUse"].values()) == answer["bytes"] == len(data)
+    return answer
+
+
+MODELS = [
+    map_model(),
+    map_model((9, 5, 1), blocks=0, groups=1, seed=1),
+    map_model((16, 16, 3), blocks=1, groups=4, seed=2),
+    map_model((4, 3, 4), blocks=3, groups=2, seed=3),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: "x".join(map(str, model.image_shape)))
+def test_archives_of_maps(page, tmp_path, model):
+    """At several steps, in one archive: also where the frequencies of rows are not built."""
+    parts = [(symbols_of(model, N, step, step), step) for step in STEPS]
+    levels = [levels_of(model, *part) for part in parts]
+    chunks = [model.chunk(*part, of_part) for part, of_part in zip(parts, levels, strict=True)]
+    answer = read(page, tmp_path / "a.cvae", model.archive(chunks, embed_model=True))
+    assert answer["sha256"] == sha256(np.concatenate(levels))
+    details = answer["details"]
+    symbols, step = parts[0]
+    assert details["symbols"] == symbols[0].tolist()
+    assert details["bits"] == pytest.approx(streams.bits(symbols[:1], model.tables, step)[0])
+    assert details["component"] == -1
+
+
+@pytest.mark.parametrize("max_error", [0, 3])
+def test_refined_archives_of_maps(page, tmp_path, max_error):
+    model, step = MODELS[0], 598
+    symbols = symbols_of(model, N, step)
+    levels = levels_of(model, symbols, step)
+    noise = np.random.default_rng(0).integers(-9, 10, levels.shape)
+    images = np.clip(levels + noise, 0, 255).astype(np.uint8)
+    modes = np.resize(np.array([BASED, ALONE, BASED, RAW], np.uint8), N)
+    part = refined_part(model, images, symbols, levels, step, modes, max_error)
+    chunk = model.chunk(part.symbols, step, part.levels, part.refinement)
+    data = model.archive([chunk], embed_model=True, refined=True)
+    answer = read(page, tmp_path / "refined.cvae", data)
+    assert answer["sha256"] == sha256(part.images)
+    assert answer["maxError"] == max_error
+    if not max_error:
+        assert np.array_equal(part.images, images)
+
+
+def test_single_files_of_a_map(page, tmp_path):
+    """Once its model file was opened, lossy and refined, of several steps."""
+    model = MODELS[0]
+    assert read(page, tmp_path / "model.cvae", model.model_file())["kind"] == "model"
+    for step in STEPS:
+        symbols = symbols_of(model, 3, step)
+        levels = levels_of(model, symbols, step)
+        for one, image in zip(symbols, levels, strict=True):
+            data = single.encode(one, step, model.tables, model.identity, image)
+            answer = read(page, tmp_path / "one.cvae", data)
+            assert answer["sha256"] == sha256(image)
+            assert answer["details"]["symbols"] == one.tolist()
+            wrong = bytearray(data)
+            wrong[-6] ^= 1
+            (tmp_path / "wrong.cvae").write_bytes(wrong)
+            assert not page.ask("read", path=tmp_path / "wrong.cvae")["ok"]
+    images = np.clip(levels.astype(int) + 5, 0, 255).astype(np.uint8)
+    for mode in (BASED, ALONE):
+        modes = np.array([mode], np.uint8)
+        part = refined_part(model, images[:1], symbols[:1], levels[:1], step, modes, 2)
+        data = single.encode_refined(
+            *part[:3], model.identity, part.levels, part.refinement, part.images[0]
+        )
+        assert read(page, tmp_path / "one.cvae", data)["sha256"] == sha256(part.images)
+
+
+def test_damaged_symbols_of_a_map_are_lost(page, tmp_path):
+    model = MODELS[2]
+    symbols = symbols_of(model, N, 300)
+    good = model.chunk(symbols, 300, levels_of(model, symbols, 300))
+    broken = dataclasses.replace(good, stream=good.stream[:-8] + b"\1\2\3\4\5\6\7\x08")
+    path = tmp_path / "broken.cvae"
+    path.write_bytes(model.archive([good, broken], embed_model=True))
+    answer = page.ask("read", path=path)
+    assert answer["ok"], answer["error"]
+    assert answer["runs"] == [[0, N]]
+    assert {fault.split(":")[0] for fault in answer["faults"]} == {f"images {N} to {2 * N - 1}"}
