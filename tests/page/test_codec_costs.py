@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
+from coding.maps.prior_samples import random_prior
+from conftest import decoder_of_zeros
+from map_samples import map_model
 from page_samples import in_session, needs_node
 
 from cvae_jax import reader
-from cvae_jax.bitstream.records import ALONE, Refinement, crc32c
+from cvae_jax.bitstream.records import ALONE, Chunk, Refinement, crc32c
+from cvae_jax.exact.architecture import Architecture
+from cvae_jax.exact.integers import units_check
+from cvae_jax.file_model import FileModel
 
 pytestmark = needs_node
 
@@ -77,3 +83,99 @@ const found = ({ intact, faults }) => [intact[0], intact.at(-1), faults.length];
 console.log(JSON.stringify(answers.map(found)));
 """
     assert in_session(script, model, path) == [[1, 0, 1], [1, 1, 0]]
+
+
+# Models of maps
+
+
+def of_zeros(side, filters, blocks, channels, groups=1):
+    """Few bytes, whatever it costs."""
+    architecture = Architecture((side, side, 3), 0, filters, channels, blocks)
+    prior = random_prior((*architecture.places, channels), groups)
+    return FileModel(prior, decoder_of_zeros(architecture, 0, units_check(prior.unit)))
+
+
+FIRST_IMAGE = """
+const started = performance.now();
+const { ok, error } = ask("open", { bytes: files[0].buffer });
+const answer = ok ? ask("images", { first: 0, count: 1 }) : { error };
+const seconds = (performance.now() - started) / 1000;
+console.log(JSON.stringify({ seconds, said: answer.error ?? answer.faults[0] }));
+"""
+
+
+@pytest.mark.parametrize(("words", "n", "made"), [
+    ("symbols at once", 8192, lambda: of_zeros(32, (2, 2), 0, 24)),
+    ("symbols at once", 1, lambda: of_zeros(1024, (2,), 0, 8, groups=8)),  # turns take long
+    ("multiply-adds of its model", 1, lambda: of_zeros(1024, (32,), 8, 1)),
+    ("bytes of memory to compute its model", 1, lambda: of_zeros(2048, (9,), 0, 1)),
+])  # fmt: skip
+def test_what_a_map_would_cost_is_refused_before_it_is_spent(model, tmp_path, words, n, made):
+    of_map = made()
+    chunk = Chunk(0, n, 600, 0, 0, None, None, b"")
+    path = tmp_path / "dear.cvae"
+    path.write_bytes(of_map.archive([chunk], embed_model=True))
+    found = in_session(FIRST_IMAGE, model, path)
+    assert words in found["said"]
+    assert "is the limit here" in found["said"]
+    assert found["seconds"] < 2
+
+
+def test_a_single_image_of_a_large_map_is_refused(model, tmp_path):
+    """It would be a number of hundreds of thousands of bits."""
+    of_map = of_zeros(384, (2,), 0, 1)
+    head = b"\x89\x76\2" + of_map.identity.short + b"\x58\2"
+    paths = [tmp_path / name for name in ("model.cvae", "one.cvae")]
+    for path, data in zip(paths, (of_map.model_file(), head + bytes(500)), strict=True):
+        path.write_bytes(data)
+    script = """
+ask("open", { bytes: files[0].buffer });
+console.log(JSON.stringify(ask("open", { bytes: files[1].buffer })));
+"""
+    found = in_session(script, model, *paths)
+    assert "symbols of a single image" in found["error"]
+
+
+DAMAGED = """
+import { MapPrior } from "./web/src/codec/coding/maps/prior.js";
+import { IntegerDecoder } from "./web/src/codec/exact/decoder.js";
+import { meter, NUMBERS } from "./web/src/codec/budget.js";
+import { CodecError } from "./web/src/codec/errors.js";
+const random = (n) => (random.state = (Math.imul(random.state ?? 1, 1103515245) + 12345) >>> 1) % n;
+const counts = { read: 0, refused: 0, others: [] };
+let slowest = 0;
+for (const [Type, data] of [[MapPrior, files[0]], [IntegerDecoder, files[1]]]) {
+  const tried = (bytes) => {
+    const started = performance.now();
+    try {
+      new Type(bytes, meter(NUMBERS, 0), null);
+      counts.read++;
+    } catch (error) {
+      if (error instanceof CodecError) counts.refused++;
+      else counts.others.push(`${error}`);
+    }
+    slowest = Math.max(slowest, performance.now() - started);
+  };
+  for (let size = 0; size < data.length; size += 1 + random(9)) tried(data.subarray(0, size));
+  for (let k = 0; k < 500; k++) {
+    const changed = data.slice();
+    for (let i = random(3); i >= 0; i--) {
+      const at = random(random(2) ? 60 : changed.length);
+      changed[at] = [0, 1, 127, 128, 255, random(256)][random(6)];
+    }
+    tried(changed);
+  }
+}
+console.log(JSON.stringify({ ...counts, slowest }));
+"""
+
+
+def test_damaged_priors_and_decoders_are_refused_or_proved_exact(model, tmp_path):
+    of_map = map_model()
+    paths = [tmp_path / name for name in ("tables.bin", "decoder.bin")]
+    for path, part in zip(paths, (of_map.tables, of_map.decoder), strict=True):
+        path.write_bytes(part.to_bytes())
+    found = in_session(DAMAGED, model, *paths)
+    assert found["others"] == []
+    assert found["refused"] > 500
+    assert found["slowest"] < 500

@@ -4,46 +4,19 @@ import dataclasses
 
 import numpy as np
 import pytest
-from coding.maps.prior_samples import random_prior, typical_latents
+from map_samples import levels_of, map_model, symbols_of
 from page_samples import needs_node, sha256
 
-from benchmarks.fuzz.samples import refined_part, tiny_context, tiny_decoder
+from benchmarks.fuzz.samples import refined_part
 from benchmarks.page.node import Page
 from cvae_jax import reader
 from cvae_jax.bitstream import single
 from cvae_jax.bitstream.records import ALONE, BASED, RAW
-from cvae_jax.coding import quantize, streams
-from cvae_jax.exact import by_numpy
-from cvae_jax.exact.architecture import Architecture
-from cvae_jax.exact.integers import IntegerDecoder, units_check
-from cvae_jax.file_model import FileModel
+from cvae_jax.coding import streams
 
 pytestmark = needs_node
 N = 37
 STEPS = (87, 598, 4096, 65535)
-
-
-def map_model(shape=(11, 14, 3), blocks=2, groups=2, seed=0):
-    """Of random numbers: two stages, and four channels of latents."""
-    rng = np.random.default_rng(seed)
-    architecture = Architecture(shape, 0, (5, 7), 4, blocks)
-    prior = random_prior((*architecture.places, 4), groups, seed=seed)
-    decoder = tiny_decoder(rng, architecture, units_check(prior.unit))
-    decoder = IntegerDecoder.from_bytes(decoder.to_bytes())
-    return FileModel(prior, decoder, tiny_context(rng, shape))
-
-
-def symbols_of(model, n, step, seed=0):
-    """Typical symbols, some beyond their rows."""
-    symbols = quantize.quantize(typical_latents(model.tables, n, seed), model.tables, step)
-    rng = np.random.default_rng(seed)
-    for far in (1, 1000, 2**31 - 1):
-        symbols[rng.integers(n, size=2), rng.integers(symbols.shape[1], size=2)] = (far, -far)
-    return symbols
-
-
-def levels_of(model, symbols, step):
-    return model.levels_by(by_numpy.decoder)(symbols, step)
 
 
 @pytest.fixture(scope="module")
