@@ -10,6 +10,7 @@ const MODES = {
   alone: "pixel by pixel, without symbols",
   raw: "stored as they are",
 };
+const LISTED = 2048; // symbols that are shown
 
 /**
  * @param {{ask: function}} codec
@@ -53,12 +54,16 @@ export function createLarge(codec, model, walk) {
     if (file.kind === "single") facts.push(...fact("File", `${file.bytes} bytes`));
     facts.push(...fact("Bytes", `${bytes} (${bits.toFixed(1)} bits) by the model’s account`));
     facts.push(...fact("Pixels", MODES[mode]));
-    if (symbols.length) facts.push(...fact("Step", String(step)), ...fact("Component", String(component)));
+    if (symbols.length) facts.push(...fact("Step", String(step)));
+    if (component >= 0) facts.push(...fact("Component", String(component)));
     byId("large-facts").replaceChildren(...facts);
-    const used = symbols.length === model.latentDim ? model.usedLatents : [...symbols.keys()];
+    const isOwn = model.canWalk && symbols.length === model.latentDim;
+    const numbers = isOwn ? model.usedLatents : [...symbols.keys()];
+    const more = numbers.length > LISTED ? [element("li", {}, `and ${numbers.length - LISTED} more`)] : [];
     byId("large-symbols").replaceChildren(
-      ...(symbols.length ? used : []).map((k) =>
+      ...numbers.slice(0, LISTED).map((k) =>
         element("li", symbols[k] ? {} : { class: "zero" }, element("small", {}, `z${k}`), String(symbols[k]))),
+      ...more,
     );
   }
 
