@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -40,11 +41,14 @@ class Autoencoder:
     model: ModelConfig
     params: Params
     record: Record | None = None  # of how it was made; None if it came with an archive
+    # Height and width of images, where the model is that of the next larger size (``sized``).
+    size: tuple[int, int] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels."""
-        return self.model.image_shape
+        h, w, channels = self.model.image_shape
+        return (*(self.size or (h, w)), channels)
 
     @property
     def latent_dim(self) -> int:
@@ -56,15 +60,22 @@ class Autoencoder:
 
     @functools.cached_property
     def _posterior(self) -> Batched:
-        return Batched(lambda images: posterior(self.params, images, self.model))
+        return Batched(lambda images: posterior(self.params, self._padded(images), self.model))
 
     @functools.cached_property
     def _z_mean(self) -> Batched:
-        return Batched(lambda images: encode(self.params, images, self.model))
+        return Batched(lambda images: encode(self.params, self._padded(images), self.model))
 
     @functools.cached_property
     def _pixels(self) -> Batched:
-        return Batched(lambda z: decode(self.params, z, self.model))
+        h, w, _ = self.image_shape
+        return Batched(lambda z: decode(self.params, z, self.model)[:, :h, :w])
+
+    def _padded(self, images: Array) -> Array:
+        """Images to the model's size: their last row and column are repeated."""
+        (h, w, _), (height, width, _) = self.image_shape, self.model.image_shape
+        beyond = (0, 0), (0, height - h), (0, width - w), (0, 0)
+        return jnp.pad(images, beyond, mode="edge") if self.size else images
 
     @functools.cached_property
     def _drawn(self) -> Batched:

@@ -108,6 +108,22 @@ class ModelConfig:
         scale = 2 ** len(self.filters)
         return -(-self.height // scale), -(-self.width // scale), self.latent_channels
 
+    def of_size(self, height: int, width: int) -> ModelConfig:
+        """The same network for images of another size, or the next larger one that its stages
+        halve evenly, as they do its own.
+
+        Raises:
+          ConfigError: the latents are no map, or its own size is not halved evenly.
+        """
+        scale = 2 ** len(self.filters)
+        if not self.latent_channels or self.height % scale or self.width % scale:
+            why = "one dense vector of latents" if not self.latent_channels else "an uneven size"
+            raise ConfigError(
+                f"a model of {why} has images of {self.height}x{self.width} alone: resize others"
+            )
+        even = (-(-n // scale) * scale for n in (height, width))
+        return dataclasses.replace(self, **dict(zip(("height", "width"), even, strict=True)))
+
     @property
     def latents(self) -> int:
         """How many numbers an image is encoded to."""
@@ -247,10 +263,11 @@ PRESETS: dict[str, Config] = {
         blocks=1,
         reconstruction="mse",
         beta=0.029,
-        epochs=20,
+        epochs=40,
         batch_size=64,
-        average_decay=0.998,
+        average_decay=0.999,
         flip=True,
+        context_steps=2000,
         **_COSINE,
     ),
     # What made checkpoints/mnist.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -16,11 +17,13 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
 from cvae_jax.bitstream.header import Header, Identity
-from cvae_jax.bitstream.records import Chunk, Refinement
-from cvae_jax.bitstream.writer import Labels, Writer, chunk_of
+from cvae_jax.bitstream.records import Chunk, Refinement, Size
+from cvae_jax.bitstream.writer import CHUNK_IMAGES, Labels, Writer, chunk_of
+from cvae_jax.coding.maps.prior import MapPrior
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, units
 from cvae_jax.coding.streams import CodingTables, read_tables
-from cvae_jax.errors import CheckpointError, FormatError
+from cvae_jax.errors import CheckpointError, ConfigError, FormatError
+from cvae_jax.exact import by_numpy
 from cvae_jax.exact.integers import IntegerDecoder, units_check
 from cvae_jax.refinement import coder, grid
 from cvae_jax.refinement.integers import ContextModel
@@ -42,6 +45,9 @@ class FileModel:
     tables: CodingTables
     decoder: IntegerDecoder
     context: ContextModel | None = None
+    # Of a resized one: the original, which its files name; and the size of its images.
+    original: FileModel | None = None
+    size: Size | None = None
 
     def __post_init__(self) -> None:
         if self.tables.latent_dim != self.decoder.architecture.latents:
@@ -56,38 +62,92 @@ class FileModel:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return self.decoder.architecture.image_shape
-
-    @functools.cached_property
-    def identity(self) -> Identity:
-        """Digests of the decoder and of the tables, which every file names."""
-        return Identity(self.decoder.digest[:16], self.tables.digest[:16])
+        h, w, channels = self.decoder.architecture.image_shape
+        return (*(self.size or (h, w)), channels)
 
     @property
+    def identity(self) -> Identity:
+        """Digests of the decoder and of the tables, which every file names."""
+        return self.header.identity
+
+    @functools.cached_property
     def header(self) -> Header:
         """What every archive of this model starts with."""
-        return Header(self.image_shape, self.tables.latent_dim, self.identity)
+        if self.original is not None:
+            return self.original.header
+        identity = Identity(self.decoder.digest[:16], self.tables.digest[:16])
+        return Header(self.image_shape, self.tables.latent_dim, identity)
+
+    def resized(self, size: Size) -> FileModel:
+        """The same for images of another size, whose files name this one.
+
+        Raises:
+          FormatError: the model has images of its own size alone, or they would be too large.
+        """
+        decoder = self.decoder.resized(*size)
+        if not isinstance(self.tables, MapPrior):
+            raise FormatError("coding tables of a vector beside a decoder of a map")
+        tables = self.tables.resized(*decoder.architecture.places)
+        decoder = replace(decoder, units_check=units_check(tables.unit))
+        return FileModel(tables, decoder, None, self, size)
 
     def levels_by(self, make: Backend) -> Levels:
         """``levels(symbols, step)``: int32 ``[N, D]`` -> uint8 ``[N, H, W, C]``.
 
         make: ``by_numpy.decoder`` or ``by_jax.decoder``; both give the same levels.
         """
-        levels = make(self.decoder)
+        levels, (h, w, _) = make(self.decoder), self.image_shape
 
         def of_symbols(symbols: np.ndarray, step: int) -> np.ndarray:
-            return levels(self.decoder.inputs_of(units(symbols, self.tables, step)))
+            whole = levels(self.decoder.inputs_of(units(symbols, self.tables, step)))
+            return np.ascontiguousarray(whole[:, :h, :w])
 
         return of_symbols
 
-    def file_decoder(self, levels: Levels, *, trusted: bool) -> FileDecoder:
-        """What reading files needs; trusted: the model did not come with the file."""
-        architecture = self.decoder.architecture
-        cost = Cost(architecture.multiply_adds(), architecture.memory())
+    def file_decoder(
+        self, levels: Levels, *, trusted: bool, make: Backend = by_numpy.decoder
+    ) -> FileDecoder:
+        """What reading files needs; trusted: the model did not come with the file; make: as for
+        ``levels_by``, for images of other sizes."""
         context = None
         if self.context is not None:
             context = Context(self.context.digest[:16], coder.chunk_decoder(self.context))
-        return FileDecoder(self.header, self.tables, levels, None if trusted else cost, context)
+
+        @functools.lru_cache(maxsize=4)
+        def resized(size: Size) -> FileDecoder:
+            other = self.resized(size)
+            # It is the file that says how large, so that no model is trusted with that.
+            return FileDecoder(
+                self.header, other.tables, other.levels_by(make), other.cost, size=size
+            )
+
+        cost = None if trusted else self.cost
+        return FileDecoder(self.header, self.tables, levels, cost, context, resized=resized)
+
+    @property
+    def cost(self) -> Cost:
+        """Of decoding an image."""
+        architecture = self.decoder.architecture
+        return Cost(architecture.multiply_adds(), architecture.memory())
+
+    @property
+    def chunk_images(self) -> int:
+        """How many images are written into a chunk at most: no more than readers always allow."""
+        by_symbols = budget.SYMBOLS.always // self.tables.latent_dim
+        by_memory = max(budget.ACTIVATIONS.always // self.cost.memory, 1)
+        few = by_memory if by_memory < budget.MICROBATCH else CHUNK_IMAGES
+        return max(min(CHUNK_IMAGES, by_symbols, few), 1)
+
+    def require_readable(self) -> None:
+        """Raises ConfigError for images so large that readers refuse them."""
+        h, w, _ = self.image_shape
+        try:
+            budget.DEFAULT.require(budget.ACTIVATIONS, self.cost.memory, 0)
+            budget.DEFAULT.require(budget.PIXELS, math.prod(self.image_shape), 0)
+        except FormatError as error:
+            raise ConfigError(
+                f"images of {h}x{w} take too much memory to decode: cut them into tiles"
+            ) from error
 
     # Files
 
@@ -97,11 +157,16 @@ class FileModel:
 
         Raises:
           CheckpointError: errors are to be bounded, and there is no context model.
-          ConfigError: as for ``grid.checked``.
+          ConfigError: as for ``grid.checked``, or images of another size than the context model's.
         """
         if max_error is None:
             return DEFAULT_QUALITY
         grid.checked(max_error)
+        if self.size is not None:
+            raise ConfigError(
+                "errors are bounded of images of the model's own size alone: resize these, or "
+                "leave the bound out"
+            )
         if self.context is None:
             raise CheckpointError(
                 "the checkpoint has no context model, so it cannot bound errors: add one with "
@@ -117,7 +182,7 @@ class FileModel:
         refinement: Refinement | None = None,
     ) -> Chunk:
         """A chunk of an archive; arguments, and what is raised, as for ``writer.chunk_of``."""
-        return chunk_of(self.header, symbols, step, self.tables, levels, refinement)
+        return chunk_of(self.header, symbols, step, self.tables, levels, refinement, self.size)
 
     def writer(self, file: BinaryIO, *, embed_model: bool = False, refined: bool = False) -> Writer:
         """What writes an archive, which may carry its model; refined: of refined images."""
@@ -155,6 +220,8 @@ class FileModel:
 
         with_context: also the context model, if there is one; only refined images need it.
         """
+        if self.original is not None:
+            return self.original.pack(with_context=with_context)
         parts = [self.tables.to_bytes(), self.decoder.to_bytes()]
         if self.context is not None and with_context:
             parts.append(self.context.packed)

@@ -43,13 +43,16 @@ class Model:
 
     def decoder(self, images: int = 0) -> FileDecoder:
         """What files are decoded with; images: how many there will be, if that is known."""
-        self._quickest.expect(images)
-        levels = self.files.levels_by(lambda _: self._quickest)
-        return self.files.file_decoder(levels, trusted=not self.foreign)
+        self._own.expect(images)
+        levels = self.files.levels_by(lambda _: self._own)
+        return self.files.file_decoder(levels, trusted=not self.foreign, make=self._quickest)
 
     @functools.cached_property
-    def _quickest(self) -> quickest.Quickest:
-        return quickest.Quickest(self.files.decoder, quickest.WORTH_STARTING, self.compiled)
+    def _own(self) -> quickest.Quickest:
+        return self._quickest(self.files.decoder)
+
+    def _quickest(self, integers: IntegerDecoder) -> quickest.Quickest:
+        return quickest.Quickest(integers, quickest.WORTH_STARTING, self.compiled)
 
 
 def load(name: str | Path | None = None, allowed: Budget = budget.DEFAULT) -> Model:

@@ -60,7 +60,7 @@ def is_archive(data: bytes) -> bool:
     Raises:
       FormatError: it is neither an archive nor a single image.
     """
-    if data[: len(single.MAGIC)] in (single.MAGIC, single.REFINED_MAGIC):
+    if data[: len(single.MAGIC)] in single.MAGICS:
         return False
     if data[: len(ARCHIVE_MAGIC)] == ARCHIVE_MAGIC:
         return True

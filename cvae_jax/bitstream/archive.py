@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple, Self
 
@@ -13,10 +15,10 @@ from cvae_jax.batching import cores, mapped
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.container import Reader, unpack_names
-from cvae_jax.bitstream.decoder import FileDecoder
-from cvae_jax.bitstream.records import BASED, Chunk
+from cvae_jax.bitstream.decoder import Bill, FileDecoder
+from cvae_jax.bitstream.records import BASED, Chunk, Size
 from cvae_jax.bitstream.salvage import lost, salvage
-from cvae_jax.errors import FormatError, ModelMismatchError
+from cvae_jax.errors import DataError, FormatError, ModelMismatchError
 
 OnProgress = Callable[[int], None]  # gets the images finished since the last call
 
@@ -101,6 +103,7 @@ class Archive(ImageSequence):
         preview: of refined images that have a base, the base, in a fraction of the time.
 
         Raises:
+          DataError: they are of several sizes, which no array holds.
           FormatError: they are damaged, or more than the budget allows.
           IndexError: there is no image of a number; they start at 0.
           TypeError: not whole numbers (a mask is none: ``np.flatnonzero`` makes numbers of it).
@@ -109,16 +112,20 @@ class Archive(ImageSequence):
             return self._read_all(progress, preview)
         numbers = self._numbers(which)
         self._decoder.require_affordable(len(numbers), self.reader.allowed, self.reader.paid)
-        return self._chosen(numbers, self.reader.meter(budget.LOOKUPS), progress, preview)
+        return self._chosen(numbers, self._bill(), progress, preview)
+
+    def _bill(self) -> Bill:
+        return Bill(self.reader.allowed, self.reader.paid)
 
     def _chosen(
-        self, numbers: np.ndarray, lookups: Meter, progress: OnProgress, preview: bool
+        self, numbers: np.ndarray, bill: Bill, progress: OnProgress, preview: bool
     ) -> np.ndarray:
-        out = np.empty((len(numbers), *self._decoder.header.image_shape), np.uint8)
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
         of_chunk, row = self.reader.find(numbers)
+        chunks = np.unique(of_chunk).tolist()
+        out = self._empty(len(numbers), chunks)
         refined: list[tuple[int, np.ndarray]] = []  # chunks, and where in `out` their images go
-        for k in np.unique(of_chunk).tolist():
+        for k in chunks:
             wanted = np.flatnonzero(of_chunk == k)
             modes = self._modes(k)
             if modes is not None:
@@ -127,18 +134,40 @@ class Archive(ImageSequence):
                     refined.append((k, wanted[~seen]))
                 wanted = wanted[seen]
             if len(wanted):
-                out[wanted] = self._levels(k, row[wanted], lookups)
+                out[wanted] = self._levels(k, row[wanted], bill)
                 progress(len(wanted))
         for (_, wanted), images in zip(
-            refined, self._refined([k for k, _ in refined], lookups), strict=True
+            refined, self._refined([k for k, _ in refined], bill), strict=True
         ):
             out[wanted] = images[row[wanted]]
             progress(len(wanted))
         return out
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of all images; raises DataError where sizes differ."""
+        return self._shape_of(range(len(self.reader.entries)))
+
+    def _shape_of(self, chunks: Iterable[int]) -> tuple[int, int, int]:
+        h, w, channels = self.reader.header.image_shape
+        sizes = list(dict.fromkeys(self.reader.chunk(k).size or (h, w) for k in chunks))
+        if len(sizes) > 1:
+            some = ", ".join("{}x{}".format(*size) for size in sizes[:3])
+            raise DataError(
+                f"images of {len(sizes)} sizes ({some}{', ...' * (len(sizes) > 3)}), which fit no "
+                "one array: decompress them into a folder, or read them one by one"
+            )
+        return (*(sizes[0] if sizes else (h, w)), channels)
+
+    def _empty(self, n: int, chunks: Iterable[int]) -> np.ndarray:
+        """Room for n images of chunks; raises as ``read``."""
+        shape = self._shape_of(chunks)
+        self.reader.allowed.require(budget.PIXELS, n * math.prod(shape), self.reader.paid)
+        return np.empty((n, *shape), np.uint8)
+
     def _read_all(self, progress: OnProgress, preview: bool) -> np.ndarray:
         self._decoder.require_affordable(len(self), self.reader.allowed, self.reader.paid)
-        out = np.empty((len(self), *self._decoder.header.image_shape), np.uint8)
+        out = self._empty(len(self), range(len(self.reader.entries)))
         at = 0
         for images in self.stream(preview=preview):
             out[at : at + len(images)] = images
@@ -147,70 +176,66 @@ class Archive(ImageSequence):
         return out
 
     def stream(self, *, preview: bool = False) -> Iterator[np.ndarray]:
-        """All images in order, uint8 ``[n, H, W, C]``, a chunk at a time: in memory that does not
-        depend on their number.  Several chunks are decoded at once.
+        """All images in order, uint8 ``[n, H, W, C]``, a chunk at a time, each of one size: in
+        memory that does not depend on their number.  Several chunks are decoded at once.
 
         preview, and what is raised: as for ``read``.
         """
         # All of the file is vouched for, whatever decodes it and whatever is asked for.
         _ = self.reader.model(), self.reader.names_of_chunks, self.reader.labels_of_chunks
         self._decoder.require_affordable(len(self), self.reader.allowed, self.reader.paid)
-        starts, lookups = self.reader.starts, self.reader.meter(budget.LOOKUPS)
+        starts, bill = self.reader.starts, self._bill()
         chunks = range(len(self.reader.entries))
-        for refined, run in itertools.groupby(chunks, lambda k: self._modes(k) is not None):
+        for (refined, size), run in itertools.groupby(chunks, self._kind):
             if not refined:
-                yield from mapped(self._decoded, self._paid(run, lookups), at_once=self._room())
+                room = self._room(self._decoder.of_size(size))
+                decode = functools.partial(self._decoder.levels_of, bill=bill)
+                yield from mapped(decode, map(self.reader.chunk, run), at_once=room)
             elif preview:
                 for k in run:
-                    yield self._chosen(np.arange(*starts[k : k + 2]), lookups, unwatched, True)
+                    yield self._chosen(np.arange(*starts[k : k + 2]), bill, unwatched, True)
             else:
-                yield from self._refined(list(run), lookups)
+                yield from self._refined(list(run), bill)
 
-    def _room(self) -> int | None:
+    def _kind(self, k: int) -> tuple[bool, Size | None]:
+        """Whether a chunk is refined, and the size of its images: chunks alike are decoded
+        together."""
+        chunk = self.reader.chunk(k)
+        return chunk.refinement is not None, chunk.size
+
+    @staticmethod
+    def _room(decoder: FileDecoder) -> int | None:
         """How many chunks may be decoded at once; None: as many as there are cores for."""
-        cost = self._decoder.cost
-        if cost is None:
+        if decoder.cost is None:
             return None
-        room = budget.ACTIVATIONS.always // (budget.MICROBATCH * cost.memory)
+        room = budget.ACTIVATIONS.always // (budget.MICROBATCH * decoder.cost.memory)
         return min(max(room, 1), cores() + 1)
-
-    def _paid(self, chunks: Iterable[int], lookups: Meter) -> Iterator[Chunk]:
-        for k in chunks:
-            chunk = self.reader.chunk(k)
-            lookups.spend(chunk.work(self._decoder.tables))
-            yield chunk
-
-    def _decoded(self, chunk: Chunk) -> np.ndarray:
-        """The images of a chunk that is not refined; in any thread."""
-        symbols = chunk.symbols(self._decoder.tables, self.reader.allowed)
-        levels = self._decoder.decode_symbols(symbols, chunk.step)
-        chunk.check_pixels(levels)
-        return levels
 
     def _modes(self, k: int) -> np.ndarray | None:
         """How the images of a chunk are coded, None if it is not refined."""
         refinement = self.reader.chunk(k).refinement
         return None if refinement is None else refinement.modes
 
-    def _levels(self, k: int, rows: np.ndarray, lookups: Meter) -> np.ndarray:
+    def _levels(self, k: int, rows: np.ndarray, bill: Bill) -> np.ndarray:
         """What the symbols of images of a chunk decode to; all of them must have some."""
         chunk, modes = self.reader.chunk(k), self._modes(k)
-        symbols = self._symbols(k, lookups)
+        bill.pay_images(self._decoder.of(chunk), len(rows))
+        symbols = self._symbols(k, bill.lookups)
         if modes is not None:
             rows = (np.cumsum(modes == BASED) - 1)[rows]
-        levels = self._decoder.decode_symbols(symbols[rows], chunk.step)
+        levels = self._decoder.of(chunk).decode_symbols(symbols[rows], chunk.step)
         if np.array_equal(rows, np.arange(len(symbols))):
             chunk.check_pixels(levels)
         return levels
 
-    def _refined(self, chunks: Sequence[int], lookups: Meter) -> Iterator[np.ndarray]:
+    def _refined(self, chunks: Sequence[int], bill: Bill) -> Iterator[np.ndarray]:
         """All images of refined chunks; the newest chunk is kept."""
 
         def with_base() -> Iterator[tuple[Chunk, np.ndarray]]:
             for k in chunks:
                 chunk = self.reader.chunk(k)
                 self._decoder.require_affordable(chunk.count, self.reader.allowed, self.reader.paid)
-                yield chunk, self._levels(k, np.flatnonzero(self._modes(k) == BASED), lookups)
+                yield chunk, self._levels(k, np.flatnonzero(self._modes(k) == BASED), bill)
 
         if not chunks:  # what is kept may still be asked for
             return
@@ -241,8 +266,9 @@ class Archive(ImageSequence):
         if self._newest is None or self._newest[0] != k:
             self._newest = None  # before memory is taken for others
             chunk = self.reader.chunk(k)
-            meter.spend(chunk.work(self._decoder.tables))
-            self._newest = k, chunk.symbols(self._decoder.tables, self.reader.allowed)
+            tables = self._decoder.of(chunk).tables
+            meter.spend(chunk.work(tables))
+            self._newest = k, chunk.symbols(tables, self.reader.allowed)
         return self._newest[1]
 
 
@@ -263,8 +289,8 @@ def whole_numbers(which: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
 class Recovered(NamedTuple):
     """What a damaged archive still holds."""
 
-    images: np.ndarray  # uint8 [n, H, W, C]
-    numbers: np.ndarray  # int64 [n], of these images in the archive
+    images: list[np.ndarray]  # of each chunk, uint8 [count, H, W, C]
+    numbers: np.ndarray  # int64 [n], of all these images in the archive
     names: list[str | None]
     lost: list[tuple[int, int]]  # ranges of images, first and last, that are gone
     faults: list[str]
@@ -283,9 +309,8 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     size = len(data) - sum(map(len, found.models))
     count = sum(chunk.count for chunk in found.chunks)
     decoder.require_affordable(count, allowed, size)
-    images = np.empty((count, *decoder.header.image_shape), np.uint8)
-    numbers = np.empty(count, np.int64)
-    lookups = Meter(budget.LOOKUPS, allowed, size)
+    images: list[np.ndarray] = []
+    bill = Bill(allowed, size)
     distributions = Meter(budget.DISTRIBUTIONS, allowed, size)
     text = Meter(budget.TEXT, allowed, size)
     faults = list(found.faults)
@@ -294,11 +319,8 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     ranges: list[tuple[int, int]] = []
     for chunk in found.chunks:
         try:
-            lookups.spend(chunk.work(decoder.tables))
-            symbols = chunk.symbols(decoder.tables, allowed)
             named = unpack_names(chunk, text)
-            levels = decoder.decode_symbols(symbols, chunk.step)
-            chunk.check_pixels(levels)
+            levels = decoder.levels_of(chunk, bill)
             if chunk.refinement is not None:
                 (levels,) = decoder.refined([(chunk, levels)], distributions)
         except (FormatError, ModelMismatchError) as error:
@@ -306,16 +328,15 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
             if isinstance(error, ModelMismatchError):
                 mismatch = error
             continue
-        at = slice(len(names), len(names) + chunk.count)
-        images[at] = levels
-        numbers[at] = chunk.first + np.arange(chunk.count)
+        images.append(levels)
         names += named or [None] * chunk.count
         ranges.append((chunk.first, chunk.count))
     if mismatch is not None and not ranges:
         raise mismatch
+    numbers = [np.arange(first, first + count) for first, count in ranges]
     return Recovered(
-        images[: len(names)],
-        numbers[: len(names)],
+        images,
+        np.concatenate([np.zeros(0, np.int64), *numbers]),
         names,
         lost(ranges, found.images),
         faults,

@@ -49,7 +49,7 @@ class Reader:
         self._file, self.allowed = file, allowed
         self.size = file.seek(0, io.SEEK_END)
         head = self._read(0, min(HEADER_SIZE, self.size))
-        if head.startswith((single.MAGIC, single.REFINED_MAGIC)):
+        if head.startswith(single.MAGICS):
             raise FormatError("it holds a single image, which decompress reads, and no archive")
         self.header, self.has_model = unpack_header(head)
         self.model_size = (

@@ -12,7 +12,7 @@ import numpy as np
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.header import Header
-from cvae_jax.bitstream.records import Chunk, Refinement
+from cvae_jax.bitstream.records import Chunk, Refinement, Size
 from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import CvaeError, FormatError, ModelMismatchError
 
@@ -43,6 +43,35 @@ class FileDecoder(NamedTuple):
     decode_symbols: Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
     cost: Cost | None = None  # of an image, if the model came with the file and is not trusted
     context: Context | None = None  # None: refined images cannot be read
+    size: Size | None = None  # of images, where it is not the header's
+    # The same for images of another size, which raises FormatError; None: there is no other.
+    resized: Callable[[Size], FileDecoder] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of what it decodes."""
+        h, w, channels = self.header.image_shape
+        return (*(self.size or (h, w)), channels)
+
+    def of(self, chunk: Chunk) -> FileDecoder:
+        """What decodes a chunk, whatever the size of its images.
+
+        Raises:
+          FormatError: the model has no images of that size.
+        """
+        try:
+            return self.of_size(chunk.size)
+        except FormatError as error:
+            raise type(error)(f"{chunk.where}: {error}") from error
+
+    def of_size(self, size: Size | None) -> FileDecoder:
+        """What decodes images of a size, None: the header's; raises FormatError as ``of``."""
+        if size is None:
+            return self
+        if self.resized is None:
+            h, w, _ = self.header.image_shape
+            raise FormatError(f"images of {size[0]}x{size[1]}, but its model has {h}x{w} alone")
+        return self.resized(size)
 
     def require(self, header: Header) -> None:
         """Raises ModelMismatchError unless an archive with this header is this model's."""
@@ -94,13 +123,51 @@ class FileDecoder(NamedTuple):
         for error in stopped:
             raise error
 
+    def levels_of(self, chunk: Chunk, bill: Bill) -> np.ndarray:
+        """What all symbols of a chunk decode to, checked: uint8 ``[based, H, W, C]``.
+
+        Raises:
+          FormatError: damaged, or more than is allowed.
+        """
+        decoder = self.of(chunk)
+        bill.pay_images(decoder, chunk.based)
+        bill.lookups.spend(chunk.work(decoder.tables))
+        symbols = chunk.symbols(decoder.tables, bill.allowed)
+        levels = decoder.decode_symbols(symbols, chunk.step)
+        chunk.check_pixels(levels)
+        return levels
+
     def require_affordable(self, images: int, allowed: Budget, size: int) -> None:
         """Raises FormatError unless a file of that size may cost decoding so many images."""
-        allowed.require(budget.PIXELS, images * math.prod(self.header.image_shape), size)
+        allowed.require(budget.PIXELS, images * math.prod(self.image_shape), size)
         if self.cost:
             at_once = min(images, budget.MICROBATCH)
             allowed.require(budget.MULTIPLY_ADDS, images * self.cost.multiply_adds, size)
             allowed.require(budget.ACTIVATIONS, at_once * self.cost.memory, size)
+
+
+class Bill:
+    """What reading a file of ``size`` bytes has cost so far, in any number of threads."""
+
+    def __init__(self, allowed: Budget, size: int):
+        self.allowed, self._size = allowed, size
+        self.lookups = Meter(budget.LOOKUPS, allowed, size)
+        self._pixels = Meter(budget.PIXELS, allowed, size)
+        self._multiply_adds = Meter(budget.MULTIPLY_ADDS, allowed, size)
+
+    def pay_images(self, decoder: FileDecoder, images: int) -> None:
+        """For decoding images, where they are of another size than the header's: all others are
+        paid for when it is known how many are wanted (``require_affordable``).
+
+        Raises:
+          FormatError: that is more than is allowed.
+        """
+        if decoder.size is None:
+            return
+        decoder.require_affordable(images, self.allowed, self._size)
+        self._pixels.spend(images * math.prod(decoder.image_shape))
+        if decoder.cost:
+            self._multiply_adds.spend(images * decoder.cost.multiply_adds)
 
 
 def _refinement_of(chunk: Chunk, context: bytes) -> Refinement:

@@ -32,14 +32,19 @@ FOOTER_SIZE = 16
 _SECTION = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
 _CHUNK = struct.Struct("<QIHBIIII")
+_SIZE = struct.Struct("<2H")
 _REFINEMENT = struct.Struct("<B16sIII")
 _FOOTER = struct.Struct("<QI4s")
 _FOOTER_MAGIC = b"CVAZ"
-_HAS_NAMES, _HAS_LABELS, _IS_REFINED, _SPOT_CHECK = 1, 2, 4, 8
+_HAS_NAMES, _HAS_LABELS, _IS_REFINED, _SPOT_CHECK, _HAS_SIZE = 1, 2, 4, 8, 16
 RAW, ALONE, BASED = 0, 1, 2  # how an image of a refined chunk is coded; only the last has symbols
 
 CRC_SIZE = _CRC.size
+SIZE_ROOM = _SIZE.size
 SECTION_ROOM = _SECTION.size + CRC_SIZE  # of a section around its body
+
+
+Size = tuple[int, int]  # height, width
 
 
 class Refinement(NamedTuple):
@@ -66,6 +71,7 @@ class Chunk:
     stream: bytes
     refinement: Refinement | None = None
     spot: bool = False  # whether ``pixel_crc`` is of the first SPOT images with symbols alone
+    size: Size | None = None  # height and width of its images where they are not the header's
 
     @property
     def based(self) -> int:
@@ -194,12 +200,14 @@ def pack_chunk(chunk: Chunk) -> bytes:
     names, labels = chunk.packed_names, chunk.packed_labels
     flags = _HAS_NAMES * (names is not None) | _HAS_LABELS * (labels is not None)
     flags |= _IS_REFINED * (chunk.refinement is not None) | _SPOT_CHECK * chunk.spot
+    flags |= _HAS_SIZE * (chunk.size is not None)
     head = _CHUNK.pack(
         *(chunk.first, chunk.count, chunk.step, flags),
         *(chunk.symbol_crc, chunk.pixel_crc, chunk.names_size, chunk.labels_size),
     )
+    size = b"" if chunk.size is None else pack_size(chunk.size)
     refinement = _pack_refinement(chunk.refinement) if chunk.refinement else b""
-    return head + (names or b"") + (labels or b"") + refinement + chunk.stream
+    return head + (names or b"") + (labels or b"") + size + refinement + chunk.stream
 
 
 def unpack_chunk(body: bytes) -> Chunk:
@@ -211,18 +219,39 @@ def unpack_chunk(body: bytes) -> Chunk:
         raise FormatError("an impossible header")
     if first + count > MAX_IMAGES:
         raise FormatError(f"an impossible header: its first image is number {first}")
-    if flags & ~(_HAS_NAMES | _HAS_LABELS | _IS_REFINED | _SPOT_CHECK):
+    if flags & ~(_HAS_NAMES | _HAS_LABELS | _IS_REFINED | _SPOT_CHECK | _HAS_SIZE):
         raise VersionError("it uses features that this program does not know: update it")
     if (names_size and not flags & _HAS_NAMES) or (labels_size and not flags & _HAS_LABELS):
         raise FormatError("an impossible header")
     names = body[_CHUNK.size : start] if flags & _HAS_NAMES else None
     labels = body[start : start + labels_size] if flags & _HAS_LABELS else None
     rest = body[start + labels_size :]
-    refinement = None
+    refinement, size = None, None
+    if flags & _HAS_SIZE:
+        if flags & _IS_REFINED:
+            raise FormatError("refined images of another size than the header's")
+        size, rest = unpack_size(rest)
     if flags & _IS_REFINED:
         refinement, rest = _unpack_refinement(rest, count)
     spot = bool(flags & _SPOT_CHECK)
-    return Chunk(first, count, step, symbols, pixels, names, labels, rest, refinement, spot)
+    return Chunk(first, count, step, symbols, pixels, names, labels, rest, refinement, spot, size)
+
+
+def pack_size(size: Size) -> bytes:
+    """Raises DataError for a size that no file holds."""
+    if not all(1 <= n < 1 << 16 for n in size):
+        raise DataError(f"images of {size[0]}x{size[1]}; from 1 to 65535 fit a file, each way")
+    return _SIZE.pack(*size)
+
+
+def unpack_size(data: bytes) -> tuple[Size, bytes]:
+    """A size, and what follows it."""
+    if len(data) < _SIZE.size:
+        raise FormatError("shorter than the size of its images")
+    h, w = _SIZE.unpack_from(data)
+    if not h or not w:
+        raise FormatError(f"images of {h}x{w}")
+    return (h, w), data[_SIZE.size :]
 
 
 def _pack_refinement(refinement: Refinement) -> bytes:

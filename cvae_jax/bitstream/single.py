@@ -11,27 +11,40 @@ from cvae_jax.bitstream import budget, records
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.header import VERSION, Identity, check_version
-from cvae_jax.bitstream.records import CRC_SIZE, Refinement
+from cvae_jax.bitstream.records import CRC_SIZE, Refinement, Size
 from cvae_jax.coding import streams
 from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import FormatError, ModelMismatchError
 
 MAGIC = b"\x89v"
 REFINED_MAGIC = b"\x89w"
+SIZED_MAGIC = b"\x89x"  # of another size than the model's own
+MAGICS = MAGIC, REFINED_MAGIC, SIZED_MAGIC
 _HEADER = struct.Struct("<2sB3sH")
 _REFINED = struct.Struct("<3sBBH")  # context model, largest error, mode, bytes of the payload
 ROOM = _HEADER.size + CRC_SIZE  # around the payload
 
 
 def encode(
-    symbols: np.ndarray, step: int, tables: CodingTables, identity: Identity, levels: np.ndarray
+    symbols: np.ndarray,
+    step: int,
+    tables: CodingTables,
+    identity: Identity,
+    levels: np.ndarray,
+    size: Size | None = None,
 ) -> bytes:
     """One image's file: int32 ``[D]`` symbols, 12 bytes and the payload.
 
     levels: what the symbols decode to, uint8 ``[H, W, C]``; the file vouches for it.
+    size: its height and width where they are not the model's own; 4 bytes more.
     """
-    data = _HEADER.pack(MAGIC, VERSION, identity.short, step)
-    data += streams.encode_one(symbols, tables, step)
+    if size is None:
+        data = _HEADER.pack(MAGIC, VERSION, identity.short, step)
+        data += streams.encode_one(symbols, tables, step)
+    else:
+        # Arithmetic coding takes the fewest bytes, but a time that grows with their square.
+        data = _HEADER.pack(SIZED_MAGIC, VERSION, identity.short, step)
+        data += records.pack_size(size) + streams.encode(symbols[None], tables, step)
     return data + _check(data, symbols, levels)
 
 
@@ -64,8 +77,8 @@ def head(data: bytes) -> tuple[bytes, int]:
       FormatError: no image, or a truncated one.
       VersionError: of a newer format.
     """
-    is_refined = data[:2] == REFINED_MAGIC
-    if not (is_refined or data[:2] == MAGIC) or len(data) < ROOM + is_refined * _REFINED.size:
+    more = {REFINED_MAGIC: _REFINED.size, SIZED_MAGIC: records.SIZE_ROOM}.get(data[:2], 0)
+    if data[:2] not in MAGICS or len(data) < ROOM + more:
         raise FormatError(f"no cvae image, or a truncated one: {len(data)} bytes")
     _, version, short, step = _HEADER.unpack_from(data)
     check_version(version)
@@ -83,7 +96,8 @@ def ledger(data: bytes) -> dict[str, int]:
         *_, size = _REFINED.unpack_from(data, _HEADER.size)
         rest = len(data) - sum(spent.values())
         return {**spent, "streams": min(size, rest), "refinements": max(rest - size, 0)}
-    return {**spent, "streams": len(data) - ROOM}
+    spent["header"] += records.SIZE_ROOM * (data[:2] == SIZED_MAGIC)
+    return {**spent, "streams": len(data) - sum(spent.values())}
 
 
 def max_error(data: bytes) -> int | None:
@@ -92,6 +106,12 @@ def max_error(data: bytes) -> int | None:
         return None
     _, bound, *_ = _REFINED.unpack_from(data, _HEADER.size)
     return bound
+
+
+def size_of(data: bytes) -> Size | None:
+    """Height and width of the image where they are not the model's own; raises as ``head``."""
+    head(data)
+    return records.unpack_size(data[_HEADER.size :])[0] if data[:2] == SIZED_MAGIC else None
 
 
 class Image(NamedTuple):
@@ -122,11 +142,18 @@ def decode(
             f"compressed with model {short.hex()}, but the checkpoint's is {own.hex()}; "
             "give the checkpoint that compressed it"
         )
+    size = size_of(data)
+    decoder = decoder.of_size(size)
     decoder.require_affordable(1, allowed, len(data))
     content, check = data[:-CRC_SIZE], data[-CRC_SIZE:]
     if data[:2] == REFINED_MAGIC:
         return _decode_refined(content, check, step, decoder, allowed, preview)
-    symbols = streams.decode_one(content[_HEADER.size :], decoder.tables, step)
+    payload = content[_HEADER.size :]
+    if size is None:
+        symbols = streams.decode_one(payload, decoder.tables, step)
+    else:
+        allowed.require(budget.LOOKUPS, streams.work(1, decoder.tables, step), len(data))
+        (symbols,) = streams.decode(payload[records.SIZE_ROOM :], 1, decoder.tables, step)
     levels = decoder.decode_symbols(symbols[None], step)[0]
     _compare(check, content, symbols, levels)
     return Image(symbols, step, levels)

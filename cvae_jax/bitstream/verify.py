@@ -8,7 +8,7 @@ import numpy as np
 
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.container import Reader
-from cvae_jax.bitstream.decoder import FileDecoder
+from cvae_jax.bitstream.decoder import Bill, FileDecoder
 from cvae_jax.bitstream.names import check_names
 from cvae_jax.bitstream.records import Chunk
 
@@ -27,17 +27,14 @@ def verify_archive(reader: Reader, decoder: FileDecoder) -> int:
     check_names([name for names in reader.names_of_chunks for name in names or ()])
     reader.labels  # noqa: B018, whatever they are
     decoder.require_affordable(0, reader.allowed, reader.paid)
-    lookups, distributions = (reader.meter(x) for x in (budget.LOOKUPS, budget.DISTRIBUTIONS))
+    bill, distributions = Bill(reader.allowed, reader.paid), reader.meter(budget.DISTRIBUTIONS)
 
     def refined() -> Iterator[tuple[Chunk, np.ndarray]]:
         """Checks every chunk, and passes on those that have a refinement too."""
         for k in range(len(reader.entries)):
             chunk = reader.chunk(k)
-            lookups.spend(chunk.work(decoder.tables))
-            symbols = chunk.symbols(decoder.tables, reader.allowed)
             decoder.require_affordable(int(reader.starts[k + 1]), reader.allowed, reader.paid)
-            levels = decoder.decode_symbols(symbols, chunk.step)
-            chunk.check_pixels(levels)
+            levels = decoder.levels_of(chunk, bill)
             if chunk.refinement is not None:
                 yield chunk, levels
 

@@ -12,7 +12,7 @@ from cvae_jax.bitstream import records
 from cvae_jax.bitstream.container import COUNT, ENTRY, Entry, Reader
 from cvae_jax.bitstream.header import Header, pack_header
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, SPOT, Chunk, Refinement
+from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, SPOT, Chunk, Refinement, Size
 from cvae_jax.coding import streams
 from cvae_jax.coding.streams import CodingTables
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError
@@ -219,20 +219,24 @@ def chunk_of(
     tables: CodingTables,
     levels: np.ndarray,
     refinement: Refinement | None = None,
+    size: Size | None = None,
 ) -> Chunk:
     """A chunk of at most MAX_CHUNK images, without names or labels, for an archive's `append`.
 
     levels: what the symbols decode to, as in ``Writer.add``; of the first SPOT images alone where
     nobody decodes them all, so that the file vouches for no more.
     refinement: then symbols and levels are of the images whose mode is BASED.
+    size: of the images where it is not the header's; the tables are then made for it.
 
     Raises:
       DataError: symbols of another shape, or a refinement that cannot be read back.
     """
     n, spot = len(symbols), len(levels) < len(symbols)
+    _check(header, symbols, tables, levels, min(n, SPOT) if spot else n, size)
     if refinement is not None:
         _check_refinement(refinement, n)
-    _check(header, symbols, tables, levels, min(n, SPOT) if spot else n)
+        if size is not None:
+            raise DataError("refined images of another size than the archive's own")
     return Chunk(
         first=0,
         count=n if refinement is None else len(refinement.modes),
@@ -244,16 +248,23 @@ def chunk_of(
         stream=streams.encode(symbols, tables, step),
         refinement=refinement,
         spot=spot,
+        size=size,
     )
 
 
 def _check(
-    header: Header, symbols: np.ndarray, tables: CodingTables, levels: np.ndarray, decoded: int
+    header: Header,
+    symbols: np.ndarray,
+    tables: CodingTables,
+    levels: np.ndarray,
+    decoded: int,
+    size: Size | None = None,
 ) -> None:
-    n, d = len(symbols), header.latent_dim
+    n, d = len(symbols), header.latent_dim if size is None else tables.latent_dim
     if symbols.shape != (n, d) or tables.latent_dim != d:
         raise DataError(f"symbols of shape {symbols.shape} for a model of {d} latents")
-    if levels.shape != (decoded, *header.image_shape):
+    h, w, channels = header.image_shape
+    if levels.shape != (decoded, *(size or (h, w)), channels):
         raise DataError(f"{n} images that decode to shape {levels.shape}")
 
 

@@ -30,6 +30,8 @@ class Fidelity:
         self._sum, self._decoded, self._below, self._far = 0.0, 0, 0, 0
         self._worst = (-1.0, 0)  # mean squared error, image
         self.count = 0
+        self.raw = 0  # bytes of the pixels
+        self.shapes: set[tuple[int, ...]] = set()  # [H, W, C], of all images
         self.largest = 0  # grey levels
 
     def watching(self, coded: Iterable[Coded]) -> Iterator[Chunk]:
@@ -40,6 +42,8 @@ class Fidelity:
 
     def add(self, images: np.ndarray, levels: np.ndarray) -> None:
         """levels: what the file makes of images, uint8 ``[n, H, W, C]`` both, or of the first."""
+        self.raw += images.size
+        self.shapes.add(images.shape[1:])
         sampled = sum(map(len, self._sample))
         if sampled < SAMPLE:
             self._sample.append(images[: SAMPLE - sampled])
@@ -71,7 +75,10 @@ class Fidelity:
         return float(metrics.psnr(self._worst[0]))
 
     def png_bytes(self) -> float | None:
-        """Mean bytes of an image as a PNG file, over the first SAMPLE; None if it cannot be one."""
+        """Mean bytes of an image as a PNG file, over the first SAMPLE; None if it cannot be one, or
+        images are of several sizes."""
+        if len(self.shapes) > 1:
+            return None
         return bytes_as(".png", np.concatenate(self._sample))
 
     def require(self, remedy: str) -> None:

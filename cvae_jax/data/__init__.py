@@ -23,7 +23,14 @@ import numpy as np
 from cvae_jax.data import arrays, collection, sources, splits
 from cvae_jax.data.arrays import IDX_STARTS, map_array, read_array, read_idx, write_npy
 from cvae_jax.data.collection import Collection
-from cvae_jax.data.image_files import SUFFIXES, WRITABLE, encode_image, list_images, read_image
+from cvae_jax.data.image_files import (
+    SUFFIXES,
+    WRITABLE,
+    encode_image,
+    list_images,
+    read_image,
+    size_of,
+)
 from cvae_jax.data.sources import Source, Subset
 from cvae_jax.errors import DataError
 
@@ -43,6 +50,7 @@ __all__ = [
     "read_idx",
     "read_image",
     "resolve",
+    "size_of",
     "survey",
     "write_npy",
 ]

@@ -160,10 +160,16 @@ def map_array(path: str | Path) -> np.ndarray:
 
 
 def write_npy(file: BinaryIO, blocks: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
-    """Writes an .npy file of uint8 images, ``[n, H, W, C]`` at a time; shape: of all of them."""
+    """Writes an .npy file of uint8 images, ``[n, H, W, C]`` at a time; shape: of all of them.
+
+    Raises:
+      DataError: some are of another size.
+    """
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     for block in blocks:
+        if block.shape[1:] != shape[1:]:
+            raise DataError("images of several sizes, which no .npy file holds: name a folder")
         file.write(np.ascontiguousarray(block).data)
 
 

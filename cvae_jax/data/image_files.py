@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from cvae_jax.errors import DataError
 # What is opened, by content whatever the name: nothing else of Pillow's many decoders.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 1 << 25  # a few bytes can claim many more; a frame of 8K video has as many
+_ORIENTATION = 0x0112  # EXIF tag; of these values, width and height are exchanged
+_ON_ITS_SIDE = 5, 6, 7, 8
 WEBP_SIDE = 16383  # pixels, the most that a side has in this format
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
@@ -149,10 +153,33 @@ def _decode(
     image_size: tuple[int, int] | None,
     channels: int | None,
 ) -> np.ndarray:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if channels not in (None, 1, 3):
         raise DataError(f"{name}: image files give 1 or 3 channels, not {channels}")
+    with _opened(file, name) as opened:
+        image = _plain_mode(ImageOps.exif_transpose(opened), name)
+    if channels is None:
+        channels = 1 if _is_grey(image) else 3
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image_size is not None and image.size != image_size[::-1]:
+        image = image.resize(image_size[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, upright, from its header; raises as ``read_image``."""
+    with _opened(path, str(path)) as opened:
+        size = opened.height, opened.width
+        return size[::-1] if opened.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE else size
+
+
+@contextlib.contextmanager
+def _opened(file: str | Path | BytesIO, name: str) -> Iterator[Any]:
+    """A Pillow image, of which nothing but the header is read yet; errors, in here too, are
+    DataErrors."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -167,7 +194,7 @@ def _decode(
                     raise DataError(
                         f"{name}: several frames or pages; save each as a file of its own"
                     )
-                image = _plain_mode(ImageOps.exif_transpose(opened), name)
+                yield opened
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{name}: too large an image ({error})") from error
     except UnidentifiedImageError as error:
@@ -177,12 +204,6 @@ def _decode(
     except (ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{name}: damaged image ({reason})") from error
-    if channels is None:
-        channels = 1 if _is_grey(image) else 3
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image_size is not None and image.size != image_size[::-1]:
-        image = image.resize(image_size[::-1], Image.Resampling.LANCZOS)
-    return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 def _plain_mode(image, name: str):

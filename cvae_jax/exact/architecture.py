@@ -114,14 +114,23 @@ class Architecture(NamedTuple):
         yield Shape(c, self.image_shape[2], whole, whole)
 
     def resized(self, height: int, width: int) -> Architecture:
-        """The same layers for images of another size.
+        """The same layers for images of another size, or of the next larger one that its stages
+        halve evenly, as they do its own: what is beyond is cut off.
 
         Raises:
           FormatError: the layers are of one size only, or there is no such size.
         """
+        h, w, channels = self.image_shape
+        scale = STRIDE ** len(self.filters)
         if not self.latent_channels:
-            raise FormatError("a decoder of a dense vector makes images of one size only")
-        resized = self._replace(image_shape=(height, width, self.image_shape[2]))
+            raise FormatError(f"a model of one dense vector of latents has images of {h}x{w} alone")
+        if h % scale or w % scale:
+            raise FormatError(
+                f"images of other sizes need a model of a multiple of {scale} pixels each way; "
+                f"this one's are {h}x{w}"
+            )
+        even = (-(-n // scale) * scale for n in (height, width))
+        resized = self._replace(image_shape=(*even, channels))
         resized.check()
         return resized
 

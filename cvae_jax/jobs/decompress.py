@@ -40,10 +40,11 @@ class Decompression:
         source = self.shards.path(number)
         with naming(source), source.open("rb") as archive:
             opened = bitstream.Reader(archive, Budget(self.max_cost))
-            shape = (len(opened), *opened.header.image_shape)
             decoder = reader.of_archive(opened, self.ckpt).decoder(len(opened))
+            images = Archive(archive, decoder, opened)
+            shape = (len(opened), *images.image_shape)
             with self.output.making(number) as (file, result):
-                _write(file, Archive(archive, decoder, opened), shape, advance)
+                _write(file, images, shape, advance)
                 result["images"] = shape[0]
         return result
 

@@ -17,9 +17,14 @@ from cvae_jax.bitstream.archive import OnProgress, unwatched
 from cvae_jax.coding.streams import CodingTables
 from cvae_jax.coding.usual import UsualErrors
 from cvae_jax.errors import CheckpointError, DataError
+from cvae_jax.exact.integers import IntegerDecoder
 from cvae_jax.exact.quickest import WORTH_COMPILING, Quickest
 from cvae_jax.file_model import FileModel, Levels
 from cvae_jax.shards import ArchiveSet, present
+
+
+def _quickest(integers: IntegerDecoder) -> Quickest:
+    return Quickest(integers, WORTH_COMPILING)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,7 +84,7 @@ class Decompressor(Autoencoder):
 
     @functools.cached_property
     def _file_levels(self) -> Levels:
-        return self.file_model.levels_by(lambda found: Quickest(found, WORTH_COMPILING))
+        return self.file_model.levels_by(_quickest)
 
     def unusual(self, mse: np.ndarray, step: int) -> np.ndarray:
         """Which images are far from what this model was trained on, worst first.
@@ -123,7 +128,12 @@ class Decompressor(Autoencoder):
     @property
     def file_decoder(self) -> FileDecoder:
         """What reading an archive needs of this codec; one that came with a file is not trusted."""
-        return self.file_model.file_decoder(self.decode_symbols, trusted=self.record is not None)
+        model, trusted = self.file_model, self.record is not None
+        if model.original is None:
+            return model.file_decoder(self.decode_symbols, trusted=trusted, make=_quickest)
+        # Files say themselves of which size their images are.
+        original = model.original
+        return original.file_decoder(original.levels_by(_quickest), trusted=trusted, make=_quickest)
 
     def model_file(self) -> bytes:
         """An archive of no images that carries its model: all that reading files needs."""

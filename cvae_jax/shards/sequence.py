@@ -10,7 +10,7 @@ import numpy as np
 
 from cvae_jax.bitstream import Archive
 from cvae_jax.bitstream.archive import ImageSequence, OnProgress, unwatched, whole_numbers
-from cvae_jax.errors import naming
+from cvae_jax.errors import DataError, naming
 from cvae_jax.shards.naming import Shards
 
 KEPT_OPEN = 4  # archives, each of which may keep 64 MB of chunks
@@ -70,14 +70,20 @@ class ArchiveSet(ImageSequence):
         is raised, as for ``Archive.read``."""
         numbers = whole_numbers(range(len(self)) if which is None else which, len(self))
         of_shard = np.searchsorted(self.starts, numbers, side="right") - 1
-        image_shape = self.shard(0).reader.header.image_shape
-        out = np.empty((len(numbers), *image_shape), np.uint8)
+        out: np.ndarray | None = None
         for k in np.unique(of_shard).tolist():  # each shard once, whatever the order
             wanted = np.flatnonzero(of_shard == k)
             with naming(self.shards.path(k)):
-                out[wanted] = self.shard(k).read(
+                found = self.shard(k).read(
                     numbers[wanted] - self.starts[k], progress, preview=preview
                 )
+            if out is None:
+                out = np.empty((len(numbers), *found.shape[1:]), np.uint8)
+            if out.shape[1:] != found.shape[1:]:
+                raise DataError("images of several sizes, which fit no one array: read fewer")
+            out[wanted] = found
+        if out is None:
+            return np.empty((0, *self.shard(0).reader.header.image_shape), np.uint8)
         return out
 
     def stream(self, *, preview: bool = False) -> Iterator[np.ndarray]:

@@ -261,7 +261,7 @@ def test_recovery():
     found = bitstream.recover(bytes(damaged), c.file_decoder)
     assert found.lost == [(0, first.count - 1)]
     assert found.numbers.tolist() == list(range(first.count, len(many)))
-    assert np.array_equal(found.images, c.decompress(whole)[first.count :])
+    assert np.array_equal(np.concatenate(found.images), c.decompress(whole)[first.count :])
     assert bitstream.recover(whole, c.file_decoder).faults == []
 
 

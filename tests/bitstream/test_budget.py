@@ -175,7 +175,7 @@ def test_a_larger_budget_lifts_the_limits():
     with pytest.raises(FormatError, match="pixel values"):
         Archive(io.BytesIO(data), decoder).read()
     assert len(Archive(io.BytesIO(data), decoder, allowed=Budget(10)).read()) == 32000
-    assert len(bitstream.recover(data, decoder, Budget(10)).images) == 32000
+    assert len(bitstream.recover(data, decoder, Budget(10)).numbers) == 32000
 
 
 def test_a_few_bytes_that_claim_a_flood_of_images(cheaply):

@@ -50,7 +50,7 @@ def test_a_newer_chunk_is_no_damage():
     content = bytearray(DATA)
     entry = Reader(io.BytesIO(DATA)).entries[1]
     body = content[entry.offset + 8 : entry.offset + entry.length - 4]
-    body[14] |= 16
+    body[14] |= 32
     content[entry.offset : entry.offset + entry.length] = records.pack_section(b"CHNK", body)
     with pytest.raises(VersionError, match=r"images 7 to 11.*update"):
         opened(bytes(content)).read()

@@ -116,9 +116,9 @@ def test_no_images_and_no_inputs():
 
 
 def test_a_decoder_for_another_size_is_the_same_built_for_it():
-    d = random_decoder(1)
-    resized = d.resized(11, 6)
-    assert resized.architecture.image_shape == (11, 6, d.architecture.image_shape[2])
+    d = decoder((16, 16, 3))
+    resized = d.resized(11, 6)  # the next larger size that its two stages halve evenly
+    assert resized.architecture.image_shape == (12, 8, 3)
     built = IntegerDecoder.from_bytes(
         dataclasses.replace(d, architecture=resized.architecture).to_bytes()
     )
@@ -143,10 +143,12 @@ def test_far_from_the_edges_the_size_changes_nothing():
 
 
 def test_only_maps_have_other_sizes():
-    with pytest.raises(FormatError, match="images of one size only"):
+    with pytest.raises(FormatError, match="one dense vector of latents has images of"):
         random_decoder(0).resized(8, 8)
     with pytest.raises(FormatError, match="impossible dimensions"):
-        random_decoder(1).resized(8, 8193)
+        decoder((16, 16, 3)).resized(8, 8193)
+    with pytest.raises(FormatError, match="a multiple of 4 pixels each way; this one's are 16x14"):
+        decoder((16, 14, 3)).resized(8, 8)
 
 
 def of_ones(k, largest):

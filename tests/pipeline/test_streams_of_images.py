@@ -29,7 +29,7 @@ def images():
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr("cvae_jax.bitstream.CHUNK_IMAGES", CHUNK)
+    monkeypatch.setattr("cvae_jax.file_model.CHUNK_IMAGES", CHUNK)
 
 
 def written(c, given, **settings):
@@ -143,7 +143,7 @@ def test_a_spot_check_is_of_the_first_images_alone(c, images):
 
 @pytest.mark.parametrize("decode_all", [True, False])
 def test_what_is_not_decoded_is_not_vouched_for(c, images, monkeypatch, decode_all):
-    monkeypatch.setattr("cvae_jax.bitstream.CHUNK_IMAGES", 100)
+    monkeypatch.setattr("cvae_jax.file_model.CHUNK_IMAGES", 100)
     coded = list(c.chunks(images, decode_all=decode_all))
     assert [each.chunk.spot for each in coded] == [not decode_all] * 2
     assert [len(each.levels) for each in coded] == [100 if decode_all else records.SPOT] * 2

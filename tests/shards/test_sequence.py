@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import RELEASED, failure
 
-from cvae_jax import bitstream, codec, data, reader
+from cvae_jax import codec, data, reader
 from cvae_jax.batching import CORES
 from cvae_jax.bitstream import container
 from cvae_jax.errors import FormatError, ModelMismatchError
@@ -43,7 +43,7 @@ def test_it_is_all_their_images(whole, opened):
 
 def test_a_stream_goes_on_while_other_shards_are_read(whole, tmp_path, monkeypatch):
     monkeypatch.setenv(CORES, "2")  # chunks that are read ahead
-    monkeypatch.setattr(bitstream, "CHUNK_IMAGES", 1)
+    monkeypatch.setattr("cvae_jax.file_model.CHUNK_IMAGES", 1)
     monkeypatch.setattr(container, "KEPT", 1)
     images = whole[1][:20]
     content = codec.load(RELEASED).compress(images)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae_jax import bitstream, codec, data
+from cvae_jax import codec, data
 from cvae_jax.bitstream.writer import checked_labels
 from cvae_jax.cli.commands import job
 from cvae_jax.cli.fidelity import Fidelity
 from cvae_jax.cli.files import checkpoints, inputs, outputs
-from cvae_jax.cli.files.inputs import Inputs
+from cvae_jax.cli.files.inputs import Inputs, Source
 from cvae_jax.cli.files.outputs import ToFile, ToStdout
 from cvae_jax.cli.reports import Report, counted, db, finite, progress
 from cvae_jax.codec import Codec
@@ -57,14 +57,8 @@ def compress(args: Namespace) -> Report:
     outputs.check([output], read, force=args.force)
 
     c = codec.load(args.ckpt)
-    with inputs.opened(
-        sources,
-        c.model.image_shape,
-        resize=args.resize,
-        grayscale=args.grayscale,
-        stdin=sys.stdin.buffer,
-    ) as found:
-        made = _write(args, c, found, bound, output)
+    with _opened(args, c, sources) as groups:
+        made = _write(args, groups, bound, output)
     if args.quiet:
         return Report({}, [], warnings=[] if bound is not None else made.fidelity.warnings())
     return _report(args, c, bound, output, made)
@@ -95,22 +89,47 @@ def _shards(args: Namespace) -> Shards | None:
     return shards
 
 
+class _Group(NamedTuple):
+    """Images of one size, and the codec of that size."""
+
+    codec: Codec
+    images: Inputs
+
+
+@contextlib.contextmanager
+def _opened(args: Namespace, c: Codec, sources: Sequence[Source]) -> Iterator[list[_Group]]:
+    """All images, in groups of one size: where the model takes but its own, in one."""
+    reading = {"grayscale": args.grayscale, "stdin": sys.stdin.buffer}
+    if args.resize or not c.model.latent_map:
+        with inputs.opened(sources, c.image_shape, resize=args.resize, **reading) as found:
+            yield [_Group(c, found)]
+        return
+    with inputs.opened_by_size(sources, c.image_shape[2], **reading) as by_size:
+        yield [_Group(c.sized(*size), found) for size, found in by_size.items()]
+
+
 def _write(
-    args: Namespace, c: Codec, found: Inputs, bound: int | None, output: ToStdout | ToFile
+    args: Namespace, groups: Sequence[_Group], bound: int | None, output: ToStdout | ToFile
 ) -> Made:
-    one = found.single and not args.embed_model and not args.labels
-    names = None if args.no_names or one else found.names
+    (c, found), *others = groups
+    if others:
+        _check_several(args, len(groups))
+    one = found.single and not others and not args.embed_model and not args.labels
+    of_groups = [group.images.names for group in groups]
+    all_names = None if None in of_groups else [name for some in of_groups for name in some or ()]
+    names = None if args.no_names or one else all_names
     if names:
         check_unpackable(names)
     labels = read_labels(args.labels, found.total) if args.labels else None
     extras = {"names": names, "labels": labels, "embed_model": args.embed_model}
     quality = _quality(args, c, found, bound, one, extras)
     step = quantize.step(quantize.DEFAULT_QUALITY if quality is None else quality)
-    fidelity = Fidelity(found.names, args.min_psnr, lambda errors: c.unusual(errors, step))
+    fidelity = Fidelity(all_names, args.min_psnr, lambda errors: c.unusual(errors, step))
+    total = sum(group.images.total for group in groups)
 
     with (
         outputs.writing(output, force=args.force, read_back=True) as file,
-        progress(found.total, "compress") as advance,
+        progress(total, "compress") as advance,
     ):
         if one:
             image = found.all()
@@ -124,18 +143,20 @@ def _write(
             writer = c.file_model.writer(
                 file, embed_model=args.embed_model, refined=bound is not None
             )
-            with contextlib.closing(
-                c.chunks(
-                    found.blocks(bitstream.CHUNK_IMAGES),
-                    quality,
-                    args.effort,
-                    max_error=bound,
-                    count=found.total,
-                    decode_all=not args.quiet or args.min_psnr is not None,
-                    check=True,
-                )
-            ) as chunks:
-                writer.append_all(fidelity.watching(chunks), names, labels, advance)
+            for of_size, images in groups:
+                with contextlib.closing(
+                    of_size.chunks(
+                        images.blocks(of_size.file_model.chunk_images),
+                        quality,
+                        args.effort,
+                        max_error=bound,
+                        count=images.total,
+                        decode_all=not args.quiet or args.min_psnr is not None,
+                        check=True,
+                    )
+                ) as chunks:
+                    named = names and images.names
+                    writer.append_all(fidelity.watching(chunks), named, labels, advance)
             size = writer.finish()
         fidelity.require(
             "raise the quality, or choose another --ckpt" if bound is None else "lower the bound"
@@ -143,11 +164,21 @@ def _write(
     return Made(size, quality, step, fidelity)
 
 
+def _check_several(args: Namespace, sizes: int) -> None:
+    """Raises ConfigError for what does not go with images of several sizes."""
+    for flag in ("target_bytes", "target_psnr", "labels"):
+        if getattr(args, flag) is not None:
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} is for images of one size, and these are of {sizes}: "
+                "leave it out, or add --resize"
+            )
+
+
 def _report(
     args: Namespace, c: Codec, bound: int | None, output: ToStdout | ToFile, made: Made
 ) -> Report:
     seen, each = made.fidelity, made.size / made.fidelity.count
-    png, raw = seen.png_bytes(), math.prod(c.image_shape)
+    png, raw = seen.png_bytes(), seen.raw / seen.count
     values = {
         "output": str(output),
         "images": seen.count,

@@ -74,7 +74,7 @@ class _Input:
 
 
 def _check_kind(content: bytes) -> None:
-    if content.startswith((bitstream.single.MAGIC, bitstream.single.REFINED_MAGIC)):
+    if content.startswith(bitstream.single.MAGICS):
         raise DataError(
             "a single image, and those cannot be joined; compress the images into an archive"
         )

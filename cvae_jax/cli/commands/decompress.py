@@ -119,7 +119,7 @@ def _of_set(args: Namespace, shards: Shards) -> Report:
         labels = archives.labels() if args.labels else None
         if args.labels and labels is None:
             raise DataError(f"{shards}: it holds no labels, or of some images only")
-        shape = (len(archives), *archives.shard(0).reader.header.image_shape)
+        shape = (len(archives), *archives.shard(0).image_shape)
         outputs.check_fit(output, shape[1:], len(archives))
         names = archives.names() if isinstance(output, ToFolder) else None
         if isinstance(output, ToFolder):
@@ -160,7 +160,7 @@ def _single(args: Namespace, content: bytes, output: Output) -> Decoded:
     model = models.of_single(content, args.ckpt, allowed)
     outputs.check_fit(output, model.files.image_shape, 1)
     image = bitstream.single.decode(content, model.decoder(1), allowed, preview=args.preview)
-    return Decoded([image.levels[None]], (1, *model.files.image_shape), None, None)
+    return Decoded([image.levels[None]], (1, *image.levels.shape), None, None)
 
 
 def _strict(args: Namespace, content: bytes, output: Output) -> Decoded:
@@ -196,7 +196,9 @@ def _intact(args: Namespace, content: bytes, output: Output) -> Decoded:
         names = file_names(names or numbered(range(len(archive))))
         check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
-    shape = (len(archive), *opened.header.image_shape)
+    into_folder = isinstance(output, ToFolder)  # which takes images of any sizes
+    image_shape = opened.header.image_shape if into_folder else archive.image_shape
+    shape = (len(archive), *image_shape)
     return Decoded(_blocks(archive, args.preview), shape, names, labels)
 
 
@@ -226,7 +228,10 @@ def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
         _check_images(models.open_archive(content, allowed))
     model, faults = models.of_damaged(content, args.ckpt, allowed)
     found = bitstream.recover(content, model.decoder(), allowed)
-    outputs.check_fit(output, model.files.image_shape, len(found.images))
+    count, shapes = len(found.numbers), {images.shape[1:] for images in found.images}
+    if len(shapes) > 1 and not isinstance(output, ToFolder):
+        raise ConfigError(f"{output}: the images are of {len(shapes)} sizes; name a folder")
+    outputs.check_fit(output, model.files.image_shape, count)
     faults = list(dict.fromkeys([*faults, *found.faults]))
     numbers = numbered(found.numbers)
     names = named(found.names, found.numbers)
@@ -238,8 +243,8 @@ def _recovered(args: Namespace, content: bytes, output: Output) -> Decoded:
             names = file_names(numbers)
         check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
-    shape = (len(found.images), *model.files.image_shape)
-    return Decoded([found.images], shape, names, None, found.lost, faults)
+    shape = (count, *(shapes.pop() if shapes else model.files.image_shape))
+    return Decoded(found.images, shape, names, None, found.lost, faults)
 
 
 def _others(args: Namespace) -> list[Path]:

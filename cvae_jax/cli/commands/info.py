@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import lzma
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ import numpy as np
 
 from cvae_jax import bitstream, data
 from cvae_jax.bitstream import Budget, Identity
-from cvae_jax.bitstream.records import SECTION_ROOM, SPOT
+from cvae_jax.bitstream.records import SECTION_ROOM, SPOT, Size
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
@@ -58,7 +59,8 @@ class Account(NamedTuple):
     qualities: list[float]
     max_error: int | None  # that a pixel may have; None: any
     spot_check: bool  # whether it vouches for the pixels of some images alone
-    image_shape: list[int] | None  # None: only the model knows it
+    image_shape: list[int] | None  # None: only the model knows it, or there are several
+    sizes: list[list[int]]  # heights and widths of all images
     model: str  # digests; of a single image's model 3 bytes that stand for both
     tables: str | None
     names: bool  # whether there are any
@@ -80,6 +82,8 @@ class Account(NamedTuple):
         """For people, without the file's name."""
         count = self.images
         shape = "x".join(map(str, self.image_shape or ()))
+        if len(self.sizes) > 1:
+            shape = f"{len(self.sizes)} sizes"
         if self.kind == MODEL_FILE:
             first = f"{self.kind}, for images of {shape}"
         else:
@@ -129,7 +133,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     def looked_at() -> tuple[FileModel, np.ndarray]:
         found = models.of_archive(opened, ckpt)
         archive = bitstream.Archive(io.BytesIO(content), found.decoder(), opened)
-        return found.files, archive.read(range(min(len(opened), SAMPLE)))
+        return found.files, archive.read(range(min(_alike(opened), SAMPLE)))
 
     kind = MODEL_FILE if opened.is_model_file else "archive"
     return _of_archives(kind, [opened], looked_at, ckpt)
@@ -147,7 +151,8 @@ def _of_set(shards: Shards, ckpt: str | None, allowed: Budget) -> Account:
         with models.open_shard(shards.path(0), allowed) as first:
             model = models.of_archive(first, ckpt)
         with models.open_set(shards, ckpt, allowed) as archives:
-            return model.files, archives.read(range(min(len(archives), SAMPLE)))
+            alike = _alike(archives.shard(0).reader)
+            return model.files, archives.read(range(min(alike, SAMPLE)))
 
     return _of_archives(f"set of {counted(shards.count, 'archive')}", readers(), looked_at, ckpt)
 
@@ -163,6 +168,7 @@ def _of_archives(
     steps: set[int] = set()
     bounds: list[int] = []
     spot, spent = False, dict[str, int]()
+    sizes: set[Size] = set()
     for opened in readers:
         header = opened.header
         count, size = count + len(opened), size + opened.size
@@ -174,6 +180,7 @@ def _of_archives(
             if chunk.refinement:
                 bounds.append(chunk.refinement.max_error)
             spot |= bool(chunk.spot)
+            sizes.add(chunk.size or header.image_shape[:2])
         for use, part in opened.ledger().items():
             spent[use] = spent.get(use, 0) + part
     model, images, missing = None, None, None
@@ -189,7 +196,8 @@ def _of_archives(
         **_sizes(size, count, steps),
         max_error=max(bounds) if 0 < len(bounds) == chunks else None,
         spot_check=spot,
-        image_shape=list(header.image_shape),
+        image_shape=_shape(header.image_shape, sizes),
+        sizes=sorted(map(list, sizes)),
         model=header.identity.model.hex(),
         tables=header.identity.tables.hex(),
         names=spent["names"] > 0,
@@ -198,6 +206,21 @@ def _of_archives(
         **_compared(size, count, spent, model, images, sheets),
         missing=missing,
     )
+
+
+def _alike(archive: bitstream.Reader) -> int:
+    """How many of the first images are of one size."""
+    chunks = (archive.chunk(k) for k in range(len(archive.entries)))
+    _, alike = next(itertools.groupby(chunks, lambda chunk: chunk.size), (None, ()))
+    return sum(chunk.count for chunk in alike)
+
+
+def _shape(image_shape: tuple[int, int, int], sizes: set[Size]) -> list[int] | None:
+    """Of images of these sizes, of a model of images of that shape; None: they are of several."""
+    if len(sizes) > 1:
+        return None
+    (size,) = sizes or {image_shape[:2]}
+    return [*size, image_shape[2]]
 
 
 def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
@@ -218,7 +241,8 @@ def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         **_sizes(len(content), 1, {step} if spent["streams"] else set()),
         max_error=bitstream.single.max_error(content),
         spot_check=False,
-        image_shape=list(known.image_shape) if known else None,
+        image_shape=list(images.shape[1:]) if images is not None else None,
+        sizes=[list(images.shape[1:3])] if images is not None else [],
         model=known.identity.model.hex() if known else short.hex(),
         tables=known.identity.tables.hex() if known else None,
         names=False,

@@ -19,6 +19,8 @@ from cvae_jax.data.sources import Files, Images, blocks, kind, open_source
 from cvae_jax.errors import DataError
 from cvae_jax.jobs.collection import expand as expand_pattern
 
+Size = tuple[int, int]  # height, width
+
 
 class Source(NamedTuple):
     """A file to read."""
@@ -70,36 +72,28 @@ def opened(
       DataError: something is missing, or of an array's header damaged or not of the model's shape.
     """
 
-    def open_images(paths: Sequence[Path]) -> Images:
-        files = Files(Path(), [str(path) for path in paths])
-        return Images(files, image_shape, resize=resize, grayscale=grayscale)
-
-    names: list[str | None] = []
-    parts: list[Callable[[int], Iterator[np.ndarray]]] = []
     with contextlib.ExitStack() as stack:
         located = [_locate(stack, source, stdin) for source in sources]
-        for is_image, run in itertools.groupby(located, lambda found: found.kind == "image"):
-            files = list(run)
-            if is_image:
-                names += [file.name for file in files]
-                read = functools.partial(blocks, open_images([file.path for file in files]))
-                parts.append(_shown_blocks(read, files[0].path, files[0].shown))
-                continue
-            for file in files:
-                with _shown(file.path, file.shown):
-                    source = open_source(file.path, image_shape, resize=resize, grayscale=grayscale)
-                names += map(source.name, range(len(source)))
-                read = functools.partial(blocks, source)
-                parts.append(_shown_blocks(read, file.path, file.shown))
-        if not names:
-            raise DataError(f"{located[-1].shown}: no images")
-        known = None if None in names else [str(name) for name in names]
-        yield Inputs(
-            len(names),
-            known,
-            len(located) == 1 and located[0].kind == "image",
-            lambda size: itertools.chain.from_iterable(part(size) for part in parts),
-        )
+        yield _inputs(located, image_shape, resize, grayscale)
+
+
+@contextlib.contextmanager
+def opened_by_size(
+    sources: Sequence[Source], channels: int, *, grayscale: bool, stdin: BinaryIO
+) -> Iterator[dict[Size, Inputs]]:
+    """The images of all sources by their height and width, in the order in which sizes first come.
+
+    All images of an array, a tar or a zip are to be of the first one's.  Raises as ``opened``.
+    """
+    with contextlib.ExitStack() as stack:
+        by_size: dict[Size, list[_Located]] = {}
+        for source in sources:
+            located = _locate(stack, source, stdin)
+            by_size.setdefault(_size_of(located), []).append(located)
+        yield {
+            size: _inputs(located, (*size, channels), False, grayscale)
+            for size, located in by_size.items()
+        }
 
 
 class _Located(NamedTuple):
@@ -107,6 +101,51 @@ class _Located(NamedTuple):
     path: Path
     shown: str  # what the user knows it as
     kind: str
+
+
+def _size_of(file: _Located) -> Size:
+    """Height and width of the first image."""
+    with _shown(file.path, file.shown):
+        if file.kind == "image":
+            return data.size_of(file.path)
+        h, w, _ = open_source(file.path).shape[1:]
+        return h, w
+
+
+def _inputs(
+    located: Sequence[_Located],
+    image_shape: tuple[int, int, int],
+    resize: bool,
+    grayscale: bool,
+) -> Inputs:
+    def open_images(paths: Sequence[Path]) -> Images:
+        files = Files(Path(), [str(path) for path in paths])
+        return Images(files, image_shape, resize=resize, grayscale=grayscale)
+
+    names: list[str | None] = []
+    parts: list[Callable[[int], Iterator[np.ndarray]]] = []
+    for is_image, run in itertools.groupby(located, lambda found: found.kind == "image"):
+        files = list(run)
+        if is_image:
+            names += [file.name for file in files]
+            read = functools.partial(blocks, open_images([file.path for file in files]))
+            parts.append(_shown_blocks(read, files[0].path, files[0].shown))
+            continue
+        for file in files:
+            with _shown(file.path, file.shown):
+                source = open_source(file.path, image_shape, resize=resize, grayscale=grayscale)
+            names += map(source.name, range(len(source)))
+            read = functools.partial(blocks, source)
+            parts.append(_shown_blocks(read, file.path, file.shown))
+    if not names:
+        raise DataError(f"{located[-1].shown}: no images")
+    known = None if None in names else [str(name) for name in names]
+    return Inputs(
+        len(names),
+        known,
+        len(located) == 1 and located[0].kind == "image",
+        lambda size: itertools.chain.from_iterable(part(size) for part in parts),
+    )
 
 
 def _locate(stack: contextlib.ExitStack, source: Source, stdin: BinaryIO) -> _Located:

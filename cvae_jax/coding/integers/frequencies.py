@@ -53,6 +53,8 @@ def ans_decoder(words: np.ndarray, what: str) -> constriction.stream.stack.AnsCo
 
 
 BYTE = categorical(np.full(256, BYTE_FREQUENCY))
+# Of two symbols, the first or the last has all but 1 of TOTAL.
+_FIRST, _LAST = (categorical(np.array(two)) for two in ([TOTAL - 1, 1], [1, TOTAL - 1]))
 
 
 def push(
@@ -60,9 +62,25 @@ def push(
 ) -> None:
     """Pushes symbols of given sums below and frequencies, float64 ``[n]``, the last one first.
 
-    Each as one of three: what is below it, itself, what is above.  None of the three may be empty,
-    so that two are where one would.
+    frequency: below TOTAL each.
     """
+    # One of two, where the other has a frequency of 1 and cannot be parted; else one of three.
+    nearly_sure = np.where(frequency == TOTAL - 1, 1 + start, 0)
+    changes = np.flatnonzero(np.diff(nearly_sure)) + 1
+    for part in reversed(np.split(np.arange(len(start)), changes)):
+        kind = nearly_sure[part[0]] if len(part) else 0
+        if kind:
+            symbol = np.full(len(part), kind - 1, np.int32)
+            coder.encode_reverse(symbol, _FIRST if kind == 1 else _LAST)
+        else:
+            _push_one_of_three(coder, start[part], frequency[part])
+
+
+def _push_one_of_three(
+    coder: constriction.stream.stack.AnsCoder, start: np.ndarray, frequency: np.ndarray
+) -> None:
+    """What is below each symbol, itself, and what is above; none of the three may be empty, so that
+    two are where one would."""
     below, above = start, TOTAL - start - frequency
     symbol = np.where(below == 0, 0, np.where(above == 0, 2, 1))
     columns = [

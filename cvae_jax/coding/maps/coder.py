@@ -1,4 +1,4 @@
-"""Latents of maps to symbols, to bytes and back: place by place, group by group, images in step.
+"""Latents of maps to symbols, to bytes and back: wave by wave, group by group, images in step.
 
 What is expected of a latent follows from those before it, so that whoever reads or writes symbols
 walks over the map.
@@ -6,7 +6,7 @@ walks over the map.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import constriction
@@ -20,7 +20,7 @@ from cvae_jax.coding.integers.frequencies import (
     push,
 )
 from cvae_jax.coding.maps.network import BORDER, Network
-from cvae_jax.coding.maps.prior import MapPrior
+from cvae_jax.coding.maps.prior import DELAY, MapPrior, Places
 from cvae_jax.coding.vectors import entropy
 from cvae_jax.coding.vectors.tables import Book
 from cvae_jax.errors import FormatError
@@ -29,7 +29,7 @@ from cvae_jax.errors import FormatError
 _TURN, _MULTIPLY_ADDS = 2000, 1 << 10
 
 # From what is known of the latents of a turn to their symbols: the part of the map, int64 means and
-# the numbers of widths ``[n, g]`` -> int32 ``[n, g]``.
+# the numbers of widths ``[n, P, g]`` -> int32 ``[n, P, g]``.
 Chosen = Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -37,19 +37,24 @@ def _walk(prior: MapPrior, n: int, step: int, chosen: Chosen) -> np.ndarray:
     """The latents of n maps whose symbols are chosen turn by turn: in units, int64
     ``[n, h, w, c]``."""
     network, g = Network(prior, step), prior.width_of_group
-    h, w, c = prior.grid
-    units, canvas = np.empty((n, h, w, c), np.int64), network.canvas(n)
-    for y in range(h):
-        for x in range(w):
-            context = network.context(canvas, y, x)
-            here = canvas[:, y + BORDER, x + BORDER]
-            for k in range(len(prior.groups)):
-                channels = slice(k * g, (k + 1) * g)
-                mean, width = network.group(k, context, here[:, : k * g])
-                at = np.s_[:, y, x, channels]
-                units[at] = mean + chosen(at, mean, width).astype(np.int64) * step
-                here[:, channels] = network.inputs(units[at], channels)
+    units, canvas = np.empty((n, *prior.grid), np.int64), network.canvas(n)
+    for places in prior.waves:
+        context = network.context(canvas, places)
+        y, x = places.rows + BORDER, places.columns + BORDER
+        for k, at in enumerate(_turns_of(prior, places)):
+            known = canvas[:, y, x, : k * g].reshape(len(context), k * g)
+            shape = n, len(y), g
+            mean, width = (found.reshape(shape) for found in network.group(k, context, known))
+            units[at] = mean + chosen(at, mean, width).astype(np.int64) * step
+            canvas[:, y, x, at[3]] = network.inputs(units[at], at[3])
     return units
+
+
+def _turns_of(prior: MapPrior, places: Places) -> Iterator[tuple[slice, Any, Any, slice]]:
+    """Where in ``[n, h, w, c]`` each group of channels at these places is, in their order."""
+    g = prior.width_of_group
+    for k in range(len(prior.groups)):
+        yield slice(None), *places, slice(k * g, (k + 1) * g)
 
 
 @products_in_one_thread()
@@ -85,7 +90,8 @@ def work(prior: MapPrior, images: int) -> int:
     """About the most that decoding this many images takes, in lookups of symbols."""
     h, w, c = prior.grid
     network = prior.multiply_adds // _MULTIPLY_ADDS + 1
-    return h * w * (_TURN * len(prior.groups) + images * (c + network))
+    waves = min(h * w, w + DELAY * (h - 1))
+    return waves * _TURN * len(prior.groups) + h * w * images * (c + network)
 
 
 # Symbols to bytes
@@ -112,21 +118,16 @@ def _turns(prior: MapPrior, book: Book, symbols: np.ndarray) -> list[tuple]:
     index = book.indices(row, symbols)
     starts = book.cumulative(row, index)
     frequencies = book.cumulative(row, index + 1) - starts
-    h, w, _ = prior.grid
-    n, turns_of_map, g = len(symbols), h * w * len(prior.groups), prior.width_of_group
-
-    def by_turn(a: np.ndarray) -> np.ndarray:
-        """``[N, D] -> [turns, N * g]``."""
-        return a.reshape(n, turns_of_map, g).swapaxes(0, 1).reshape(turns_of_map, n * g)
-
-    fields = map(by_turn, (row, symbols, index, starts, frequencies))
+    fields = [a.reshape(-1, *prior.grid) for a in (row, symbols, index, starts, frequencies)]
     turns = []
-    for of_turn in zip(*fields, strict=True):
-        order = np.argsort(of_turn[0], kind="stable")
-        row, symbol, at, start, frequency = (a[order] for a in of_turn)
-        first, count = book.first[row], book.count[row]
-        escaped = escapes.write(symbol[:, None], at[:, None], first[:, None], count[:, None])
-        turns.append((start, frequency, escaped))
+    for places in prior.waves:
+        for at in _turns_of(prior, places):
+            of_turn = [a[at].ravel() for a in fields]
+            order = np.argsort(of_turn[0], kind="stable")
+            row, symbol, found, start, frequency = (a[order] for a in of_turn)
+            first, count = book.first[row], book.count[row]
+            escaped = escapes.write(symbol[:, None], found[:, None], first[:, None], count[:, None])
+            turns.append((start, frequency, escaped))
     return turns
 
 

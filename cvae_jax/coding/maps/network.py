@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from cvae_jax.coding.integers.layers import Layer
-from cvae_jax.coding.maps.prior import MEAN_UNIT, NEIGHBOURS, WIDTHS, MapPrior, log_of_step
+from cvae_jax.coding.maps.prior import (
+    MEAN_UNIT,
+    NEIGHBOURS,
+    WIDTHS,
+    MapPrior,
+    Places,
+    log_of_step,
+)
 
 BORDER = 2  # rows above, and columns on each side, that neighbours reach beyond a map
 
@@ -35,18 +42,19 @@ class Network:
         limits = prior.limits[channels].astype(np.int64)
         return np.clip((units + half) >> prior.input_shift, -limits, limits).astype(np.float32)
 
-    def context(self, canvas: np.ndarray, row: int, column: int) -> np.ndarray:
-        """What is known around a place of each map: float32 ``[n, h0]``."""
-        y, x = row + BORDER, column + BORDER
-        around = np.concatenate([canvas[:, y + i, x + j] for i, j in NEIGHBOURS], axis=1)
-        return _passed(around, self._context, self._prior.context)
+    def context(self, canvas: np.ndarray, places: Places) -> np.ndarray:
+        """What is known around P places of each map: float32 ``[n * P, h0]``."""
+        y, x = places.rows + BORDER, places.columns + BORDER
+        around = np.concatenate([canvas[:, y + i, x + j] for i, j in NEIGHBOURS], axis=2)
+        return _passed(around.reshape(-1, around.shape[2]), self._context, self._prior.context)
 
     def group(
         self, k: int, context: np.ndarray, known: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A group's means, in units, and the numbers of their widths: int64 ``[n, g]`` each.
+        """A group's means, in units, and the numbers of their widths: int64 ``[n * P, g]`` each.
 
-        context: ``[n, h0]``; known: the inputs of the earlier groups, float32 ``[n, k * g]``.
+        context: ``[n * P, h0]``; known: the inputs of the earlier groups, float32
+        ``[n * P, k * g]``.
         """
         layers, scaled = self._prior.groups[k], self._groups[k]
         x = np.concatenate([context, known], axis=1)

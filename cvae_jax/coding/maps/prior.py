@@ -1,8 +1,9 @@
 """The prior of a map of latents, in integers that never change: a map model's ``tables.bin``.
 
-Latents are coded place by place, row by row, and at a place in groups of channels.  A small
-network sees the latents around a place that were coded before, then those of the place's earlier
-groups, and predicts each latent: its mean, and how far from it the latent may be.  A symbol says
+Latents are coded place by place, and at a place in groups of channels; places that do not depend on
+each other, a *wave* that runs down the map slantwise, together.  A small network sees the latents
+around a place that were coded before, then those of the place's earlier groups, and predicts each
+latent: its mean, and how far from it the latent may be.  A symbol says
 by how many steps the latent differs from that mean; its distribution is one integer curve,
 stretched by one of a few widths, as in ``coding.tables``.  As the integer decoder does, the network
 multiplies small integers and adds them up in float32, where sums below 2**24 are exact in any
@@ -14,7 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from cvae_jax.errors import FormatError
 
 # Rows and columns, from a place, of what is known of its neighbours.
 NEIGHBOURS = tuple((y, x) for y in (-2, -1, 0) for x in range(-2, 3) if y < 0 or x < 0)
+DELAY = 3  # columns by which a row is coded behind the one above: its neighbours are then known
 MEAN_UNIT = 16  # units that the network's means are whole multiples of
 WIDTHS = 104
 # 1024 * 2**(k / 8), rounded: widths have eight to an octave.
@@ -53,6 +55,13 @@ class Group(NamedTuple):
     first: Layer  # of the context, and of the place's earlier groups
     second: Layer
     output: Layer  # means of the group's channels in MEAN_UNIT, then the numbers of their widths
+
+
+class Places(NamedTuple):
+    """Places of a map, int64 ``[P]`` each."""
+
+    rows: np.ndarray
+    columns: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +93,29 @@ class MapPrior:
         """Channels of a group."""
         return self.grid[2] // len(self.groups)
 
+    def resized(self, height: int, width: int) -> MapPrior:
+        """The same for maps of so many rows and columns.  Raises FormatError: too many."""
+        channels = self.grid[2]
+        if not all(1 <= n <= MAX_SIDE for n in (height, width)):
+            raise FormatError(f"a map of {height} x {width} latents")
+        if height * width * channels > MAX_LATENTS:
+            raise FormatError(f"a map of {height} x {width} x {channels} latents, too many for one")
+        return replace(self, grid=(height, width, channels))
+
     @functools.cached_property
     def unit(self) -> np.ndarray:
         """float32 ``[D]``, as ``Tables.unit``."""
         return np.full(self.latent_dim, self.unit_size, np.float32)
+
+    @functools.cached_property
+    def waves(self) -> list[Places]:
+        """The places of a map in the order in which they are coded, as many at once as can be."""
+        h, w, _ = self.grid
+        rows, columns = np.divmod(np.arange(h * w), w)
+        wave = columns + DELAY * rows
+        order = np.argsort(wave, kind="stable")
+        starts = np.flatnonzero(np.diff(wave[order])) + 1
+        return [Places(rows[at], columns[at]) for at in np.split(order, starts)]
 
     @functools.cached_property
     def widths(self) -> Tables:

@@ -13,16 +13,16 @@ from cvae_jax.coding.maps import coder
 from cvae_jax.coding.maps.prior import MapPrior, log_of_step
 from cvae_jax.errors import FormatError
 
-PRIOR = random_prior()
+PRIOR = random_prior((3, 4, 4))
 STEPS = st.sampled_from([60, 333, 900, 4096, 65535])
 SYMBOL = st.one_of(st.integers(-30, 30), st.integers(-(2**31), 2**31 - 1))
-MAPS = st.lists(st.lists(SYMBOL, min_size=24, max_size=24), max_size=5)
+MAPS = st.lists(st.lists(SYMBOL, min_size=48, max_size=48), max_size=5)
 
 
 @settings(max_examples=40, deadline=None)
 @given(maps=MAPS, step=STEPS)
 def test_any_symbols_come_back(maps, step):
-    symbols = np.array(maps, np.int32).reshape(-1, 24)
+    symbols = np.array(maps, np.int32).reshape(-1, 48)
     stream = coder.encode(PRIOR, symbols, step)
     back = coder.decode(PRIOR, stream, len(symbols), step)
     assert back.dtype == np.int32
@@ -113,34 +113,39 @@ def plain_decode(prior: MapPrior, stream: bytes, step: int) -> tuple[list[int], 
     (h, w, c), g = prior.grid, prior.grid[2] // len(prior.groups)
     seen: dict[tuple[int, int, int], int] = {}
     symbols, units = {}, {}
-    for y in range(h):
-        for x in range(w):
-            around = [
-                seen.get((y + i, x + j, k), 0)
-                for i in (-2, -1, 0)
-                for j in range(-2, 3)
-                if i < 0 or j < 0
-                for k in range(c)
-            ]
-            log = sum(step**16 >= 2**k for k in range(1, 257))  # 16 log2, rounded down
-            context = plain_layer(prior.context, [*around, log])
-            for k, group in enumerate(prior.groups):
-                known = [seen[y, x, j] for j in range(k * g)]
-                hidden = plain_layer(group.second, plain_layer(group.first, [*context, *known]))
-                out = plain_layer(group.output, hidden)
-                widths = [min(max(n, 0), 103) for n in out[g:]]
-                for j in sorted(range(g), key=lambda j: widths[j]):
-                    first, sums = plain_row(prior, widths[j], step)
-                    slot = state % 2**24
-                    i = max(n for n, below in enumerate(sums) if below <= slot)
-                    assert i < len(sums) - 2, "an escape"
-                    state = (state >> 24) * (sums[i + 1] - sums[i]) + slot - sums[i]
-                    state = refilled(state)
-                    at = y, x, k * g + j
-                    symbols[at] = first + i
-                    units[at] = 16 * out[j] + symbols[at] * step
-                    limit, half = int(prior.limits[k * g + j]), (1 << prior.input_shift) // 2
-                    seen[at] = min(max((units[at] + half) >> prior.input_shift, -limit), limit)
+    log = sum(step**16 >= 2**k for k in range(1, 257))  # 16 log2, rounded down
+
+    def context(y, x):
+        around = [
+            seen.get((y + i, x + j, k), 0)
+            for i in (-2, -1, 0)
+            for j in range(-2, 3)
+            if i < 0 or j < 0
+            for k in range(c)
+        ]
+        return plain_layer(prior.context, [*around, log])
+
+    for wave in range(w + 3 * (h - 1)):
+        places = [(y, wave - 3 * y) for y in range(h) if 0 <= wave - 3 * y < w]
+        known = {place: context(*place) for place in places}
+        for k, group in enumerate(prior.groups):
+            turn = {}
+            for y, x in places:
+                earlier = [seen[y, x, j] for j in range(k * g)]
+                first = plain_layer(group.first, [*known[y, x], *earlier])
+                out = plain_layer(group.output, plain_layer(group.second, first))
+                for j in range(g):
+                    turn[y, x, k * g + j] = 16 * out[j], min(max(out[g + j], 0), 103)
+            for at, (mean, width) in sorted(turn.items(), key=lambda item: item[1][1]):
+                lowest, sums = plain_row(prior, width, step)
+                slot = state % 2**24
+                i = max(n for n, below in enumerate(sums) if below <= slot)
+                assert i < len(sums) - 2, "an escape"
+                state = refilled((state >> 24) * (sums[i + 1] - sums[i]) + slot - sums[i])
+                symbols[at] = lowest + i
+                units[at] = mean + symbols[at] * step
+                limit, half = int(prior.limits[at[2]]), (1 << prior.input_shift) // 2
+                seen[at] = min(max((units[at] + half) >> prior.input_shift, -limit), limit)
     assert state == 0
     assert not words
     return [symbols[at] for at in sorted(symbols)], [units[at] for at in sorted(units)]
