@@ -2,8 +2,9 @@ import { FormatError } from "../../errors.js";
 import { AnsDecoder } from "../integers/ans.js";
 import { ArithmeticDecoder, ofByte, shortest } from "../integers/arithmetic.js";
 import { escapeBytes, readEscape } from "../integers/escapes.js";
+import { countOf, wavesOf } from "./waves.js";
 
-/** Symbols of maps: place by place, group by group, all images in step (docs/FORMAT.md, "Prior of a map"). */
+/** Symbols of maps: wave by wave, group by group, all images in step (docs/FORMAT.md, "Prior of a map"). */
 
 const WIDTHS = 104;
 const TURN = 32; // what a turn takes, in symbols
@@ -14,7 +15,7 @@ const OF_CANVAS = 4; // numbers of a canvas that take the memory of a symbol
 export function work({ grid, groups, latents, multiplyAdds }, n) {
   const [h, w, c] = grid;
   const canvas = ((h + 2) * (w + 4) * c) / OF_CANVAS;
-  return Math.ceil(n * (Math.max(latents, canvas) + multiplyAdds / MULTIPLY_ADDS) + TURN * h * w * groups.length);
+  return Math.ceil(n * (Math.max(latents, canvas) + multiplyAdds / MULTIPLY_ADDS) + TURN * countOf(grid) * groups.length);
 }
 
 /**
@@ -36,43 +37,40 @@ export const decodeOne = (data, prior, step) => taken(new ArithmeticDecoder(data
 /** size: bytes that escapes may be in, each of which takes at least 3. */
 function taken(coder, n, prior, step, size) {
   const { latents, each, groups } = prior;
-  const [h, w, c] = prior.grid;
   const network = prior.network(n, step);
   const book = prior.book(step);
   const symbols = new Int32Array(n * latents);
   const units = new Float64Array(n * latents);
   const rows = new Uint8Array(n * latents);
-  const order = new Uint32Array(n * each); // of a turn's symbols
-  const ends = new Uint32Array(WIDTHS + 1); // in `order`, of those of each width
+  const ends = new Uint32Array(WIDTHS + 1); // of a turn's symbols in their order, of those of each width
   let escapes = 0;
-  for (let place = 0; place < h * w; place++) {
-    network.go(n, Math.floor(place / w), place % w);
+  for (const places of wavesOf(prior.grid)) {
+    network.go(n, places);
     for (let k = 0; k < groups.length; k++) {
-      network.expect(n, k);
-      const start = place * c + k * each;
-      sort(start);
-      take();
-      put(start, k);
+      network.expect(k);
+      const turn = turnOf(prior, n, places, k);
+      turn.forEach((at, i) => (rows[at] = network.width(Math.floor(i / each), i % each)));
+      take(ordered(turn));
+      turn.forEach((at, i) => {
+        const vector = Math.floor(i / each);
+        units[at] = network.mean(vector, i % each) + symbols[at] * step;
+        network.put(vector, k * each + (i % each), units[at]);
+      });
     }
   }
   return { symbols, units, rows };
 
-  /** Orders a turn's symbols by the numbers of their widths. */
-  function sort(start) {
+  /** A turn's symbols by the numbers of their widths. */
+  function ordered(turn) {
     ends.fill(0);
-    for (let image = 0; image < n; image++) {
-      for (let j = 0, at = image * latents + start; j < each; j++, at++) {
-        rows[at] = network.width(image, j);
-        ends[rows[at] + 1]++;
-      }
-    }
+    for (const at of turn) ends[rows[at] + 1]++;
     for (let row = 1; row < WIDTHS; row++) ends[row] += ends[row - 1];
-    for (let image = 0; image < n; image++) {
-      for (let at = image * latents + start, end = at + each; at < end; at++) order[ends[rows[at]]++] = at;
-    }
+    const order = new Uint32Array(turn.length);
+    for (const at of turn) order[ends[rows[at]]++] = at;
+    return order;
   }
 
-  function take() {
+  function take(order) {
     const escaped = [];
     for (let from = 0; from < order.length; ) {
       const row = rows[order[from]];
@@ -89,25 +87,28 @@ function taken(coder, n, prior, step, size) {
     if (2 * escapes > size) throw new FormatError("more escapes than the stream has room for");
     for (const at of escaped) symbols[at] = readEscape(book.first[rows[at]], book.count[rows[at]], coder);
   }
+}
 
-  /** Tells the network what a group of channels holds. */
-  function put(start, k) {
-    for (let image = 0; image < n; image++) {
-      for (let j = 0, at = image * latents + start; j < each; j++, at++) {
-        units[at] = network.mean(image, j) + symbols[at] * step;
-        network.put(image, k * each + j, units[at]);
-      }
+/** The symbols of a group of channels at some places of n images: Uint32Array, in order. */
+function turnOf({ grid, latents, each }, n, places, k) {
+  const [, w, c] = grid;
+  const turn = new Uint32Array(n * places.length * each);
+  for (let image = 0, to = 0; image < n; image++) {
+    for (const [row, column] of places) {
+      const start = image * latents + (row * w + column) * c + k * each;
+      for (let j = 0; j < each; j++) turn[to++] = start + j;
     }
   }
+  return turn;
 }
 
 /** The shortest encoding of one image's symbols, whose widths have these numbers. */
-export function encodeOne(symbols, rows, { each }, book) {
+export function encodeOne(symbols, rows, prior, book) {
   const intervals = [];
-  for (let start = 0; start < symbols.length; start += each) {
-    const turn = Array.from({ length: each }, (_, j) => start + j).sort((one, other) => rows[one] - rows[other]);
+  const turns = wavesOf(prior.grid).flatMap((places) => prior.groups.map((_, k) => turnOf(prior, 1, places, k)));
+  for (const turn of turns) {
     const escaped = [];
-    for (const at of turn) {
+    for (const at of turn.sort((one, other) => rows[one] - rows[other] || one - other)) {
       const index = book.index(rows[at], symbols[at]);
       intervals.push(book.interval(rows[at], index));
       if (index === book.count[rows[at]]) escaped.push(...escapeBytes(symbols[at], book.first[rows[at]], index));

@@ -8,12 +8,13 @@ const MEAN_UNIT = 16; // units that means are whole multiples of
 const MOST_WIDTH = 103;
 
 export class Network {
-  /** room: images that there is memory for. */
-  constructor(prior, room) {
+  /** images: that there is memory for; places: of each at once. */
+  constructor(prior, images, places) {
+    const room = images * places;
     const { grid, context, groups, each, layers, kernels } = prior;
     const [h, w, c] = grid;
     const products = productsFor(layers, kernels);
-    Object.assign(this, { prior, room, products, columns: w + 2 * BORDER });
+    Object.assign(this, { prior, images, products, columns: w + 2 * BORDER });
     this._size = (h + BORDER) * this.columns * c; // of a canvas
     const numbers = (count) => Array.from({ length: count }, (_, i) => i);
     const spread = (outputs) => numbers(products.wide(outputs)).map((i) => (i < outputs ? i : -1));
@@ -35,7 +36,7 @@ export class Network {
       ...{ around: products.numbers(room * this._aroundWidth), known: products.numbers(room * this._knownWidth) },
       ...{ first: products.numbers(room * a), second: products.numbers(room * b), outputs: products.sums(room * out) },
     };
-    this._canvas = new Int16Array(room * this._size);
+    this._canvas = new Int16Array(images * this._size);
     this._around = products.numbersIn(this._at.around, room * this._aroundWidth);
     this._known = products.numbersIn(this._at.known, room * this._knownWidth);
     this._outputs = products.sumsIn(this._at.outputs, room * out);
@@ -49,24 +50,28 @@ export class Network {
     bias.forEach((b, j) => (biases[j] = b + weights[(j + 1) * inputs - 1] * log));
   }
 
-  /** Goes to a place of n images. */
-  go(n, row, column) {
+  /** Goes to places of n images, [row, column] each: image by image, a vector for each place. */
+  go(n, places) {
     const { products, columns, _canvas: canvas, _around: around, _at: at } = this;
     const c = this.prior.grid[2];
-    const start = (row * columns + column) * c;
-    for (let i = 0, to = 0; i < n; i++, to += this._aroundWidth) {
-      const from = i * this._size + start;
-      around.set(canvas.subarray(from, from + REACH * c), to);
-      around.set(canvas.subarray(from + columns * c, from + (columns + REACH) * c), to + REACH * c);
-      around.set(canvas.subarray(from + 2 * columns * c, from + (2 * columns + BORDER) * c), to + 2 * REACH * c);
+    const starts = places.map(([row, column]) => (row * columns + column) * c);
+    for (let image = 0, to = 0; image < n; image++) {
+      for (const start of starts) {
+        const from = image * this._size + start;
+        around.set(canvas.subarray(from, from + REACH * c), to);
+        around.set(canvas.subarray(from + columns * c, from + (columns + REACH) * c), to + REACH * c);
+        around.set(canvas.subarray(from + 2 * columns * c, from + (2 * columns + BORDER) * c), to + 2 * REACH * c);
+        to += this._aroundWidth;
+      }
     }
-    products.pass(this._context, at.around, this._aroundWidth, n, at.known, this._knownWidth);
-    this._here = ((row + BORDER) * columns + column + BORDER) * c;
+    this._vectors = n * places.length;
+    this._here = starts.map((start) => start + (BORDER * columns + BORDER) * c); // in an image's canvas
+    products.pass(this._context, at.around, this._aroundWidth, this._vectors, at.known, this._knownWidth);
   }
 
-  /** Expects what a group of this place's channels holds: its means and widths are to be asked for. */
-  expect(n, k) {
-    const { products, _at: at } = this;
+  /** Expects what a group of these places' channels holds: its means and widths are to be asked for. */
+  expect(k) {
+    const { products, _at: at, _vectors: n } = this;
     const [a, b, out] = this._widths;
     const [first, second, output] = this._groups[k];
     products.pass(first, at.known, this._knownWidth, n, at.first, a);
@@ -75,26 +80,27 @@ export class Network {
     this._shift = this.prior.groups[k][2].shift;
   }
 
-  /** The mean of an image's channel j of the group, in units. */
-  mean(image, j) {
-    return (this._outputs[image * this._widths[2] + j] >> this._shift[j]) * MEAN_UNIT;
+  /** The mean of channel j of the group, in units. */
+  mean(vector, j) {
+    return (this._outputs[vector * this._widths[2] + j] >> this._shift[j]) * MEAN_UNIT;
   }
 
   /** The number of its width. */
-  width(image, j) {
+  width(vector, j) {
     const output = this.prior.each + j;
-    const found = this._outputs[image * this._widths[2] + output] >> this._shift[output];
+    const found = this._outputs[vector * this._widths[2] + output] >> this._shift[output];
     return Math.min(Math.max(found, 0), MOST_WIDTH);
   }
 
-  /** Takes a latent of this place, in units. */
-  put(image, channel, units) {
+  /** Takes a latent, in units. */
+  put(vector, channel, units) {
     const { inputShift, limits } = this.prior;
+    const places = this._here.length;
     const seen = Math.floor((units + ((1 << inputShift) >> 1)) / 2 ** inputShift);
     const limit = limits[channel];
     const input = Math.min(Math.max(seen, -limit), limit);
-    this._canvas[image * this._size + this._here + channel] = input;
-    this._known[image * this._knownWidth + this._contextWidth + channel] = input;
+    this._canvas[Math.floor(vector / places) * this._size + this._here[vector % places] + channel] = input;
+    this._known[vector * this._knownWidth + this._contextWidth + channel] = input;
   }
 }
 

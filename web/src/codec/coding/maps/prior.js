@@ -4,6 +4,7 @@ import { largestSums, requireExact, takeLayer } from "../integers/layers.js";
 import { Packed } from "../integers/packing.js";
 import { Book, REACH, runningSums } from "../vectors/tables.js";
 import { Network } from "./network.js";
+import { mostPlaces } from "./waves.js";
 
 /** The distribution of a map model's latents (docs/FORMAT.md, "Prior of a map"). */
 
@@ -90,7 +91,7 @@ export class MapPrior {
 
   /** What computes the prior for n images at a step. */
   network(n, step) {
-    if (!(this._network?.room >= n)) this._network = new Network(this, n);
+    if (!(this._network?.images >= n)) this._network = new Network(this, n, mostPlaces(this.grid));
     this._network.use(step);
     return this._network;
   }
