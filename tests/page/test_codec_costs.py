@@ -108,7 +108,7 @@ console.log(JSON.stringify({ seconds, said: answer.error ?? answer.faults[0] }))
     ("symbols at once", 8192, lambda: of_zeros(32, (2, 2), 0, 24)),
     ("symbols at once", 1, lambda: of_zeros(1024, (2,), 0, 8, groups=8)),  # turns take long
     ("multiply-adds of its model", 1, lambda: of_zeros(1024, (32,), 8, 1)),
-    ("bytes of memory to compute its model", 1, lambda: of_zeros(2048, (9,), 0, 1)),
+    ("bytes of memory to compute its model", 1, lambda: of_zeros(2048, (18,), 0, 1)),
 ])  # fmt: skip
 def test_what_a_map_would_cost_is_refused_before_it_is_spent(model, tmp_path, words, n, made):
     of_map = made()

@@ -119,3 +119,61 @@ def test_damaged_symbols_of_a_map_are_lost(page, tmp_path):
     assert answer["ok"], answer["error"]
     assert answer["runs"] == [[0, N]]
     assert {fault.split(":")[0] for fault in answer["faults"]} == {f"images {N} to {2 * N - 1}"}
+
+
+SIZES = [(5, 3), (16, 16), (17, 40), (1, 1)]
+
+
+def of_size(size, step=598, n=5):
+    """The model for images of a size, symbols and images."""
+    model = MODELS[2].resized(size)
+    symbols = symbols_of(model, n, step, size[0])
+    return model, symbols, levels_of(model, symbols, step)
+
+
+def test_archives_of_images_of_several_sizes(page, tmp_path):
+    """They are shown in the upper left of what all have room in."""
+    chunks, whole = [], np.zeros((len(SIZES) + 1, 5, 17, 40, 3), np.uint8)
+    for size, room in zip([None, *SIZES], whole, strict=True):
+        model, symbols, levels = of_size(size or (16, 16))
+        chunks.append(model.chunk(symbols, 598, levels))
+        room[:, : levels.shape[1], : levels.shape[2]] = levels
+    chunks[0] = dataclasses.replace(chunks[0], size=None)
+    data = MODELS[2].archive(chunks, embed_model=True)
+    answer = read(page, tmp_path / "sizes.cvae", data)
+    assert answer["sha256"] == sha256(whole)
+    assert (answer["shape"], answer["isMixed"]) == ([17, 40, 3], True)
+    assert answer["details"]["shape"] == [16, 16, 3]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_files_of_another_size(page, tmp_path, size):
+    model, symbols, levels = of_size(size)
+    data = MODELS[2].archive([model.chunk(symbols, 598, levels)], embed_model=True)
+    answer = read(page, tmp_path / "size.cvae", data)
+    assert answer["sha256"] == sha256(levels)
+    assert (answer["shape"], answer["isMixed"]) == ([*size, 3], False)
+    read(page, tmp_path / "model.cvae", MODELS[2].model_file())
+    one = single.encode(symbols[0], 598, model.tables, model.identity, levels[0], size)
+    assert read(page, tmp_path / "one.cvae", one)["sha256"] == sha256(levels[0])
+    (tmp_path / "one.cvae").write_bytes(one[:-9] + one[-4:])
+    assert not page.ask("read", path=tmp_path / "one.cvae")["ok"]
+
+
+@pytest.mark.parametrize(("number", "size", "words"), [
+    (1, (4, 4), "images of 4x4, but its model has 9x5 alone"),  # which its stages halve unevenly
+    (2, (8193, 4), "impossible dimensions"),
+    (2, (3000, 3000), "is the limit here"),
+])  # fmt: skip
+def test_images_of_a_size_that_is_refused(page, tmp_path, number, size, words):
+    """The others are shown."""
+    model = MODELS[number]
+    symbols = symbols_of(model, 3, 598)
+    good = model.chunk(symbols, 598, levels_of(model, symbols, 598))
+    path = tmp_path / "sizes.cvae"
+    chunks = [good, dataclasses.replace(good, size=size)]
+    path.write_bytes(model.archive(chunks, embed_model=True))
+    answer = page.ask("read", path=path)
+    assert answer["ok"], answer["error"]
+    assert answer["runs"] == [[0, 3]]
+    assert words in answer["faults"][0]

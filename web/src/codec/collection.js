@@ -4,6 +4,7 @@ import { BASED, labelsOf, namesOf } from "./bitstream/records.js";
 import { PixelChecks, requireSame } from "./checks.js";
 import * as streams from "./coding/streams.js";
 import { CodecError, CostError, FormatError, ModelMismatchError, VersionError } from "./errors.js";
+import { copyRows } from "./model.js";
 
 const KEPT = 2 ** 26; // bytes of decoded symbols, images and names
 const SLICE = 4; // ms that `check` works at a time: what is to be seen waits no longer
@@ -18,11 +19,23 @@ export class Collection {
     this._kept = new Map(); // by key, the one asked for last comes last
     this._keptSize = 0;
     this._faults = new Map(); // by key: what cannot be made is not tried again
-    this._checks = new PixelChecks(model.pixels);
+    this._checks = new PixelChecks();
+    // That all images have room in, of whatever size they are, if they can be decoded at all.
+    const sizes = archive.chunks.filter((chunk) => this._isPossible(chunk)).map((chunk) => chunk.size ?? model.shape);
+    const most = (side) => sizes.reduce((largest, size) => Math.max(largest, size[side]), 1);
+    this.shape = sizes.length ? [most(0), most(1), model.shape[2]] : model.shape;
+    this.isMixed = sizes.some(([h, w]) => h !== this.shape[0] || w !== this.shape[1]);
+  }
+
+  _isPossible({ size }) {
+    if (!size) return true;
+    const pixels = size[0] * size[1] * this.model.shape[2];
+    return this.model.has(size) && budget.isWithin(budget.PIXELS, pixels, this.size);
   }
 
   /**
-   * The images from `first` on: {pixels, intact, faults, lost}; of a lost one, intact is 0.
+   * The images from `first` on: {pixels, intact, faults, lost}; of a lost one, intact is 0.  Pixels are
+   * of `shape`, black where an image is smaller.
    *
    * faults: why those are lost; lost: ranges, [first, last], of chunks found damaged.
    *
@@ -30,20 +43,24 @@ export class Collection {
    */
   images(first, count) {
     this._requireRange(first, count);
-    const { model } = this;
-    model.requireAffordable(count, this.size);
+    const size = this.shape.reduce((a, b) => a * b);
+    budget.require(budget.PIXELS, count * size, this.size);
+    const spendWork = budget.meter(budget.MULTIPLY_ADDS, this.size);
     const spendSymbols = budget.meter(budget.SYMBOLS, this.size);
     const spendPixels = budget.meter(budget.DISTRIBUTIONS, this.size);
-    const pixels = new Uint8Array(count * model.pixels);
+    const pixels = new Uint8Array(count * size);
     const intact = new Uint8Array(count);
     const found = { faults: [], lost: [] };
     for (const [chunk, start, stop] of this._overlapping(first, first + count)) {
       try {
+        const model = this.model.of(chunk.size);
+        budget.require(budget.PIXELS, (stop - start) * model.pixels, this.size);
+        model.spendWork(stop - start, spendWork);
         const levels = chunk.refinement
           ? this._refined(chunk, spendSymbols, spendPixels).images.subarray(start * model.pixels, stop * model.pixels)
           : this._levels(chunk, start, stop, spendSymbols);
         const at = chunk.first + start - first;
-        pixels.set(levels, at * model.pixels);
+        copyRows(levels, model.shape, pixels, this.shape, stop - start, at);
         intact.fill(1, at, at + stop - start);
       } catch (error) {
         note(found, chunk, error);
@@ -59,13 +76,14 @@ export class Collection {
   check() {
     const found = { faults: [], lost: [] };
     const spend = budget.meter(budget.SYMBOLS, this.size);
-    const piece = Math.max(Math.floor(PIECE / this.model.decoder.multiplyAdds), 1);
     const end = performance.now() + SLICE;
     let next = this._checks.next();
     for (; next && performance.now() < end; next = this._checks.next()) {
       const [chunk, start, whole] = next;
       try {
-        this.model.requireWork(whole, this.size);
+        const model = this.model.of(chunk.size);
+        model.spendWork(whole, budget.meter(budget.MULTIPLY_ADDS, this.size));
+        const piece = Math.max(Math.floor(PIECE / model.decoder.multiplyAdds), 1);
         this._levels(chunk, start, Math.min(start + piece, whole), spend);
       } catch (error) {
         // What is too much to check may yet be shown.
@@ -102,10 +120,11 @@ export class Collection {
   /** One image, with all that its file says of it. */
   details(number) {
     this._requireRange(number, 1);
-    const { model, size } = this;
+    const { size } = this;
     const [found] = this._overlapping(number, number + 1);
     if (!found) throw new FormatError(`image ${number} is lost`);
     const [chunk, at] = found;
+    const model = this.model.of(chunk.size);
     const { names, labels } = this.labels(number, 1);
     const spend = budget.meter(budget.SYMBOLS, size);
     const modes = chunk.refinement?.modes;
@@ -124,7 +143,7 @@ export class Collection {
       pixels = this._levels(chunk, at, at + 1, spend);
     }
     const mode = modes ? MODES[modes[at]] : "lossy";
-    return { name: names[0], label: labels[0], pixels, symbols, component, step: chunk.step, bits, mode };
+    return { name: names[0], label: labels[0], shape: model.shape, pixels, symbols, component, step: chunk.step, bits, mode };
   }
 
   _requireRange(first, count) {
@@ -151,18 +170,18 @@ export class Collection {
 
   /** What the symbols of a chunk that is not refined decode to, of images start to stop - 1. */
   _levels(chunk, start, stop, spend) {
-    const { model } = this;
+    const model = this.model.of(chunk.size);
     this._checks.require(chunk);
     const units = streams.unitsOf(this._symbols(chunk, spend), start, stop, model.tables, chunk.step);
     const levels = model.levels(units, stop - start);
-    this._checks.take(chunk, levels, start, stop);
+    this._checks.take(chunk, levels, start, stop, model.pixels);
     return levels;
   }
 
   /** What the stream of a chunk decodes to, of those of its images that have symbols. */
   _symbols(chunk, spend) {
     return this._keep(`symbols ${chunk.first}`, [spend], () => {
-      const { tables } = this.model;
+      const { tables } = this.model.of(chunk.size);
       spend(streams.work(chunk.based, tables));
       const found = streams.decode(chunk.stream, chunk.based, tables, chunk.step);
       if (crc32c(bytesOf(found.symbols)) !== chunk.symbolCrc) {

@@ -64,14 +64,15 @@ export class Session {
   }
 
   _openSingle(data) {
-    const { short, step, maxError } = single.head(data);
-    const model = this.models.find((one) => equal(one.short, short));
-    if (!model) throw new ModelMismatchError("made with a model that this page does not have: open its model file first");
+    const { short, step, maxError, size } = single.head(data);
+    const known = this.models.find((one) => equal(one.short, short));
+    if (!known) throw new ModelMismatchError("made with a model that this page does not have: open its model file first");
+    const model = known.of(size);
     model.requireAffordable(1, data.length);
     const image = single.decode(data, model);
     const entry = new SingleImage(image, model);
     const answer = {
-      ...{ kind: "single", count: 1, shape: model.shape, qualities: [qualityOf(step)], maxError },
+      ...{ kind: "single", count: 1, shape: model.shape, isMixed: false, qualities: [qualityOf(step)], maxError },
       ...{ spotCheck: false, bytesByUse: single.ledger(data), named: false, labelled: false, faults: [], lost: [] },
     };
     return { entry, answer };
@@ -86,16 +87,18 @@ export class Session {
     const distinct = (values) => [...new Set(values)];
     const errors = chunks.flatMap(({ refinement }) => (refinement ? [refinement.maxError] : []));
     const steps = distinct(chunks.filter((chunk) => chunk.based).map((chunk) => chunk.step));
+    const foreign = archive.models.reduce((sum, body) => sum + body.length, 0);
+    const entry = new Collection(archive, data.length - foreign, model);
     const answer = {
-      ...{ kind, count: images, shape: header.shape, qualities: steps.map(qualityOf), faults, lost },
+      ...{ kind, count: images, shape: entry.shape, isMixed: entry.isMixed, qualities: steps.map(qualityOf) },
+      ...{ faults, lost },
       maxError: errors.length ? Math.max(...errors) : null,
       spotCheck: chunks.some((chunk) => chunk.spot),
       bytesByUse: archiveLedger(data, archive),
       named: chunks.some((chunk) => chunk.names),
       labelled: chunks.some((chunk) => chunk.labels),
     };
-    const foreign = archive.models.reduce((sum, body) => sum + body.length, 0);
-    return { entry: new Collection(archive, data.length - foreign, model), answer };
+    return { entry, answer };
   }
 
   /** The model that made an archive: one that is known, or the one that it carries. */
@@ -207,7 +210,7 @@ class SingleImage {
 
   details() {
     const { levels, symbols, component, step, bits, mode } = this.image;
-    return { name: null, label: null, pixels: levels.slice(), symbols: symbols.slice(), component, step, bits, mode };
+    return { name: null, label: null, shape: this.model.shape, pixels: levels.slice(), symbols: symbols.slice(), component, step, bits, mode };
   }
 }
 

@@ -32,7 +32,7 @@ export function createLarge(codec, model, walk) {
       if (of !== file) return; // another file is open now
       details = answer;
       canvas.classList.remove("lost");
-      show(canvas, details.pixels, file.shape);
+      show(shaped(canvas, details.shape), details.pixels, details.shape);
       describe(details);
     } catch (error) {
       if (of !== file) return;
@@ -43,15 +43,16 @@ export function createLarge(codec, model, walk) {
     }
     const usable = details !== null;
     byId("large-save").disabled = !usable;
-    byId("large-walk").disabled = !usable || !model.canEncode || !sameShape(file.shape, model.shape);
+    byId("large-walk").disabled = !usable || !model.canEncode || !sameShape(details.shape, model.shape);
   });
 
-  function describe({ name, label, bits, mode, step, component, symbols }) {
+  function describe({ name, label, shape, bits, mode, step, component, symbols }) {
     const facts = [];
     if (name !== null) facts.push(...fact("Name", name));
     if (label !== null) facts.push(...fact("Label", String(label)));
     const bytes = (bits / 8).toFixed(2);
     if (file.kind === "single") facts.push(...fact("File", `${file.bytes} bytes`));
+    if (file.isMixed) facts.push(...fact("Size", `${shape[1]}×${shape[0]}`));
     facts.push(...fact("Bytes", `${bytes} (${bits.toFixed(1)} bits) by the model’s account`));
     facts.push(...fact("Pixels", MODES[mode]));
     if (symbols.length) facts.push(...fact("Step", String(step)));

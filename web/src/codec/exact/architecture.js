@@ -27,6 +27,15 @@ export function sizesOf([height, width], stages) {
   return sizes;
 }
 
+/** Height and width of what decodes to images of a size: the same, or the next that stages halve evenly. */
+export function evenSize({ shape, filters, isMap }, size) {
+  const scale = STRIDE ** filters.length;
+  if (!isMap || shape[0] % scale || shape[1] % scale) {
+    throw new FormatError(`images of ${size.join("x")}, but its model has ${shape[0]}x${shape[1]} alone`);
+  }
+  return size.map((side) => Math.ceil(side / scale) * scale);
+}
+
 /**
  * The layers, in order: {inputs, channels, taps, outputs, pixels, skips, last}; of a convolution also
  * its place.

@@ -2,7 +2,7 @@ import { u16, u32 } from "../bytes.js";
 import { EXACT, MAX_SHIFT, requireExact } from "../coding/integers/layers.js";
 import { Packed } from "../coding/integers/packing.js";
 import { FormatError } from "../errors.js";
-import { checkArchitecture, layersOf, sizesOf } from "./architecture.js";
+import { checkArchitecture, evenSize, layersOf, sizesOf } from "./architecture.js";
 
 /** The integer decoder as numbers (docs/FORMAT.md); `typed` and `wasm` compute it. */
 
@@ -34,9 +34,6 @@ export class IntegerDecoder {
     this.filters = Array.from(packed.take(stages));
     checkArchitecture(this);
     const shapes = layersOf(this, used);
-    const [h, w] = this.isMap ? sizesOf(this.shape, stages)[0] : [1, 1];
-    this.places = h * w;
-    this.latents = this.places * this.atPlace;
     const bits = packed.take(shapes.length);
     this.used = packed.takeSums(used);
     this.limits = packed.take(used);
@@ -51,10 +48,35 @@ export class IntegerDecoder {
     this.layers = shapes.map((shape, k) => takeLayer(packed, shape, bits[k]));
     packed.end();
     this._proveExact();
-    this.multiplyAdds = this.layers.reduce(
-      (sum, { pixels, weights, skip }) => sum + pixels * (weights.length + (skip?.length ?? 0)),
-      0,
-    );
+  }
+
+  /** Rows and columns of the latents. */
+  get grid() {
+    return this.isMap ? sizesOf(this.shape, this.filters.length)[0] : [1, 1];
+  }
+
+  get places() {
+    return this.grid[0] * this.grid[1];
+  }
+
+  get latents() {
+    return this.places * this.atPlace;
+  }
+
+  /** Of an image. */
+  get multiplyAdds() {
+    const each = this.layers.map(({ pixels, weights, skip }) => pixels * (weights.length + (skip?.length ?? 0)));
+    return each.reduce((sum, n) => sum + n, 0);
+  }
+
+  /** The same layers for images of another size, [height, width]; throws FormatError if there are none. */
+  resized(size) {
+    const shape = [...evenSize(this, size), this.shape[2]];
+    const made = Object.assign(Object.create(IntegerDecoder.prototype), this, { shape });
+    checkArchitecture(made);
+    const shapes = layersOf(made, this.used.length);
+    made.layers = this.layers.map((layer, k) => ({ ...layer, ...shapes[k] }));
+    return made;
   }
 
   /** Throws FormatError unless no sum, and no part of one, can reach 2**24. */
@@ -80,8 +102,8 @@ export class IntegerDecoder {
   inputsOf(units, at, out, placed) {
     const half = (1 << this.inputShift) >> 1;
     const scale = 2 ** this.inputShift;
-    const { used, limits } = this;
-    for (let place = 0; place < this.places; place++, at += this.atPlace) {
+    const { used, limits, places } = this;
+    for (let place = 0; place < places; place++, at += this.atPlace) {
       const to = placed(place);
       for (let i = 0; i < used.length; i++) {
         const value = Math.floor((units[at + used[i]] + half) / scale);

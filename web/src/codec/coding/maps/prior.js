@@ -36,16 +36,14 @@ export class MapPrior {
     const [slope, unit, bits] = [f64(data, 19), f32(data, 27), data[31]];
     const isPossible =
       [h, w, c, groups, h0, h1, h2].every((n) => n >= 1) &&
-      Math.max(h, w) <= MAX_SIDE &&
+      fits(this.grid) &&
       c <= MAX_CHANNELS &&
-      h * w * c <= MAX_LATENTS &&
       groups <= MAX_GROUPS &&
       c % groups === 0 &&
       this.inputShift <= 16 &&
       Math.max(h0, h1, h2) <= MAX_HIDDEN;
     if (!isPossible) throw new FormatError(`${WHAT} of impossible dimensions`);
     check(slope > 0 && slope < Infinity && unit > 0 && unit < Infinity);
-    this.latents = h * w * c;
     this.each = c / groups; // channels of a group
     this.unitsCheck = checkOfUnits(unit, this.latents);
 
@@ -67,8 +65,22 @@ export class MapPrior {
     this._proveExact();
     this.layers = [this.context, ...this.groups.flat()];
     this._rows = { means: MEANS, widths: WIDTH, curve: runningSums(steps) };
-    /** Of one image. */
-    this.multiplyAdds = h * w * this.layers.reduce((sum, { weights }) => sum + weights.length, 0);
+  }
+
+  get latents() {
+    return this.grid.reduce((a, b) => a * b);
+  }
+
+  /** Of one image. */
+  get multiplyAdds() {
+    return this.grid[0] * this.grid[1] * this.layers.reduce((sum, { weights }) => sum + weights.length, 0);
+  }
+
+  /** The same for maps of so many rows and columns.  Throws FormatError if they are too many. */
+  resized([h, w]) {
+    const grid = [h, w, this.grid[2]];
+    if (!fits(grid)) throw new FormatError(`a map of ${grid.join("x")} latents, too many for one`);
+    return Object.assign(Object.create(MapPrior.prototype), this, { grid, _network: null });
   }
 
   /** Throws FormatError unless all sums stay below 2**24. */
@@ -96,6 +108,8 @@ export class MapPrior {
     return this._network;
   }
 }
+
+const fits = ([h, w, c]) => Math.max(h, w) <= MAX_SIDE && h * w * c <= MAX_LATENTS;
 
 function check(right) {
   if (!right) throw new FormatError(`${WHAT} of impossible numbers`);
