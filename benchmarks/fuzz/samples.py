@@ -26,7 +26,7 @@ from cvae_jax.refinement.integers import LEVELS, ContextModel
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "mnist"
 TINY = Architecture((12, 10, 1), 3, (3, 2))
-TINY_MAP = Architecture((9, 12, 3), 0, (3, 2), 4, 1)
+TINY_MAP = Architecture((8, 12, 3), 0, (3, 2), 4, 1)
 IMAGES = 6  # in a chunk, of which an archive has two
 
 
