@@ -297,6 +297,23 @@ def test_an_archive_of_a_map_that_carries_its_model(shown):
     shown.page.locator("#large-close").click()
 
 
+def test_images_of_several_sizes_are_each_shown_whole(shown):
+    model = map_model((16, 12, 3))
+    chunks, images = [], []
+    for sized in (model, model.resized((9, 21)), model.resized((30, 5))):
+        symbols = symbols_of(sized, 2, 300)
+        images.append(levels_of(sized, symbols, 300))
+        chunks.append(sized.chunk(symbols, 300, images[-1]))
+    assert len(opened(shown, model.archive(chunks, embed_model=True))) == 6
+    assert "up to 21×30" in shown.page.locator("#opened-facts").text_content()
+    for k, (height, width) in enumerate([(16, 12), (9, 21), (30, 5)]):
+        shown.page.locator(f".cell[aria-label='Image {2 * k}']").click()
+        size = shown.page.locator(f"#large-facts :text-is('{width}×{height}')")
+        size.wait_for()
+        assert shown.pixels("#large-picture") == images[k][0, :, :, 0].tobytes()
+        shown.page.locator("#large-close").click()
+
+
 def test_a_page_of_a_map_only_opens_files(show, tmp_path):
     model, data, images = map_archive()
     path = tmp_path / "page.html"

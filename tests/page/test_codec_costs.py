@@ -179,3 +179,15 @@ def test_damaged_priors_and_decoders_are_refused_or_proved_exact(model, tmp_path
     assert found["others"] == []
     assert found["refused"] > 500
     assert found["slowest"] < 500
+
+
+def test_many_sizes_of_a_large_model_are_refused_before_they_are_spent(model, tmp_path):
+    """For each, the weights are laid out anew."""
+    of_map = of_zeros(64, (128,), 1, 4)
+    chunks = [Chunk(0, 1, 600, 0, 0, None, None, b"", size=(1 + k % 9, 2)) for k in range(400)]
+    path = tmp_path / "sizes.cvae"
+    path.write_bytes(of_map.archive(chunks, embed_model=True))
+    script = FIRST_IMAGE.replace("count: 1", "count: 400").replace("faults[0]", "faults.at(-1)")
+    found = in_session(script, model, path)
+    assert "multiply-adds of its model" in found["said"]
+    assert found["seconds"] < 2

@@ -8,6 +8,8 @@ import { typedLevels } from "./exact/typed.js";
 import { canDecode, wasmLevels } from "./exact/wasm.js";
 import { ContextModel } from "./refinement/context.js";
 
+const LAID_OUT = 512; // multiply-adds in the time that a weight takes before the first image
+
 /** What files are read with: tables, integer decoder, and a context model where there is one. */
 export class FileModel {
   /**
@@ -98,7 +100,8 @@ export class FileModel {
   /** Spends, of MULTIPLY_ADDS, what decoding them costs in time, however few are decoded at once. */
   spendWork(images, spend) {
     if (this.trusted) return;
-    spend(images * this.decoder.multiplyAdds);
+    const numbers = this.decoder.layers.reduce((sum, { weights }) => sum + weights.length, 0);
+    spend(images * this.decoder.multiplyAdds + (this._levels ? 0 : LAID_OUT * numbers));
     require(ACTIVATIONS, this.decoder.memory, 0);
   }
 

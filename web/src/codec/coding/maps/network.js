@@ -15,6 +15,8 @@ export class Network {
     const [h, w, c] = grid;
     const products = productsFor(layers, kernels);
     Object.assign(this, { prior, images, products, columns: w + 2 * BORDER });
+    this._scale = 2 ** prior.inputShift; // units that an input is worth
+    this._half = Math.floor(this._scale / 2);
     this._size = (h + BORDER) * this.columns * c; // of a canvas
     const numbers = (count) => Array.from({ length: count }, (_, i) => i);
     const spread = (outputs) => numbers(products.wide(outputs)).map((i) => (i < outputs ? i : -1));
@@ -94,10 +96,9 @@ export class Network {
 
   /** Takes a latent, in units. */
   put(vector, channel, units) {
-    const { inputShift, limits } = this.prior;
     const places = this._here.length;
-    const seen = Math.floor((units + ((1 << inputShift) >> 1)) / 2 ** inputShift);
-    const limit = limits[channel];
+    const seen = Math.floor((units + this._half) / this._scale);
+    const limit = this.prior.limits[channel];
     const input = Math.min(Math.max(seen, -limit), limit);
     this._canvas[Math.floor(vector / places) * this._size + this._here[vector % places] + channel] = input;
     this._known[vector * this._knownWidth + this._contextWidth + channel] = input;
