@@ -5,6 +5,7 @@
  * Each line of the standard input is a request as JSON, each line of the output its answer:
  *
  *   {op: "read", path, most}: what the file holds (`read`), of `most` images, or of all
+ *   {op: "forget"}: the models that were opened
  *   {op: "encode", path, quality, out}: the file of an image, whose pixels are in `path`
  */
 import { createHash } from "node:crypto";
@@ -92,7 +93,12 @@ function encode({ path, quality, out }) {
   return { sha256, zMean: Array.from(made.zMean), symbols: Array.from(made.symbols), seconds: spent };
 }
 
-const OPERATIONS = { read, encode };
+function forget() {
+  session.models.splice(1);
+  return {};
+}
+
+const OPERATIONS = { read, forget, encode };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const request = JSON.parse(line);

@@ -12,7 +12,7 @@ from benchmarks.fuzz.samples import Sample, levels
 from cvae_jax.bitstream import Chunk, Refinement, records
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
 from cvae_jax.bitstream.records import ALONE, BASED, MAX_ERROR, RAW
-from cvae_jax.coding.vectors import entropy
+from cvae_jax.coding import streams
 from cvae_jax.errors import CvaeError, FormatError
 from cvae_jax.refinement import coder
 from cvae_jax.refinement.integers import ContextModel
@@ -94,7 +94,7 @@ def checked(chunk: Chunk, sample: Sample) -> Chunk:
     try:
         DEFAULT.require(SYMBOLS, chunk.based * tables.latent_dim, len(chunk.stream))
         DEFAULT.require(LOOKUPS, chunk.work(tables), len(chunk.stream))
-        symbols = entropy.decode(chunk.stream, chunk.based, tables.book(chunk.step))
+        symbols = streams.decode(chunk.stream, chunk.based, tables, chunk.step)
     except CvaeError:
         return chunk
     chunk = dataclasses.replace(chunk, symbol_crc=records.crc32c(records.symbol_bytes(symbols)))
@@ -186,7 +186,7 @@ def of_refined_image(rng: np.random.Generator, sample: Sample) -> bytes:
         modes = np.array([mode], np.uint8)
         symbols = np.empty((0, sample.tables.latent_dim), np.int32)
         if mode == BASED:
-            symbols = entropy.decode_one(rest[:size], sample.tables.book(step))[None]
+            symbols = streams.decode_one(rest[:size], sample.tables, step)[None]
         base = levels(len(symbols), sample.header.image_shape, step)
         refinement = Refinement(min(error, MAX_ERROR), b"", 0, modes, rest[size:])
         images = _refined(refinement, base, sample.context)

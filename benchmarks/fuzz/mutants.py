@@ -15,12 +15,12 @@ import numpy as np
 
 from benchmarks.fuzz import changes
 from benchmarks.fuzz.changes import changed, extreme, pick, put
-from benchmarks.fuzz.samples import IMAGES, TINY, Sample, levels
+from benchmarks.fuzz.samples import IMAGES, Sample, levels
 from cvae_jax.bitstream import Chunk, records, single
 from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
+from cvae_jax.coding import streams
 from cvae_jax.coding.integers import packing
-from cvae_jax.coding.vectors import entropy
 from cvae_jax.errors import CvaeError
 from cvae_jax.file_model import FileModel
 
@@ -191,7 +191,7 @@ def _flood(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
         pixels = records.crc32c(levels(count, (h, w, c), step).tobytes())
     if count * tables.latent_dim < 1 << 20:
         try:
-            first = tables.book(step).first[: tables.latent_dim]
+            (first,) = streams.decode(b"", 1, tables, step)
         except CvaeError:
             return parts
         crc = records.crc32c(np.tile(first, (count, 1)).astype("<i4").tobytes())
@@ -234,8 +234,9 @@ def _embedded(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts
         shape = struct.pack("<3H", *(int(pick(rng, [0, 1, 7, 500, 8192, 65535])) for _ in "hwc"))
         decoder = decoder[:5] + shape + decoder[11:]
         if rng.random() < 0.5:
-            filters = packing.pack(np.array(TINY.filters))
-            many = rng.choice([1, 30, 8192, 1 << 20], len(TINY.filters))
+            found = model.decoder.architecture.filters
+            filters = packing.pack(np.array(found))
+            many = rng.choice([1, 30, 8192, 1 << 20], len(found))
             decoder = decoder.replace(filters, packing.pack(many))
         parts = parts._replace(header=parts.header[:10] + shape + parts.header[16:])
     elif kind == 3:
@@ -267,11 +268,11 @@ def _image(rng: np.random.Generator, sample: Sample) -> bytes:
     """The step or the payload, with the check that then belongs."""
     content = sample.data[:6] + changed(rng, sample.data[6:-4])
     try:
-        book = sample.tables.book(*struct.unpack_from("<H", content, 6))
-        symbols = entropy.decode_one(content[8:], book)
+        (step,) = struct.unpack_from("<H", content, 6)
+        symbols = streams.decode_one(content[8:], sample.tables, step)
     except (CvaeError, struct.error):
         return content + sample.data[-4:]
-    pixels = levels(1, (28, 28, 1), book.step).tobytes()
+    pixels = levels(1, (28, 28, 1), step).tobytes()
     return content + records.pack_crc(content + records.symbol_bytes(symbols) + pixels)
 
 

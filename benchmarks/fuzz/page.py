@@ -22,14 +22,24 @@ from tqdm import tqdm
 
 from benchmarks.fuzz.changes import allowance
 from benchmarks.fuzz.mutants import mutant
-from benchmarks.fuzz.samples import IMAGES, Sample, refined_part, tiny_context, tiny_model
+from benchmarks.fuzz.samples import (
+    IMAGES,
+    Sample,
+    refined_part,
+    tiny_context,
+    tiny_map_model,
+    tiny_model,
+)
 from benchmarks.page.node import Page
 from cvae_jax import bitstream, reader
 from cvae_jax.bitstream import FileDecoder, records, single
 from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS, SYMBOLS
 from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.bitstream.records import ALONE, BASED, CRC_SIZE, RAW, Chunk
-from cvae_jax.coding.vectors import entropy
+from cvae_jax.coding import streams
+from cvae_jax.coding.maps.prior import MapPrior
+from cvae_jax.coding.quantize import quantize
+from cvae_jax.coding.vectors.tables import Tables
 from cvae_jax.errors import CvaeError, FormatError
 from cvae_jax.exact import by_numpy
 from cvae_jax.file_model import FileModel
@@ -39,6 +49,7 @@ MOST_SHOWN = 1 << 24  # images of an archive, in a page
 MOST_READ = 10_000  # images of a file: a few bytes may hold half a million, rightly
 MOST_IMAGES = 600  # of a chunk, that checks are computed for
 MOST_DISTRIBUTIONS = 1 << 19
+OTHER_SIZE = 5, 14  # of some images of a map
 
 
 class _Case:
@@ -75,6 +86,7 @@ def run(inputs: int, seed: int, failure: Path) -> dict:
                 data = _rechecked(mutant(rng, case.sample), case)
                 path.write_bytes(data)
                 try:
+                    page.ask("forget")  # a mutant that is a model
                     answer = page.ask("read", path=path, most=MOST_READ)
                     counts[_judged(data, answer, case)] += 1
                     assert answer["slowest"] <= SECONDS, f"it took {answer['slowest']:.1f} s"
@@ -95,28 +107,40 @@ def run(inputs: int, seed: int, failure: Path) -> dict:
 
 
 def _cases(rng: np.random.Generator) -> list[_Case]:
-    """Archives and single images of the released model and of a tiny one, which is theirs."""
+    """Archives and single images of the released model and of two tiny ones, which are theirs, one
+    of them with a map of latents."""
     mnist = reader.load("mnist").files
-    tiny = tiny_model(rng)
-    tiny = dataclasses.replace(tiny, context=tiny_context(rng, tiny.image_shape))
+    tiny, of_map = (
+        dataclasses.replace(made, context=tiny_context(rng, made.image_shape))
+        for made in (tiny_model(rng), tiny_map_model(rng))
+    )
     cases = []
     for step in (87, 600, 4096):
-        for files in (mnist, tiny):
-            units = files.tables.means[rng.integers(files.tables.components, size=IMAGES)]
-            symbols = np.rint(units / step).astype(np.int32)
+        for files in (mnist, of_map, tiny):
+            symbols = _typical(rng, files, step)
             symbols[3, 2] = 10**6  # an escape
             levels = files.levels_by(by_numpy.decoder)(symbols, step)
             image = single.encode(symbols[0], step, files.tables, files.identity, levels[0])
-            # A page knows the one model; the other comes with the file, which a single image has
+            # A page knows the one model; the others come with the file, which a single image has
             # no room for.
-            cases.append(_case(_archive(rng, files, symbols, step, levels, files is tiny), files))
+            embed = files is not mnist
+            cases.append(_case(_archive(rng, files, symbols, step, levels, embed), files))
             if files is mnist:
                 cases.append(_case(image, files))
-            if files is tiny or step == 600:  # Python takes a while for the pixels of the other
-                data = _archive(rng, files, symbols, step, levels, files is tiny, refined=True)
+            if embed or step == 600:  # Python takes a while for the pixels of the other
+                data = _archive(rng, files, symbols, step, levels, embed, refined=True)
                 cases.append(_case(data, files))
     cases.append(_case(_refined_image(rng, mnist), mnist))
     return cases
+
+
+def _typical(rng: np.random.Generator, files: FileModel, step: int) -> np.ndarray:
+    tables = files.tables
+    if isinstance(tables, Tables):
+        units = tables.means[rng.integers(tables.components, size=IMAGES)]
+        return np.rint(units / step).astype(np.int32)
+    z = rng.normal(size=(IMAGES, tables.latent_dim)) * tables.unit_size * 300
+    return quantize(z.astype(np.float32), tables, step)
 
 
 def _case(data: bytes, files: FileModel) -> _Case:
@@ -131,6 +155,10 @@ def _archive(rng, files, symbols, step, levels, embed, refined=False) -> bytes:
         near = np.clip(levels + rng.integers(-9, 10, levels.shape), 0, 255).astype(np.uint8)
         part = refined_part(files, near, symbols, levels, step, modes, int(rng.integers(3)))
         chunks[1] = files.chunk(part.symbols, step, part.levels, part.refinement)
+    elif isinstance(files.tables, MapPrior):
+        sized = files.resized(OTHER_SIZE)
+        some = _typical(rng, sized, step)[:2]
+        chunks.append(sized.chunk(some, step, sized.levels_by(by_numpy.decoder)(some, step)))
     n = sum(chunk.count for chunk in chunks)
     names = [f"folder/{i}.png" for i in range(n)]
     return files.archive(chunks, names, range(n), embed_model=embed, refined=True)
@@ -200,9 +228,11 @@ def _rechecked_chunk(body: bytes, decoder: FileDecoder) -> bytes:
 
 def _decoded(chunk: Chunk, decoder: FileDecoder) -> tuple[np.ndarray, np.ndarray]:
     """Symbols of a chunk and what they decode to; raises FormatError where that is too much."""
+    decoder = decoder.of(chunk)
+    decoder.require_affordable(chunk.based, DEFAULT, len(chunk.stream))
     DEFAULT.require(SYMBOLS, chunk.based * decoder.tables.latent_dim, len(chunk.stream))
     DEFAULT.require(LOOKUPS, chunk.work(decoder.tables), len(chunk.stream))
-    symbols = entropy.decode(chunk.stream, chunk.based, decoder.tables.book(chunk.step))
+    symbols = streams.decode(chunk.stream, chunk.based, decoder.tables, chunk.step)
     return symbols, decoder.decode_symbols(symbols, chunk.step)
 
 
@@ -247,12 +277,19 @@ def _judged(data: bytes, answer: dict, case: _Case) -> str:
     numbers = [n for first, count in answer["runs"] for n in range(first, first + count)]
     expected, intact = _expected(data, case)
     assert set(numbers) <= expected.keys(), "images that Python does not find"
-    digest = hashlib.sha256(b"".join(expected[n].tobytes() for n in numbers))
+    digest = hashlib.sha256(b"".join(_shown(expected[n], answer["shape"]) for n in numbers))
     assert answer["sha256"] == digest.hexdigest(), "other pixels"
     limited = any("is the limit here" in fault for fault in answer["faults"])
     assert limited or set(numbers) >= intact, f"{len(numbers)} images, {len(intact)} are intact"
     whole = len(numbers) == min(answer["count"], MOST_READ)
     return f"{'all' if whole else 'some' if numbers else 'none'} of the images"
+
+
+def _shown(image: np.ndarray, shape: list[int]) -> bytes:
+    """An image as the page gives it, in the upper left of what all of a file have room in."""
+    out = np.zeros(shape, np.uint8)
+    out[: image.shape[0], : image.shape[1]] = image
+    return out.tobytes()
 
 
 def _is_whole(data: bytes, case: _Case) -> bool:

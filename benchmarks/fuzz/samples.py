@@ -12,8 +12,10 @@ import numpy as np
 from cvae_jax.bitstream import Header, Identity, Refinement, Writer, single
 from cvae_jax.bitstream.records import ALONE, BASED, RAW, crc32c, pixel_bytes
 from cvae_jax.coding.integers.frequencies import TOTAL
+from cvae_jax.coding.maps.prior import NEIGHBOURS, Group, MapPrior
+from cvae_jax.coding.streams import CodingTables
 from cvae_jax.coding.vectors.mixture import fit_tables
-from cvae_jax.coding.vectors.tables import Tables
+from cvae_jax.coding.vectors.tables import REACH, Tables
 from cvae_jax.exact.architecture import Architecture
 from cvae_jax.exact.from_params import thresholds
 from cvae_jax.exact.integers import IntegerDecoder, Layer
@@ -24,13 +26,14 @@ from cvae_jax.refinement.integers import LEVELS, ContextModel
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "mnist"
 TINY = Architecture((12, 10, 1), 3, (3, 2))
+TINY_MAP = Architecture((8, 12, 3), 0, (3, 2), 4, 1)
 IMAGES = 6  # in a chunk, of which an archive has two
 
 
 class Sample(NamedTuple):
     data: bytes
     header: Header  # of the model that it is coded with
-    tables: Tables
+    tables: CodingTables
     context: ContextModel | None = None  # of a refined one
 
 
@@ -109,6 +112,56 @@ def tiny_model(rng: np.random.Generator, architecture: Architecture = TINY) -> F
     return FileModel(tables, IntegerDecoder.from_bytes(decoder.to_bytes()))
 
 
+def tiny_map_model(rng: np.random.Generator, architecture: Architecture = TINY_MAP) -> FileModel:
+    """The same with a map of latents."""
+    grid = (*architecture.places, architecture.at_a_place)
+    prior = random_prior(grid, seed=int(rng.integers(1 << 30)))
+    decoder = tiny_decoder(rng, architecture, units_check(prior.unit))
+    return FileModel(prior, IntegerDecoder.from_bytes(decoder.to_bytes()))
+
+
+def random_prior(
+    grid: tuple[int, int, int] = (3, 2, 4),
+    groups: int = 2,
+    hidden: tuple[int, int, int] = (6, 5, 4),
+    seed: int = 0,
+) -> MapPrior:
+    """A valid prior whose means and widths depend on everything around."""
+    rng = np.random.default_rng(seed)
+    width = grid[2] // groups
+
+    def layer(inputs: int, outputs: int, bits: int, spread: int, shift: int) -> integers.Layer:
+        weights = rng.integers(-spread, spread + 1, (outputs, inputs)).astype(np.int32)
+        bias = rng.integers(-300, 300, outputs).astype(np.int32)
+        return integers.Layer(weights, bias, np.full(outputs, shift, np.uint8), bits)
+
+    def output(inputs: int) -> integers.Layer:
+        made = layer(inputs, 2 * width, 0, 1, 4)
+        made.bias[width:] += 16 * 72  # wide enough for typical latents
+        return made
+
+    h0, h1, h2 = hidden
+    return MapPrior(
+        grid=grid,
+        unit_size=float(np.float32(0.001)),
+        slope=1.0,
+        curve=_bell(),
+        input_shift=6,
+        limits=rng.integers(30, 60, grid[2]).astype(np.uint16),
+        context=layer(len(NEIGHBOURS) * grid[2] + 1, h0, 7, 9, 3),
+        groups=tuple(
+            Group(layer(h0 + k * width, h1, 7, 9, 3), layer(h1, h2, 7, 9, 3), output(h2))
+            for k in range(groups)
+        ),
+    )
+
+
+def _bell() -> np.ndarray:
+    points = np.arange(-REACH, REACH + 1) / 8
+    rising = np.rint((1 << 20) / (1 + np.exp(-points))).astype(np.int64)
+    return (rising + np.arange(len(points))).astype(np.uint32)
+
+
 def tiny_decoder(
     rng: np.random.Generator, architecture: Architecture, units_check: int = 0
 ) -> IntegerDecoder:
@@ -155,7 +208,7 @@ class RefinedPart(NamedTuple):
 
     symbols: np.ndarray  # int32 [based, D]
     step: int
-    tables: Tables
+    tables: CodingTables
     levels: np.ndarray  # uint8 [based, H, W, C]
     refinement: Refinement
     images: np.ndarray  # uint8 [n, H, W, C]

@@ -28,6 +28,8 @@ _EXPORT = re.compile(
 )
 _OTHER = re.compile(r"^(?:import|export)\b.*|\bimport\s*\(.*|\bimport\.meta\b.*", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*(?://.*|/\*\*?(?:[^*]|\*(?!/))*\*/[ \t]*)$\n?", re.MULTILINE)
+# Where no quote follows, so that it is not a part of a text.
+_TRAILING = re.compile(r"[ \t]+// [^\"'`\n]*$", re.MULTILINE)
 _INDENT = re.compile(r"^[ \t]+|^\n", re.MULTILINE)
 
 
@@ -127,12 +129,12 @@ def _pairs(names: str) -> list[list[str]]:
 
 
 def _without_comments(text: str, path: PurePosixPath) -> str:
-    """Without the comments that have lines of their own.
+    """Without the comments that have lines of their own, and most that end one.
 
     Raises:
       ConfigError: a template literal goes over several lines, whose text must stay as it is.
     """
-    text = _COMMENT.sub("", text.replace("\r\n", "\n") + "\n")
+    text = _TRAILING.sub("", _COMMENT.sub("", text.replace("\r\n", "\n") + "\n"))
     for line in text.splitlines():
         if line.replace("\\`", "").count("`") % 2:
             raise ConfigError(f"{path}: cannot join a text in ` over several lines: {line[:80]!r}")

@@ -64,7 +64,7 @@ def rounded(codec: Codec) -> Iterator[Layer]:
     rng = np.random.default_rng(0)
     tables = codec.tables
     if not isinstance(tables, Tables):
-        raise ConfigError("a page cannot hold a model whose latents form a map yet")
+        raise ConfigError("a page cannot hold the encoder of a model whose latents form a map")
     symbols = _drawn(tables, IMAGES, rng)
     # Both encoders side by side: what comes out of the real one, and of the rounded one.
     real = found = to_unit(codec.decode_symbols(symbols, 1))

@@ -1,9 +1,12 @@
 """Files for the tests of the page, and the page's codec in Node."""
 
 import hashlib
+import json
+import subprocess
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from benchmarks.page.node import NODE
 
@@ -12,6 +15,27 @@ needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")
 
 def sha256(pixels):
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+_SESSION = """
+import { readFileSync } from "node:fs";
+import { Session } from "./web/src/codec/session.js";
+const [model, ...files] = process.argv.slice(1).map((path) => Uint8Array.from(readFileSync(path)));
+const kernels = new WebAssembly.Module(readFileSync("web/wasm/kernels.wasm"));
+const session = new Session({ name: "m", model, kernels });
+const ask = (op, more = {}) => session.answer({ op, file: 1, ...more });
+"""
+
+
+def in_session(script, *paths):
+    """What a script prints, from JSON; it has ``session``, of the model at the first path, ``ask``,
+    and ``files``, the bytes at the other paths."""
+    done = subprocess.run(
+        [NODE, "--input-type=module", "-e", _SESSION + script, *map(str, paths)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def digits(n, seed=0):

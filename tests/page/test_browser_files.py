@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 from conftest import ROOT
+from map_samples import levels_of, map_model, symbols_of
 from page_samples import digits, sha256
 
 from benchmarks.fuzz.mutants import mutant
@@ -276,3 +277,49 @@ def test_a_page_of_another_model(show, tmp_path):
         shown.view("walk")
         shown.page.locator("#latent-0").wait_for()
         assert not shown.page.locator("#morph").is_visible()
+
+
+def map_archive():
+    """A model with a map of latents, its archive, which carries it, and the images."""
+    model = map_model((16, 12, 3))
+    symbols = symbols_of(model, 40, 300)
+    images = levels_of(model, symbols, 300)
+    return model, model.archive([model.chunk(symbols, 300, images)], embed_model=True), images
+
+
+def test_an_archive_of_a_map_that_carries_its_model(shown):
+    _, data, images = map_archive()
+    reds = opened(shown, data)
+    assert reds == [image[:, :, 0].tobytes() for image in images[: len(reds)]]
+    shown.page.locator(".cell[aria-label='Image 3']").click()
+    assert shown.page.locator("#large-symbols li").count() == 48
+    assert "Component" not in shown.page.locator("#large-facts").text_content()
+    shown.page.locator("#large-close").click()
+
+
+def test_images_of_several_sizes_are_each_shown_whole(shown):
+    model = map_model((16, 12, 3))
+    chunks, images = [], []
+    for sized in (model, model.resized((9, 21)), model.resized((30, 5))):
+        symbols = symbols_of(sized, 2, 300)
+        images.append(levels_of(sized, symbols, 300))
+        chunks.append(sized.chunk(symbols, 300, images[-1]))
+    assert len(opened(shown, model.archive(chunks, embed_model=True))) == 6
+    assert "up to 21×30" in shown.page.locator("#opened-facts").text_content()
+    for k, (height, width) in enumerate([(16, 12), (9, 21), (30, 5)]):
+        shown.page.locator(f".cell[aria-label='Image {2 * k}']").click()
+        size = shown.page.locator(f"#large-facts :text-is('{width}×{height}')")
+        size.wait_for()
+        assert shown.pixels("#large-picture") == images[k][0, :, :, 0].tobytes()
+        shown.page.locator("#large-close").click()
+
+
+def test_a_page_of_a_map_only_opens_files(show, tmp_path):
+    model, data, images = map_archive()
+    path = tmp_path / "page.html"
+    path.write_text(build(model, "map"))
+    with show(path) as shown:
+        shown.page.locator("#open").wait_for()
+        assert "only opens them" in shown.page.locator("#chooser").text_content()
+        assert shown.page.locator("[role=tab]:visible").count() == 1
+        assert opened(shown, data)[0] == images[0, :, :, 0].tobytes()

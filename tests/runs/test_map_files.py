@@ -159,3 +159,12 @@ def test_a_run_is_released_and_the_release_makes_the_same_files(workdir, images,
     data = codec.load(workdir).compress(images)
     assert codec.load(tmp_path / "out").compress(images) == data
     assert "2x3x4 map of latents" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_page_of_it_opens_files(workdir, tmp_path, cvae):
+    status, out, err = cvae("web", "page.html", "--ckpt", workdir)
+    assert status == 0, err
+    page, said = out.splitlines()
+    assert page.startswith("page.html: a page, ")
+    assert said == "It opens files, and cannot draw: the model's latents form a map."
+    assert '"encoder":' not in (tmp_path / "page.html").read_text()

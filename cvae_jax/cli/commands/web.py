@@ -34,8 +34,12 @@ def web(args: Namespace) -> Report:
             if not of_archive.has_model:
                 of_archive.header.identity.require(made.identity)
             archive = Path(args.archive).name, content
-    encoder = weights.pack(made) if made.record is not None else None
+    opens_only = made.model.latent_map is not None
+    encoder = weights.pack(made) if made.record is not None and not opens_only else None
     content = page.build(made.file_model, Path(ckpt).name, encoder, archive).encode()
     outputs.write(output, content, force=args.force)
     values = {"output": str(output), "bytes": len(content), "encodes": encoder is not None}
-    return Report(values, [f"{output}: a page, {len(content)} bytes"])
+    lines = [f"{output}: a page, {len(content)} bytes"]
+    if opens_only:
+        lines.append("It opens files, and cannot draw: the model's latents form a map.")
+    return Report(values, lines)

@@ -6,6 +6,7 @@ import { byId, complain } from "./parts/dom.js";
 import { createTabs } from "./parts/tabs.js";
 import { createWalk } from "./walk/view.js";
 
+const ONLY_OPENS = "; this page only opens them, as its model’s latents form a map";
 const PIECE = 2 ** 18; // letters that are decoded at once; a multiple of four
 
 async function start() {
@@ -21,12 +22,14 @@ async function start() {
     views.walk.from(pixels).catch(complain);
   };
   views.open = createOpen(codec, model, { toOpen: () => select("open"), toWalk: walkFrom });
-  views.walk = createWalk(codec, model, () => views.draw.pixels());
+  if (model.canWalk) views.walk = createWalk(codec, model, () => views.draw.pixels());
   await pause();
   if (model.canEncode) views.draw = createDraw(codec, model);
-  if (!byId("walk").hidden) views.walk.start().catch(complain);
+  if (!byId("walk").hidden) views.walk?.start().catch(complain);
 
   byId("tab-draw").hidden = !model.canEncode;
+  byId("tab-walk").hidden = !model.canWalk;
+  if (!model.canEncode) byId("also-makes").textContent = model.canWalk ? "" : ONLY_OPENS;
   const archive = byId("archive");
   if (archive) {
     await views.open.open(archive.dataset.name, () => fromBase64(archive.textContent.trim()));

@@ -18,9 +18,7 @@ export function requireSame(chunk, levels, pixels) {
 
 /** The checks of pixels of chunks that are decoded a part at a time: their sums go on from part to part. */
 export class PixelChecks {
-  /** pixels: values of an image. */
-  constructor(pixels) {
-    this.pixels = pixels;
+  constructor() {
     this._states = new Map(); // by chunk, of those that a part of was decoded
   }
 
@@ -31,18 +29,19 @@ export class PixelChecks {
   }
 
   /**
-   * Takes the levels of images start to stop - 1 of a chunk, as far as they follow on those taken.
+   * Takes the levels of images start to stop - 1 of a chunk, as far as they follow on those taken;
+   * pixels: values of an image.
    *
    * Throws FormatError if they were the last that the check is of, and it does not match.
    */
-  take(chunk, levels, start, stop) {
+  take(chunk, levels, start, stop, pixels) {
     if (!this._states.has(chunk)) {
       this._states.set(chunk, { done: 0, crc: 0, whole: compared(chunk), fault: null });
     }
     const state = this._states.get(chunk);
     const end = Math.min(stop, state.whole);
     if (start > state.done || end <= state.done) return;
-    const more = levels.subarray((state.done - start) * this.pixels, (end - start) * this.pixels);
+    const more = levels.subarray((state.done - start) * pixels, (end - start) * pixels);
     state.crc = crc32c(more, state.crc);
     state.done = end;
     if (end < state.whole) return;

@@ -2,12 +2,13 @@ import * as budget from "./budget.js";
 import { bytesOf, crc32c, equal } from "./bytes.js";
 import { BASED, labelsOf, namesOf } from "./bitstream/records.js";
 import { PixelChecks, requireSame } from "./checks.js";
-import * as entropy from "./coding/entropy.js";
+import * as streams from "./coding/streams.js";
 import { CodecError, CostError, FormatError, ModelMismatchError, VersionError } from "./errors.js";
+import { copyRows } from "./model.js";
 
 const KEPT = 2 ** 26; // bytes of decoded symbols, images and names
 const SLICE = 4; // ms that `check` works at a time: what is to be seen waits no longer
-const PIECE = 4; // images that it decodes between two looks at the clock
+const PIECE = 2 ** 23; // multiply-adds, about, of the images that it decodes between two looks at the clock
 const MODES = ["raw", "alone", "based"];
 
 /** The images of an archive, decoded as they are asked for. */
@@ -17,11 +18,24 @@ export class Collection {
     Object.assign(this, { chunks: archive.chunks, size, model, count: archive.images });
     this._kept = new Map(); // by key, the one asked for last comes last
     this._keptSize = 0;
-    this._checks = new PixelChecks(model.pixels);
+    this._faults = new Map(); // by key: what cannot be made is not tried again
+    this._checks = new PixelChecks();
+    // That all images have room in, of whatever size they are, if they can be decoded at all.
+    const sizes = archive.chunks.filter((chunk) => this._isPossible(chunk)).map((chunk) => chunk.size ?? model.shape);
+    const most = (side) => sizes.reduce((largest, size) => Math.max(largest, size[side]), 1);
+    this.shape = sizes.length ? [most(0), most(1), model.shape[2]] : model.shape;
+    this.isMixed = sizes.some(([h, w]) => h !== this.shape[0] || w !== this.shape[1]);
+  }
+
+  _isPossible({ size }) {
+    if (!size) return true;
+    const pixels = size[0] * size[1] * this.model.shape[2];
+    return this.model.has(size) && budget.isWithin(budget.PIXELS, pixels, this.size);
   }
 
   /**
-   * The images from `first` on: {pixels, intact, faults, lost}; of a lost one, intact is 0.
+   * The images from `first` on: {pixels, intact, faults, lost}; of a lost one, intact is 0.  Pixels are
+   * of `shape`, black where an image is smaller.
    *
    * faults: why those are lost; lost: ranges, [first, last], of chunks found damaged.
    *
@@ -29,20 +43,24 @@ export class Collection {
    */
   images(first, count) {
     this._requireRange(first, count);
-    const { model } = this;
-    model.requireAffordable(count, this.size);
+    const size = this.shape.reduce((a, b) => a * b);
+    budget.require(budget.PIXELS, count * size, this.size);
+    const spendWork = budget.meter(budget.MULTIPLY_ADDS, this.size);
     const spendSymbols = budget.meter(budget.SYMBOLS, this.size);
     const spendPixels = budget.meter(budget.DISTRIBUTIONS, this.size);
-    const pixels = new Uint8Array(count * model.pixels);
+    const pixels = new Uint8Array(count * size);
     const intact = new Uint8Array(count);
     const found = { faults: [], lost: [] };
     for (const [chunk, start, stop] of this._overlapping(first, first + count)) {
       try {
+        const model = this.model.of(chunk.size);
+        budget.require(budget.PIXELS, (stop - start) * model.pixels, this.size);
+        model.spendWork(stop - start, spendWork);
         const levels = chunk.refinement
           ? this._refined(chunk, spendSymbols, spendPixels).images.subarray(start * model.pixels, stop * model.pixels)
           : this._levels(chunk, start, stop, spendSymbols);
         const at = chunk.first + start - first;
-        pixels.set(levels, at * model.pixels);
+        copyRows(levels, model.shape, pixels, this.shape, stop - start, at);
         intact.fill(1, at, at + stop - start);
       } catch (error) {
         note(found, chunk, error);
@@ -63,8 +81,10 @@ export class Collection {
     for (; next && performance.now() < end; next = this._checks.next()) {
       const [chunk, start, whole] = next;
       try {
-        this.model.requireWork(whole, this.size);
-        this._levels(chunk, start, Math.min(start + PIECE, whole), spend);
+        const model = this.model.of(chunk.size);
+        model.spendWork(whole, budget.meter(budget.MULTIPLY_ADDS, this.size));
+        const piece = Math.max(Math.floor(PIECE / model.decoder.multiplyAdds), 1);
+        this._levels(chunk, start, Math.min(start + piece, whole), spend);
       } catch (error) {
         // What is too much to check may yet be shown.
         if (error instanceof CostError) this._checks.skip(chunk);
@@ -87,7 +107,7 @@ export class Collection {
       for (let i = start; from && i < stop; i++) to[chunk.first + i - first] = from[i];
     };
     for (const [chunk, start, stop] of this._overlapping(first, first + count)) {
-      const found = this._keep(`names ${chunk.first}`, () => {
+      const found = this._keep(`names ${chunk.first}`, [spend], () => {
         const ofChunk = { names: optional(() => namesOf(chunk, spend)), labels: optional(() => labelsOf(chunk)) };
         return [ofChunk, 128 * chunk.count + 2 * (ofChunk.names ?? []).join("").length];
       });
@@ -100,19 +120,19 @@ export class Collection {
   /** One image, with all that its file says of it. */
   details(number) {
     this._requireRange(number, 1);
-    const { model, size } = this;
+    const { size } = this;
     const [found] = this._overlapping(number, number + 1);
     if (!found) throw new FormatError(`image ${number} is lost`);
     const [chunk, at] = found;
+    const model = this.model.of(chunk.size);
     const { names, labels } = this.labels(number, 1);
     const spend = budget.meter(budget.SYMBOLS, size);
-    const { symbols, component } = this._symbols(chunk, spend);
     const modes = chunk.refinement?.modes;
     const place = modes ? modes.subarray(0, at).reduce((n, mode) => n + (mode === BASED), 0) : at;
     const based = !modes || modes[at] === BASED;
-    const own = symbols.slice(place * model.latents, based ? (place + 1) * model.latents : place * model.latents);
-    const of = based ? component[place] : -1;
-    let bits = based ? model.tables.book(chunk.step).bits(of, own) : 0;
+    let { symbols, component, bits } = based
+      ? streams.oneOf(this._symbols(chunk, spend), place, model.tables, chunk.step)
+      : streams.NONE;
     let pixels;
     if (modes) {
       const refined = this._refined(chunk, spend, budget.meter(budget.DISTRIBUTIONS, size));
@@ -123,7 +143,7 @@ export class Collection {
       pixels = this._levels(chunk, at, at + 1, spend);
     }
     const mode = modes ? MODES[modes[at]] : "lossy";
-    return { name: names[0], label: labels[0], pixels, symbols: own, component: of, step: chunk.step, bits, mode };
+    return { name: names[0], label: labels[0], shape: model.shape, pixels, symbols, component, step: chunk.step, bits, mode };
   }
 
   _requireRange(first, count) {
@@ -150,31 +170,30 @@ export class Collection {
 
   /** What the symbols of a chunk that is not refined decode to, of images start to stop - 1. */
   _levels(chunk, start, stop, spend) {
-    const { model } = this;
+    const model = this.model.of(chunk.size);
     this._checks.require(chunk);
-    const { symbols } = this._symbols(chunk, spend);
-    const some = symbols.subarray(start * model.latents, stop * model.latents);
-    const levels = model.levels(some, stop - start, chunk.step);
-    this._checks.take(chunk, levels, start, stop);
+    const units = streams.unitsOf(this._symbols(chunk, spend), start, stop, model.tables, chunk.step);
+    const levels = model.levels(units, stop - start);
+    this._checks.take(chunk, levels, start, stop, model.pixels);
     return levels;
   }
 
-  /** The symbols of those of a chunk's images that have any, and their components. */
+  /** What the stream of a chunk decodes to, of those of its images that have symbols. */
   _symbols(chunk, spend) {
-    return this._keep(`symbols ${chunk.first}`, () => {
-      const { tables, latents } = this.model;
-      spend(chunk.based * latents);
-      const found = entropy.decode(chunk.stream, chunk.based, tables.book(chunk.step));
+    return this._keep(`symbols ${chunk.first}`, [spend], () => {
+      const { tables } = this.model.of(chunk.size);
+      spend(streams.work(chunk.based, tables));
+      const found = streams.decode(chunk.stream, chunk.based, tables, chunk.step);
       if (crc32c(bytesOf(found.symbols)) !== chunk.symbolCrc) {
         throw new FormatError("its symbols are not those that were compressed");
       }
-      return [found, 4 * found.symbols.length];
+      return [found, (found.units ? 13 : 4) * found.symbols.length];
     });
   }
 
   /** All images of a refined chunk, and the bits that each one's refinement takes. */
   _refined(chunk, spendSymbols, spendPixels) {
-    return this._keep(`images ${chunk.first}`, () => {
+    return this._keep(`images ${chunk.first}`, [spendSymbols, spendPixels], () => {
       const { model, size } = this;
       const { context } = model;
       const { refinement } = chunk;
@@ -182,23 +201,25 @@ export class Collection {
         throw new ModelMismatchError("refined with a context model that this page does not have");
       }
       model.requireAffordable(chunk.count, size);
-      const { symbols } = this._symbols(chunk, spendSymbols);
-      const base = model.levels(symbols, chunk.based, chunk.step);
+      const found = this._symbols(chunk, spendSymbols);
+      const units = streams.unitsOf(found, 0, chunk.based, model.tables, chunk.step);
+      const base = model.levels(units, chunk.based);
       requireSame(chunk, base, model.pixels);
-      const found = context.refine(refinement, base, spendPixels);
-      if (crc32c(found.images) !== refinement.pixelCrc) {
+      const refined = context.refine(refinement, base, spendPixels);
+      if (crc32c(refined.images) !== refinement.pixelCrc) {
         throw new FormatError("its images decode to other pixels than when they were compressed");
       }
-      return [found, found.images.length];
+      return [refined, refined.images.length];
     });
   }
 
-  /** What `make` gives, with its bytes, kept until others take its room. */
-  _keep(key, make) {
+  /** What `make` gives, with its bytes, kept until others take its room; meters: that it spends of. */
+  _keep(key, meters, make) {
+    if (this._faults.has(key)) throw this._faults.get(key);
     let kept = this._kept.get(key);
     this._kept.delete(key);
     if (!kept) {
-      const [value, bytes] = make();
+      const [value, bytes] = this._made(key, meters, make);
       kept = { value, bytes };
       this._keptSize += bytes;
     }
@@ -209,6 +230,18 @@ export class Collection {
       this._keptSize -= bytes;
     }
     return kept.value;
+  }
+
+  /** What `make` gives; an error that it would always throw is kept. */
+  _made(key, meters, make) {
+    const isAlone = meters.every(({ spent }) => spent === 0); // else it may be affordable another time
+    try {
+      return make();
+    } catch (error) {
+      const isFinal = error instanceof FormatError && (isAlone || !(error instanceof CostError));
+      if (isFinal) this._faults.set(key, error);
+      throw error;
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import { f32, u16, u32 } from "./bytes.js";
-import { Packed } from "./coding/packing.js";
+import { Packed } from "./coding/integers/packing.js";
 import { FormatError } from "./errors.js";
 
 /** The encoder, in floating point: images to latents, the posterior's means. */

@@ -1,3 +1,5 @@
+import { below } from "./coding/vectors/tables.js";
+
 /** Latents as a page shows them: rounded to symbols, drawn from the prior, and how they spread. */
 
 const COARSEST = 4096; // units, at quality 0
@@ -50,7 +52,7 @@ export function distributions(tables) {
   for (let d = 0; d < latents; d++) {
     const shareBelow = (x) => {
       let share = 0;
-      for (let k = 0; k < components; k++) share += weights[k] * tables.below(k * latents + d, x);
+      for (let k = 0; k < components; k++) share += weights[k] * below(tables, k * latents + d, x);
       return share / total / 2 ** 24;
     };
     const quantile = (share, from, to) => {

@@ -1,11 +1,14 @@
 import { ACTIVATIONS, MULTIPLY_ADDS, NUMBERS, PIXELS, meter, require } from "./budget.js";
-import { concat, crc32c, equal, hex, sha256, u32 } from "./bytes.js";
-import { Tables } from "./coding/tables.js";
+import { concat, equal, hex, sha256, u32 } from "./bytes.js";
+import { Kernels } from "./coding/integers/kernels.js";
+import { readTables } from "./coding/streams.js";
 import { FormatError } from "./errors.js";
 import { IntegerDecoder } from "./exact/decoder.js";
 import { typedLevels } from "./exact/typed.js";
+import { canDecode, wasmLevels } from "./exact/wasm.js";
 import { ContextModel } from "./refinement/context.js";
-import { Kernels, canDecode, wasmLevels } from "./exact/wasm.js";
+
+const LAID_OUT = 512; // multiply-adds in the time that a weight takes before the first image
 
 /** What files are read with: tables, integer decoder, and a context model where there is one. */
 export class FileModel {
@@ -28,13 +31,13 @@ export class FileModel {
     }
     if (parts.length < 2) throw new FormatError("the embedded model is truncated");
     const spend = meter(NUMBERS, 0);
-    this.tables = new Tables(parts[0], spend);
+    this.tables = readTables(parts[0], spend, kernels);
     this.decoder = new IntegerDecoder(parts[1], spend);
     this.context = parts.length === 3 ? new ContextModel(parts[2], spend, kernels) : null;
     if (this.tables.latents !== this.decoder.latents) {
       throw new FormatError("coding tables and an integer decoder of different models");
     }
-    if (crc32c(this.tables.unitBytes) !== this.decoder.unitsCheck) {
+    if (this.tables.unitsCheck !== this.decoder.unitsCheck) {
       throw new FormatError("an integer decoder that counts in other units than the coding tables");
     }
     this.shape = this.decoder.shape;
@@ -49,10 +52,38 @@ export class FileModel {
     this.digest = hex(model);
   }
 
-  /** Uint8Array [n * H * W * C], of n images' symbols, Int32Array [n * D]. */
-  levels(symbols, n, step) {
+  /** Whether there are images of a size, [height, width]. */
+  has(size) {
+    try {
+      return Boolean(this.decoder.resized(size));
+    } catch (error) {
+      if (error instanceof FormatError) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * The same for images of a size, [height, width], which a file names; null: its own.  Throws
+   * FormatError if there are none.  Of several sizes, the last one asked for is kept.
+   */
+  of(size) {
+    if (!size) return this;
+    if (this._sized?.key !== size.join()) {
+      const decoder = this.decoder.resized(size);
+      const tables = this.tables.resized(decoder.grid);
+      const shape = [...size, this.shape[2]];
+      const pixels = shape.reduce((a, b) => a * b);
+      // It is the file that says how large, so that no model is trusted with that.
+      const changed = { decoder, tables, shape, pixels, latents: tables.latents, trusted: false, key: size.join() };
+      this._sized = Object.assign(Object.create(FileModel.prototype), this, { ...changed, _levels: null });
+    }
+    return this._sized;
+  }
+
+  /** Uint8Array [n * H * W * C], of n images' latents in units, [n * D]. */
+  levels(units, n) {
     this._levels ??= this._quickest();
-    return this._levels(symbols, n, step);
+    return cropped(this._levels(units, n), n, this.decoder.shape, this.shape);
   }
 
   _quickest() {
@@ -63,13 +94,14 @@ export class FileModel {
   /** Throws CostError unless a file of so many bytes may cost decoding so many images. */
   requireAffordable(images, bytes) {
     require(PIXELS, images * this.pixels, bytes);
-    this.requireWork(images, bytes);
+    this.spendWork(images, meter(MULTIPLY_ADDS, bytes));
   }
 
-  /** Of that, what decoding them costs in time, however few are decoded at once. */
-  requireWork(images, bytes) {
+  /** Spends, of MULTIPLY_ADDS, what decoding them costs in time, however few are decoded at once. */
+  spendWork(images, spend) {
     if (this.trusted) return;
-    require(MULTIPLY_ADDS, images * this.decoder.multiplyAdds, bytes);
+    const numbers = this.decoder.layers.reduce((sum, { weights }) => sum + weights.length, 0);
+    spend(images * this.decoder.multiplyAdds + (this._levels ? 0 : LAID_OUT * numbers));
     require(ACTIVATIONS, this.decoder.memory, 0);
   }
 
@@ -81,5 +113,24 @@ export class FileModel {
       throw new FormatError("the archive's header contradicts the model that it names");
     }
     return true;
+  }
+}
+
+/** The first rows and columns of n images. */
+function cropped(levels, n, [height, width, channels], [h, w]) {
+  if (h === height && w === width) return levels;
+  const out = new Uint8Array(n * h * w * channels);
+  copyRows(levels, [height, width, channels], out, [h, w, channels], n);
+  return out;
+}
+
+/** Copies n images from an array into another, of images of another shape: what both have room for. */
+export function copyRows(from, [h, w, channels], to, [H, W], n, first = 0) {
+  const row = Math.min(w, W) * channels;
+  for (let image = 0; image < n; image++) {
+    for (let y = 0; y < Math.min(h, H); y++) {
+      const at = (image * h + y) * w * channels;
+      to.set(from.subarray(at, at + row), ((first + image) * H + y) * W * channels);
+    }
   }
 }

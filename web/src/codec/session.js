@@ -47,6 +47,7 @@ export class Session {
         latentDim: model.latents,
         usedLatents: Array.from(model.decoder.used),
         canEncode: this.encoder !== null,
+        canWalk: !model.decoder.isMap,
         hasContext: model.context !== null,
         digest: model.digest,
       },
@@ -63,14 +64,15 @@ export class Session {
   }
 
   _openSingle(data) {
-    const { short, step, maxError } = single.head(data);
-    const model = this.models.find((one) => equal(one.short, short));
-    if (!model) throw new ModelMismatchError("made with a model that this page does not have: open its model file first");
+    const { short, step, maxError, size } = single.head(data);
+    const known = this.models.find((one) => equal(one.short, short));
+    if (!known) throw new ModelMismatchError("made with a model that this page does not have: open its model file first");
+    const model = known.of(size);
     model.requireAffordable(1, data.length);
     const image = single.decode(data, model);
     const entry = new SingleImage(image, model);
     const answer = {
-      ...{ kind: "single", count: 1, shape: model.shape, qualities: [qualityOf(step)], maxError },
+      ...{ kind: "single", count: 1, shape: model.shape, isMixed: false, qualities: [qualityOf(step)], maxError },
       ...{ spotCheck: false, bytesByUse: single.ledger(data), named: false, labelled: false, faults: [], lost: [] },
     };
     return { entry, answer };
@@ -85,16 +87,18 @@ export class Session {
     const distinct = (values) => [...new Set(values)];
     const errors = chunks.flatMap(({ refinement }) => (refinement ? [refinement.maxError] : []));
     const steps = distinct(chunks.filter((chunk) => chunk.based).map((chunk) => chunk.step));
+    const foreign = archive.models.reduce((sum, body) => sum + body.length, 0);
+    const entry = new Collection(archive, data.length - foreign, model);
     const answer = {
-      ...{ kind, count: images, shape: header.shape, qualities: steps.map(qualityOf), faults, lost },
+      ...{ kind, count: images, shape: entry.shape, isMixed: entry.isMixed, qualities: steps.map(qualityOf) },
+      ...{ faults, lost },
       maxError: errors.length ? Math.max(...errors) : null,
       spotCheck: chunks.some((chunk) => chunk.spot),
       bytesByUse: archiveLedger(data, archive),
       named: chunks.some((chunk) => chunk.names),
       labelled: chunks.some((chunk) => chunk.labels),
     };
-    const foreign = archive.models.reduce((sum, body) => sum + body.length, 0);
-    return { entry: new Collection(archive, data.length - foreign, model), answer };
+    return { entry, answer };
   }
 
   /** The model that made an archive: one that is known, or the one that it carries. */
@@ -158,21 +162,29 @@ export class Session {
     return { zMean: encoder.encode(pixels), sigma: latents.sigmas(model.tables) };
   }
 
+  /** The model; throws FormatError where its latents are not the page's to choose. */
+  _walked() {
+    if (this.model.decoder.isMap) throw new FormatError("the latents of this page's model form a map: it only opens files");
+    return this.model;
+  }
+
   decode({ z }) {
-    const { model } = this;
+    const model = this._walked();
     const n = z.length / model.latents;
     if (!Number.isInteger(n)) throw new FormatError(`${z.length} latents; expected a multiple of ${model.latents}`);
     budget.require(budget.PIXELS, n * model.pixels, 0);
-    return { pixels: model.levels(latents.quantize(z, model.tables.units, 1), n, 1) };
+    const symbols = latents.quantize(z, model.tables.units, 1);
+    return { pixels: model.levels(Float64Array.from(symbols), n) };
   }
 
   prior({ count, seed }) {
-    budget.require(budget.SYMBOLS, count * this.model.latents, 0);
-    return { z: latents.prior(count * this.model.latents, seed) };
+    const n = count * this._walked().latents;
+    budget.require(budget.SYMBOLS, n, 0);
+    return { z: latents.prior(n, seed) };
   }
 
   distributions() {
-    return latents.distributions(this.model.tables);
+    return latents.distributions(this._walked().tables);
   }
 }
 
@@ -198,7 +210,7 @@ class SingleImage {
 
   details() {
     const { levels, symbols, component, step, bits, mode } = this.image;
-    return { name: null, label: null, pixels: levels.slice(), symbols: symbols.slice(), component, step, bits, mode };
+    return { name: null, label: null, shape: this.model.shape, pixels: levels.slice(), symbols: symbols.slice(), component, step, bits, mode };
   }
 }
 

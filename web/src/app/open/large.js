@@ -10,6 +10,7 @@ const MODES = {
   alone: "pixel by pixel, without symbols",
   raw: "stored as they are",
 };
+const LISTED = 2048; // symbols that are shown
 
 /**
  * @param {{ask: function}} codec
@@ -31,7 +32,7 @@ export function createLarge(codec, model, walk) {
       if (of !== file) return; // another file is open now
       details = answer;
       canvas.classList.remove("lost");
-      show(canvas, details.pixels, file.shape);
+      show(shaped(canvas, details.shape), details.pixels, details.shape);
       describe(details);
     } catch (error) {
       if (of !== file) return;
@@ -42,23 +43,28 @@ export function createLarge(codec, model, walk) {
     }
     const usable = details !== null;
     byId("large-save").disabled = !usable;
-    byId("large-walk").disabled = !usable || !model.canEncode || !sameShape(file.shape, model.shape);
+    byId("large-walk").disabled = !usable || !model.canEncode || !sameShape(details.shape, model.shape);
   });
 
-  function describe({ name, label, bits, mode, step, component, symbols }) {
+  function describe({ name, label, shape, bits, mode, step, component, symbols }) {
     const facts = [];
     if (name !== null) facts.push(...fact("Name", name));
     if (label !== null) facts.push(...fact("Label", String(label)));
     const bytes = (bits / 8).toFixed(2);
     if (file.kind === "single") facts.push(...fact("File", `${file.bytes} bytes`));
+    if (file.isMixed) facts.push(...fact("Size", `${shape[1]}×${shape[0]}`));
     facts.push(...fact("Bytes", `${bytes} (${bits.toFixed(1)} bits) by the model’s account`));
     facts.push(...fact("Pixels", MODES[mode]));
-    if (symbols.length) facts.push(...fact("Step", String(step)), ...fact("Component", String(component)));
+    if (symbols.length) facts.push(...fact("Step", String(step)));
+    if (component >= 0) facts.push(...fact("Component", String(component)));
     byId("large-facts").replaceChildren(...facts);
-    const used = symbols.length === model.latentDim ? model.usedLatents : [...symbols.keys()];
+    const isOwn = model.canWalk && symbols.length === model.latentDim;
+    const numbers = isOwn ? model.usedLatents : [...symbols.keys()];
+    const more = numbers.length > LISTED ? [element("li", {}, `and ${numbers.length - LISTED} more`)] : [];
     byId("large-symbols").replaceChildren(
-      ...(symbols.length ? used : []).map((k) =>
+      ...numbers.slice(0, LISTED).map((k) =>
         element("li", symbols[k] ? {} : { class: "zero" }, element("small", {}, `z${k}`), String(symbols[k]))),
+      ...more,
     );
   }
 

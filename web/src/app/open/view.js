@@ -163,8 +163,9 @@ function takeFiles(open) {
   });
 }
 
-function facts({ count, shape, bytes, qualities, maxError, spotCheck }) {
-  const parts = [`${counted(count, "image")} of ${shape[1]}×${shape[0]}`, counted(bytes, "byte")];
+function facts({ count, shape, isMixed, bytes, qualities, maxError, spotCheck }) {
+  const size = `${isMixed ? "up to " : ""}${shape[1]}×${shape[0]}`;
+  const parts = [`${counted(count, "image")} of ${size}`, counted(bytes, "byte")];
   if (count > 1) parts.push(`${(bytes / count).toFixed(2)} bytes per image`);
   if (qualities.length) parts.push(`quality ${qualities.map((q) => Number(q.toPrecision(4))).join(", ")}`);
   if (maxError === 0) parts.push("lossless");

@@ -8,8 +8,9 @@ const MOST = 4096; // bytes that are shown
 
 /** The parts of a single image's file: `[name, bytes]`, in order (docs/FORMAT.md). */
 export function partsOf(bytes) {
-  if (bytes[0] !== 0x89 || (bytes[1] !== 0x76 && bytes[1] !== 0x77)) return [["file", bytes.length]];
+  if (bytes[0] !== 0x89 || bytes[1] < 0x76 || bytes[1] > 0x78) return [["file", bytes.length]];
   const parts = [...HEAD];
+  if (bytes[1] === 0x78) parts.push(["size", 4]);
   if (bytes[1] === 0x77) {
     const length = bytes[13] + 256 * bytes[14];
     parts.push(...REFINED);

@@ -23,13 +23,14 @@ export function createTabs(list, shown) {
     if (tab) select(tab.getAttribute("aria-controls"));
   });
   list.addEventListener("keydown", (event) => {
-    const at = tabs.indexOf(document.activeElement);
-    const last = tabs.length - 1;
+    const visible = tabs.filter(({ hidden }) => !hidden);
+    const at = visible.indexOf(document.activeElement);
+    const last = visible.length - 1;
     const to = { ArrowLeft: at ? at - 1 : last, ArrowRight: at < last ? at + 1 : 0, Home: 0, End: last }[event.key];
     if (at < 0 || to === undefined) return;
     event.preventDefault();
-    tabs[to].focus();
-    select(tabs[to].getAttribute("aria-controls"));
+    visible[to].focus();
+    select(visible[to].getAttribute("aria-controls"));
   });
   return select;
 }

@@ -9,6 +9,7 @@ export const HEADER_SIZE = 60;
 export const FOOTER_SIZE = 16;
 export const SECTION_ROOM = 12; // of a section around its body
 export const CRC_SIZE = 4;
+export const SIZE_ROOM = 4; // of the size of images
 const MAGIC = "\x89CVAE\r\n\x1a";
 const MAX_CHUNK = 8192; // images
 const MAX_NAME = 1024; // bytes
@@ -78,7 +79,7 @@ export function unpackChunk(body) {
   const [namesSize, labelsSize] = [u32(body, 23), u32(body, 27)];
   const labelsAt = CHUNK_HEADER + namesSize;
   const restAt = labelsAt + labelsSize;
-  if (flags & ~15) throw new VersionError("a chunk with features that this page does not know");
+  if (flags & ~31) throw new VersionError("a chunk with features that this page does not know");
   if (count < 1 || count > MAX_CHUNK || !step || restAt > body.length || first > 2 ** 52) {
     throw new FormatError("a chunk with an impossible header");
   }
@@ -95,12 +96,26 @@ export function unpackChunk(body) {
     labels: flags & 2 ? body.subarray(labelsAt, restAt) : null,
     stream: body.subarray(restAt),
     refinement: null,
+    size: null, // of its images, [height, width], where it is not the header's
     spot: Boolean(flags & 8),
     based: count, // how many of its images have symbols
     where: `images ${first} to ${first + count - 1}`,
   };
+  if (flags & 16) {
+    if (flags & 4) throw new FormatError("refined images of another size than the header's");
+    chunk.size = unpackSize(chunk.stream);
+    chunk.stream = chunk.stream.subarray(SIZE_ROOM);
+  }
   if (flags & 4) unpackRefinement(chunk);
   return chunk;
+}
+
+/** The size, [height, width], that bytes start with. */
+export function unpackSize(data) {
+  if (data.length < SIZE_ROOM) throw new FormatError("shorter than the size of its images");
+  const [h, w] = [u16(data, 0), u16(data, 2)];
+  if (!h || !w) throw new FormatError(`images of ${h}x${w}`);
+  return [h, w];
 }
 
 /** Takes a chunk's refinement from the start of its stream. */

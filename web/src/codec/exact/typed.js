@@ -37,6 +37,13 @@ export function transposed(layer, x, sums) {
   }
 }
 
+/** Adds what a layer skips to its sums; before: what went into the layer before it. */
+function addSkipped({ skip, channels }, before, sums) {
+  for (let at = 0; at < sums.length; at += channels) {
+    for (let k = 0; k < channels; k++) sums[at + k] += skip[k] * before[at + k];
+  }
+}
+
 /** What a layer passes on: sums shifted, and cut to what is from 0 to `top`; in place. */
 function passOn({ channels, shift, top }, sums) {
   for (let at = 0; at < sums.length; at += channels) {
@@ -46,28 +53,27 @@ function passOn({ channels, shift, top }, sums) {
   }
 }
 
-/** `levels(symbols, n, step)`: Int32Array [n * D] -> Uint8Array [n * H * W * C], by a decoder. */
+/** `levels(units, n)`: latents in units, [n * D] -> Uint8Array [n * H * W * C], by a decoder. */
 export function typedLevels(decoder) {
+  const { layers, used } = decoder;
   const size = decoder.shape.reduce((a, b) => a * b);
   const { lowest, table } = decoder.levelTable();
-  return (symbols, n, step) => {
-    const inputs = new Int32Array(decoder.used.length);
-    const buffers = decoder.layers.map(
-      (layer) => new Int32Array(layer.H ? layer.H * layer.W * layer.outputs : layer.outputs),
-    );
+  return (units, n) => {
+    const inputs = new Int32Array(decoder.places * used.length);
+    const buffers = layers.map(({ H, W, outputs }) => new Int32Array(H ? H * W * outputs : outputs));
     const out = new Uint8Array(n * size);
     for (let image = 0; image < n; image++) {
-      decoder.inputsOf(symbols, image * decoder.latents, step, inputs);
-      let x = inputs;
-      decoder.layers.forEach((layer, k) => {
+      decoder.inputsOf(units, image * decoder.latents, inputs, (place) => place * used.length);
+      layers.forEach((layer, k) => {
         const sums = buffers[k];
-        (k ? transposed : product)(layer, x, sums);
+        (layer.H ? transposed : product)(layer, k ? buffers[k - 1] : inputs, sums);
+        if (layer.skip) addSkipped(layer, buffers[k - 2], sums);
         if (!layer.last) passOn(layer, sums);
-        x = sums;
       });
-      const { channels, shift } = decoder.layers.at(-1);
+      const { channels, shift } = layers.at(-1);
+      const sums = buffers.at(-1);
       for (let i = 0; i < size; i++) {
-        const place = Math.max((x[i] >> shift[i % channels]) - lowest, 0);
+        const place = Math.max((sums[i] >> shift[i % channels]) - lowest, 0);
         out[image * size + i] = table[Math.min(place, table.length - 1)];
       }
     }

@@ -1,72 +1,9 @@
+import { MOST, fits, upTo } from "../coding/integers/kernels.js";
+
 /**
  * The sums of layers in WebAssembly (`web/wasm/kernels.c`): the same numbers as `typed.js`, faster,
  * for models whose numbers fit into 16 bits.
  */
-
-const MOST = 32767;
-const PAGE = 65536; // bytes
-
-/** n, rounded up to a multiple. */
-export const upTo = (n, of) => Math.ceil(n / of) * of;
-
-const fits = (numbers) => numbers.every((x) => x >= -MOST && x <= MOST);
-
-/** A memory of its own for one model, and what computes in it. */
-export class Kernels {
-  /** module: WebAssembly.Module of kernels.wasm. */
-  constructor(module) {
-    this.calls = new WebAssembly.Instance(module).exports;
-    this._end = this.calls.memory.buffer.byteLength;
-  }
-
-  /** The address of so many bytes, which are 0. */
-  allocate(bytes) {
-    const at = this._end;
-    this._end += upTo(bytes, 16);
-    const missing = this._end - this.calls.memory.buffer.byteLength;
-    if (missing > 0) this.calls.memory.grow(Math.ceil(missing / PAGE));
-    return at;
-  }
-
-  /** A view of n numbers; it holds until the next allocation. */
-  view(Type, at, n) {
-    return new Type(this.calls.memory.buffer, at, n);
-  }
-
-  /** The address of a copy of a typed array. */
-  put(array) {
-    const at = this.allocate(array.byteLength);
-    this.view(array.constructor, at, array.length).set(array);
-    return at;
-  }
-
-  /**
-   * A layer as the kernels take it, of `weights(tap, input, output)` for so many of each; bias and
-   * shift are of an output.
-   */
-  layer({ taps = 1, inputs, outputs, top, weight, bias, shift }) {
-    const pairs = upTo(inputs, 2) / 2;
-    const wide = upTo(outputs, 4);
-    const weights = new Int16Array(taps * pairs * wide * 2);
-    for (let tap = 0; tap < taps; tap++) {
-      for (let input = 0; input < inputs; input++) {
-        const at = (tap * pairs + (input >> 1)) * wide * 2 + (input & 1);
-        for (let output = 0; output < outputs; output++) weights[at + 2 * output] = weight(tap, input, output);
-      }
-    }
-    const all = Array.from({ length: outputs }, (_, output) => output);
-    const biases = new Int32Array(wide);
-    biases.set(all.map(bias));
-    const factors = new Float32Array(wide).fill(1);
-    factors.set(all.map((output) => 2 ** -shift(output)));
-    return { weights: this.put(weights), bias: this.put(biases), factor: this.put(factors), pairs, outputs: wide, top };
-  }
-
-  /** Calls `product`; bias: in place of the layer's own. */
-  product({ weights, bias, factor, pairs, outputs, top }, x, places, out, raw = 0, outStride = outputs) {
-    this.calls.product(x, 2 * pairs, places, weights, bias, factor, pairs, outputs, top, out, outStride, raw);
-  }
-}
 
 /** Whether the kernels can compute a decoder. */
 export const canDecode = ({ layers, limits }) =>
@@ -74,69 +11,114 @@ export const canDecode = ({ layers, limits }) =>
 
 /** As `typedLevels`, by kernels. */
 export function wasmLevels(decoder, kernels) {
-  const [dense, ...others] = decoder.layers;
-  const inputs = kernels.allocate(2 * upTo(dense.inputs, 2));
-  const channels = upTo(dense.channels, 4);
-  const { h, w } = others[0];
-  // Maps have zeros around, and channels in fours, the last of which may be zeros.
-  const maps = others.map((layer, k) => {
-    const wide = k ? upTo(others[k - 1].outputs, 4) : channels;
-    return kernels.allocate(2 * (layer.h + 2) * (layer.w + 2) * wide);
-  });
-  const sums = kernels.allocate(4 * others.at(-1).H * others.at(-1).W * upTo(others.at(-1).outputs, 4));
-  const rows = Array.from({ length: h }, (_, y) => {
-    const place = (output) => (y * w + Math.floor(output / channels)) * dense.channels + (output % channels);
-    const real = (output) => output % channels < dense.channels;
-    return kernels.layer({
-      inputs: dense.inputs,
-      outputs: w * channels,
-      top: dense.top,
-      weight: (_, input, output) => (real(output) ? dense.weights[input * dense.outputs + place(output)] : 0),
-      bias: (output) => (real(output) ? dense.bias[place(output)] : 0),
-      shift: (output) => (real(output) ? dense.shift[output % channels] : 0),
-    });
-  });
-  const layers = others.map(({ taps, inputs: real, outputs, top, weights, bias, shift }) =>
-    kernels.layer({
-      taps,
-      inputs: upTo(real, 4),
-      outputs,
-      top,
-      weight: (tap, input, output) => (input < real ? weights[(tap * real + input) * outputs + output] : 0),
-      bias: (output) => bias[output],
-      shift: (output) => shift[output],
-    }),
-  );
+  const { layers } = decoder;
   const { lowest, table } = decoder.levelTable();
-  const { channels: colours, shift, H, W } = others.at(-1);
-  const wide = upTo(colours, 4);
+  // Maps have zeros around, and channels in fours, the last of which may be zeros.
+  const maps = layers.map(({ h, w, inputs }) => h && new PaddedMap(kernels, h, w, inputs));
+  const { H, W, channels, shift } = layers.at(-1);
+  const skipping = layers.filter(({ skips }) => skips).map((layer) => layer.H * layer.W * upTo(layer.channels, 4));
+  const wide = upTo(channels, 4);
+  const sums = kernels.allocate(4 * Math.max(H * W * wide, ...skipping));
+  const [first] = layers;
+  const vector = first.H ? null : kernels.allocate(2 * upTo(first.inputs, 2));
+  const steps = layers.map((layer, k) => {
+    if (!layer.H) return denseStep(kernels, layer, vector, maps[1]);
+    return convolutionStep(kernels, layer, maps[k], maps[k + 1], layer.skips ? maps[k - 1] : null, sums);
+  });
+  const inputs = first.H
+    ? maps[0].numbers()
+    : kernels.view(Int16Array, vector, first.inputs);
+  const placed = first.H ? (place) => maps[0].at(Math.floor(place / first.w), place % first.w) : () => 0;
+  const views = steps.map((step) => step()); // once there is memory for all
   const found = kernels.view(Int32Array, sums, H * W * wide);
-  const taken = kernels.view(Int16Array, inputs, dense.inputs);
-  const size = H * W * colours;
-
-  function decodeOne() {
-    rows.forEach((row, y) => kernels.product(row, inputs, 1, maps[0] + 2 * ((y + 1) * (w + 2) + 1) * channels));
-    others.forEach((layer, k) => {
-      const { weights, bias, factor, pairs, outputs, top } = layers[k];
-      kernels.calls.transposed(
-        ...[maps[k], layer.w, weights, bias, factor, pairs, outputs, top, layer.last ? 0 : maps[k + 1]],
-        ...[layer.H, layer.W, layer.stride, layer.above, layer.before, layer.last ? sums : 0],
-      );
-    });
-  }
-
-  return (symbols, n, step) => {
+  const size = H * W * channels;
+  return (units, n) => {
     const out = new Uint8Array(n * size);
     for (let image = 0, to = 0; image < n; image++) {
-      decoder.inputsOf(symbols, image * decoder.latents, step, taken);
-      decodeOne();
+      decoder.inputsOf(units, image * decoder.latents, inputs, placed);
+      for (const compute of views) compute();
       for (let from = 0; from < found.length; from += wide) {
-        for (let colour = 0; colour < colours; colour++, to++) {
-          const place = Math.max((found[from + colour] >> shift[colour]) - lowest, 0);
+        for (let channel = 0; channel < channels; channel++, to++) {
+          const place = Math.max((found[from + channel] >> shift[channel]) - lowest, 0);
           out[to] = table[Math.min(place, table.length - 1)];
         }
       }
     }
     return out;
   };
+}
+
+/** A map [h, w, channels] in memory, with zeros around. */
+class PaddedMap {
+  constructor(kernels, h, w, channels) {
+    Object.assign(this, { kernels, h, w, wide: upTo(channels, 4) });
+    this.size = (h + 2) * (w + 2) * this.wide;
+    this.address = kernels.allocate(2 * this.size);
+  }
+
+  /** The number of the first channel of a place. */
+  at(y, x) {
+    return ((y + 1) * (this.w + 2) + x + 1) * this.wide;
+  }
+
+  numbers() {
+    return this.kernels.view(Int16Array, this.address, this.size);
+  }
+}
+
+/** Gives, once there is memory for all, what computes a dense layer: from a vector into a map, row by row. */
+function denseStep(kernels, layer, vector, map) {
+  const { h, w, wide } = map;
+  const { weights, bias, shift, channels, inputs, outputs, top } = layer;
+  const rows = Array.from({ length: h }, (_, y) => {
+    const place = (output) => (y * w + Math.floor(output / wide)) * channels + (output % wide);
+    const real = (output) => output % wide < channels;
+    return kernels.layer({
+      ...{ inputs, outputs: w * wide, top },
+      weight: (_, input, output) => (real(output) ? weights[input * outputs + place(output)] : 0),
+      bias: (output) => (real(output) ? bias[place(output)] : 0),
+      shift: (output) => (real(output) ? shift[output % wide] : 0),
+    });
+  });
+  return () => () => rows.forEach((row, y) => kernels.product(row, vector, 1, map.address + 2 * map.at(y, 0)));
+}
+
+/**
+ * The same of a convolution, from a map into the next, or, where there is none, its sums into `sums`;
+ * skipped: the map that it adds, null if none.
+ */
+function convolutionStep(kernels, layer, from, to, skipped, sums) {
+  const { inputs, outputs, weights, bias, shift, taps, top, w, H, W, stride, above, before } = layer;
+  const made = kernels.layer({
+    ...{ taps, outputs, top, inputs: from.wide },
+    weight: (tap, input, output) => (input < inputs ? weights[(tap * inputs + input) * outputs + output] : 0),
+    bias: (output) => bias[output],
+    shift: (output) => shift[output],
+  });
+  const isRaw = !to || skipped;
+  const convolve = () =>
+    kernels.calls.transposed(
+      ...[from.address, w, made.weights, made.bias, made.factor, made.pairs, made.outputs, top, isRaw ? 0 : to.address],
+      ...[H, W, stride, above, before, isRaw ? sums : 0],
+    );
+  if (!skipped) return () => convolve;
+  return () => {
+    const [own, added, out] = [kernels.view(Int32Array, sums, H * W * to.wide), skipped.numbers(), to.numbers()];
+    return () => {
+      convolve();
+      addSkipped(layer, own, added, out, to);
+    };
+  };
+}
+
+/** Passes on what a layer's sums are with what it skips, from one map to another. */
+function addSkipped({ skip, shift, channels, top, H, W }, sums, added, out, map) {
+  for (let y = 0, from = 0; y < H; y++) {
+    for (let x = 0, at = map.at(y, 0); x < W; x++, from += map.wide, at += map.wide) {
+      for (let k = 0; k < channels; k++) {
+        const sum = (sums[from + k] + skip[k] * added[at + k]) >> shift[k];
+        out[at + k] = Math.min(Math.max(sum, 0), top);
+      }
+    }
+  }
 }

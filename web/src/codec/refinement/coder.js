@@ -1,5 +1,5 @@
 import { ALONE, BASED, RAW } from "../bitstream/records.js";
-import { AnsDecoder, PRECISION, TOTAL } from "../coding/ans.js";
+import { AnsDecoder, PRECISION, TOTAL } from "../coding/integers/ans.js";
 import { FormatError } from "../errors.js";
 import { Canvas } from "./canvas.js";
 import { Network } from "./network.js";
@@ -16,6 +16,7 @@ const weight = (d) => POWERS[Math.min(Math.max(d, 0), 256)];
 
 // In distributions of UNIT multiply-adds, about 4 µs each.
 const PLACE = 1;
+const IMAGE = 1 / 32; // at a place, also of one that is silent
 const UNIT = 1 << 16;
 const SLOWER = 10; // without WebAssembly
 
@@ -158,7 +159,7 @@ export function refine(model, { maxError, modes, stream }, base, spend) {
   function decodeModelled(channel, row, column) {
     const telling = canvas.go(channel, row, column);
     const count = telling.length + 2;
-    spend(PLACE + count * each * (maxError ? 2 : 1));
+    spend(PLACE + Math.ceil(n * IMAGE) + count * each * (maxError ? 2 : 1));
     canvas.silent(false, network.inputs, 0);
     canvas.silent(true, network.inputs, network.stride);
     columns.set(based);

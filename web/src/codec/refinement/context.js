@@ -1,7 +1,7 @@
 import { u16, f32, sha256 } from "../bytes.js";
-import { Packed } from "../coding/packing.js";
+import { largestSums, requireExact, small, takeLayer } from "../coding/integers/layers.js";
+import { Packed } from "../coding/integers/packing.js";
 import { FormatError } from "../errors.js";
-import { EXACT, MAX_SHIFT } from "../exact/decoder.js";
 import { refine } from "./coder.js";
 
 /** The context model as numbers (docs/FORMAT.md); `coder` computes it. */
@@ -13,6 +13,7 @@ const NO_BASE = 255;
 const OUTPUTS = 513;
 const FULL = 255; // the largest input
 const HEADER = 20; // bytes
+const WHAT = "a context model";
 
 export class ContextModel {
   /** spend: as for `Packed`.  Throws FormatError for bytes that are no context model, or could overflow. */
@@ -33,16 +34,12 @@ export class ContextModel {
     const bits = packed.take(2);
     check(bits.every((b) => b >= 1 && b <= 16));
     // What a pixel's row, column and channel add to the first layer's sums.
-    this.places = this.shape.map((n) => small(packed.take(n * hidden[0])));
+    this.places = this.shape.map((n) => small(packed.take(n * hidden[0]), WHAT));
     const inputs = 3 * (26 + 9 * this.shape[2]) + 3;
     const widths = [inputs, ...hidden, OUTPUTS];
-    this.layers = widths.slice(1).map((outputs, k) => {
-      const shift = packed.take(outputs);
-      check(shift.every((s) => s >= 0 && s <= MAX_SHIFT));
-      const bias = small(packed.take(outputs));
-      const weights = small(packed.take(outputs * widths[k])); // [outputs, inputs]
-      return { inputs: widths[k], outputs, weights, bias, shift, top: k < 2 ? (1 << bits[k]) - 1 : 0 };
-    });
+    this.layers = [...bits, 0].map((ofLayer, k) =>
+      takeLayer(packed, { inputs: widths[k], outputs: widths[k + 1], bits: ofLayer }, WHAT),
+    );
     packed.end();
     this._proveExact();
     this.pixelWork = this.layers.reduce((sum, { weights }) => sum + weights.length, 0);
@@ -61,19 +58,16 @@ export class ContextModel {
     }
     let most = FULL;
     let sums;
-    for (const { inputs, weights, bias, top } of this.layers) {
-      sums = Float64Array.from(bias, (b, j) => {
-        let sum = Math.abs(b) + (bias === first.bias ? added[j] : 0);
-        for (let at = j * inputs; at < (j + 1) * inputs; at++) sum += Math.abs(weights[at]) * most;
-        return sum;
-      });
-      checkExact(Math.max(...sums));
-      most = top;
-    }
+    this.layers.forEach((layer, k) => {
+      sums = largestSums(layer, () => most);
+      if (!k) added.forEach((more, j) => (sums[j] += more));
+      requireExact(sums, WHAT);
+      most = layer.top;
+    });
     // A level's logit is two of the last sums, shifted.
     const { shift } = this.layers[2];
     const logits = sums.map((sum, j) => Math.floor(sum / 2 ** shift[j]) + 1);
-    checkExact(Math.max(...logits.subarray(1, 257)) + Math.max(...logits.subarray(257)));
+    requireExact([Math.max(...logits.subarray(1, 257)) + Math.max(...logits.subarray(257))], WHAT);
   }
 
   /**
@@ -88,14 +82,5 @@ export class ContextModel {
 }
 
 function check(right) {
-  if (!right) throw new FormatError("a context model of impossible numbers");
-}
-
-function checkExact(largest) {
-  if (largest >= EXACT) throw new FormatError("a context model with sums beyond 2**24, which would not be exact");
-}
-
-function small(numbers) {
-  check(numbers.every((x) => Math.abs(x) < EXACT));
-  return Int32Array.from(numbers);
+  if (!right) throw new FormatError(`${WHAT} of impossible numbers`);
 }

@@ -1,4 +1,4 @@
-import { FormatError } from "../errors.js";
+import { FormatError } from "../../errors.js";
 
 export const PRECISION = 24;
 export const TOTAL = 1 << PRECISION; // every table's frequencies add up to this

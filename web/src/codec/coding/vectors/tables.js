@@ -1,10 +1,11 @@
-import { f32, f64, u16, u32 } from "../bytes.js";
-import { FormatError } from "../errors.js";
-import { PRECISION, TOTAL, scaled } from "./ans.js";
-import { Packed } from "./packing.js";
+import { crc32c, f32, f64, u16, u32 } from "../../bytes.js";
+import { FormatError } from "../../errors.js";
+import { PRECISION, TOTAL, scaled } from "../integers/ans.js";
+import { escapeBytes } from "../integers/escapes.js";
+import { Packed } from "../integers/packing.js";
 
 const SUBUNIT = 256; // widths are in this fraction of a unit
-const REACH = 128; // points of the curve on each side of its centre
+export const REACH = 128; // points of the curve on each side of its centre
 const MAX_ROW = 1 << 20; // symbols
 const MAX_MADE = 1 << 16; // symbols of a row that is built
 const KEPT = 1 << 21; // entries of all built rows that are kept
@@ -35,7 +36,7 @@ export class Tables {
     }
     this.components = components;
     this.latents = latents;
-    this.unitBytes = data.subarray(HEADER, start);
+    this.unitsCheck = crc32c(data.subarray(HEADER, start));
     this.units = Float32Array.from({ length: latents }, (_, d) => f32(data, HEADER + 4 * d));
     const packed = new Packed(data, start, spend);
     this.weights = packed.take(components);
@@ -63,66 +64,84 @@ export class Tables {
     this.weightSums = runningSums(this.weights);
   }
 
-  /** The part of a row's distribution below x units, of `curve[256]`; x may be any number. */
-  below(row, x) {
-    const { curve } = this;
-    const width = this.widths[row];
-    const place = (x - this.means[row]) * SUBUNIT;
-    const cell = Math.floor(place / width);
-    if (cell < -REACH) return 0;
-    if (cell >= REACH) return curve[2 * REACH];
-    const at = cell + REACH;
-    return curve[at] + scaled(curve[at + 1] - curve[at], place - cell * width, width);
-  }
-
-  /** The frequencies of a step; the last one asked for is kept. */
+  /** The frequencies of a step; those of the last one asked for are kept. */
   book(step) {
     if (this._book?.step !== step) this._book = new Book(this, step);
     return this._book;
   }
+
+  row(component, dimension) {
+    return component * this.latents + dimension;
+  }
+
+  /** Bits that a perfect coder spends on an image of a component. */
+  bits(component, symbols, step) {
+    const book = this.book(step);
+    const bits = PRECISION - Math.log2(this.weights[component]);
+    return symbols.reduce((sum, symbol, dimension) => sum + book.bits(this.row(component, dimension), symbol), bits);
+  }
+
+  /** The component in which an image takes the fewest bits. */
+  cheapest(symbols, step) {
+    let best = 0;
+    let fewest = Infinity;
+    for (let component = 0; component < this.components; component++) {
+      const bits = this.bits(component, symbols, step);
+      if (bits < fewest) [best, fewest] = [component, bits];
+    }
+    return best;
+  }
 }
 
-function runningSums(numbers) {
+/** The part of a row's distribution below x units, of `curve[256]`; x may be any number. */
+export function below({ means, widths, curve }, row, x) {
+  const width = widths[row];
+  const place = (x - means[row]) * SUBUNIT;
+  const cell = Math.floor(place / width);
+  if (cell < -REACH) return 0;
+  if (cell >= REACH) return curve[2 * REACH];
+  const at = cell + REACH;
+  return curve[at] + scaled(curve[at + 1] - curve[at], place - cell * width, width);
+}
+
+export function runningSums(numbers) {
   const sums = new Int32Array(numbers.length + 1);
   numbers.forEach((x, i) => (sums[i + 1] = sums[i] + x));
   return sums;
 }
 
-/**
- * The frequencies at one step: a row of symbols for each component and dimension.
- *
- * Row `component * latents + dimension` has the symbols `first .. first + count - 1` and then the
- * escape.
- */
-class Book {
-  constructor(tables, step) {
+/** The frequencies at one step: of each row the symbols `first .. first + count - 1` and then the escape. */
+export class Book {
+  /** rows: {means, widths, curve}: of each row, in units, where the curve's centre is, and its width. */
+  constructor(rows, step) {
     if (!(step >= 1)) throw new FormatError(`a quantiser step of ${step} units; expected 1 to 65535`);
-    Object.assign(this, { tables, step, low: step >> 1, total: tables.curve[2 * REACH] });
-    const rows = tables.means.length;
-    this.first = new Int32Array(rows);
-    this.count = new Int32Array(rows);
-    for (let row = 0; row < rows; row++) {
-      const reach = Math.ceil((REACH * tables.widths[row]) / SUBUNIT);
-      const mean = tables.means[row];
+    Object.assign(this, { rows, step, low: step >> 1, total: rows.curve[2 * REACH] });
+    const { means, widths } = rows;
+    this.first = new Int32Array(means.length);
+    this.count = new Int32Array(means.length);
+    means.forEach((mean, row) => {
+      const reach = Math.ceil((REACH * widths[row]) / SUBUNIT);
       this.first[row] = Math.floor((mean - reach + this.low) / step);
       this.count[row] = Math.floor((mean + reach + this.low) / step) - this.first[row] + 1;
       if (this.count[row] > MAX_ROW) {
         throw new FormatError(`a quantiser step of ${step} units is too fine for these tables`);
       }
-    }
+    });
     this._made = new Map();
     this._held = 0;
-  }
-
-  row(component, dimension) {
-    return component * this.tables.latents + dimension;
+    this._asked = new Float64Array(means.length); // how many indices of each row were taken
   }
 
   /** The sum of the frequencies below an index, from 0 to count + 1, of a row. */
   sum(row, index) {
     const lower = (this.first[row] + index) * this.step - this.low;
-    const below = this.tables.below(row, lower);
-    return scaled(below, TOTAL - 1 - this.count[row], this.total) + index;
+    return scaled(below(this.rows, row, lower), TOTAL - 1 - this.count[row], this.total) + index;
+  }
+
+  /** Where an index is: the sum of the frequencies below it, and its own. */
+  interval(row, index) {
+    const start = this.sum(row, index);
+    return [start, this.sum(row, index + 1) - start];
   }
 
   /** Takes the index of the slot that a coder is at, from a row. */
@@ -143,13 +162,9 @@ class Book {
 
   /** Takes n indices, one after the other, from a row; `to`: what gets the place and the index. */
   takeMany(coder, row, n, to) {
-    if (this.count[row] > Math.min(WORTH * n, MAX_MADE)) {
-      for (let i = 0; i < n; i++) to(i, this.take(coder, row));
-      return;
-    }
-    const sums = this._sums(row);
+    const sums = this._sums(row, n);
     const entries = this.count[row] + 1;
-    for (let i = 0; i < n; i++) to(i, coder.takeFrom(sums, entries));
+    for (let i = 0; i < n; i++) to(i, sums ? coder.takeFrom(sums, entries) : this.take(coder, row));
   }
 
   /** The index of a symbol in a row: that of the escape, which is `count`, if it is outside. */
@@ -158,65 +173,26 @@ class Book {
     return index < 0 || index >= this.count[row] ? this.count[row] : index;
   }
 
-  /** Bits that a perfect coder spends on an image of a component. */
-  bits(component, symbols) {
-    let bits = PRECISION - Math.log2(this.tables.weights[component]);
-    symbols.forEach((symbol, dimension) => {
-      const row = this.row(component, dimension);
-      const index = this.index(row, symbol);
-      bits += PRECISION - Math.log2(this.sum(row, index + 1) - this.sum(row, index));
-      if (index === this.count[row]) {
-        bits += 8 * escapeBytes(symbol, this.first[row], this.count[row]).length;
-      }
-    });
-    return bits;
+  /** Bits that a perfect coder spends on a symbol in a row. */
+  bits(row, symbol) {
+    const index = this.index(row, symbol);
+    const bits = PRECISION - Math.log2(this.interval(row, index)[1]);
+    return index < this.count[row] ? bits : bits + 8 * escapeBytes(symbol, this.first[row], index).length;
   }
 
-  /** The component in which an image takes the fewest bits. */
-  cheapest(symbols) {
-    let best = 0;
-    let fewest = Infinity;
-    for (let component = 0; component < this.tables.components; component++) {
-      const bits = this.bits(component, symbols);
-      if (bits < fewest) [best, fewest] = [component, bits];
-    }
-    return best;
-  }
-
-  _sums(row) {
-    let sums = this._made.get(row);
-    if (!sums) {
-      sums = Int32Array.from({ length: this.count[row] + 2 }, (_, index) => this.sum(row, index));
-      if (this._held + sums.length <= KEPT) {
-        this._held += sums.length;
-        this._made.set(row, sums);
-      }
+  /** The sums of a whole row, from which n indices are taken; null where it is not worth making. */
+  _sums(row, n) {
+    const made = this._made.get(row);
+    if (made) return made;
+    this._asked[row] += n;
+    const entries = this.count[row] + 2;
+    const isKept = this._held + entries <= KEPT;
+    if (entries > Math.min(WORTH * (isKept ? this._asked[row] : n), MAX_MADE)) return null;
+    const sums = Int32Array.from({ length: entries }, (_, index) => this.sum(row, index));
+    if (isKept) {
+      this._held += entries;
+      this._made.set(row, sums);
     }
     return sums;
   }
-}
-
-/** The bytes of an escape: how far a symbol is outside its row, as LEB128. */
-export function escapeBytes(symbol, first, count) {
-  const above = symbol - first - count;
-  let value = above >= 0 ? 2 * above : 2 * (first - 1 - symbol) + 1;
-  const out = [];
-  for (; value >= 128; value = Math.floor(value / 128)) out.push((value % 128) | 128);
-  out.push(value);
-  return out;
-}
-
-/** The symbol that an escape stands for, in a row of `count` symbols from `first`. */
-export function readEscape(first, count, nextByte) {
-  let value = 0;
-  for (let scale = 1; ; scale *= 128) {
-    if (scale === 2 ** 35) throw new FormatError("an escape of more than 5 bytes");
-    const byte = nextByte();
-    value += (byte & 127) * scale;
-    if (byte < 128) break;
-  }
-  const distance = Math.floor(value / 2);
-  const symbol = value % 2 ? first - 1 - distance : first + count + distance;
-  if (symbol < -(2 ** 31) || symbol >= 2 ** 31) throw new FormatError("a symbol beyond 32 bits");
-  return symbol;
 }

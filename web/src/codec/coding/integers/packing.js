@@ -1,5 +1,5 @@
-import { i32, u16, u32 } from "../bytes.js";
-import { FormatError } from "../errors.js";
+import { i32, u16, u32 } from "../../bytes.js";
+import { FormatError } from "../../errors.js";
 import { AnsDecoder, TOTAL, find, scaled } from "./ans.js";
 
 const HEADER = 11; // bytes
