@@ -18,15 +18,17 @@ from benchmarks import throughput
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.record import Record
 from cvae_jax.study import report
+from cvae_jax.study.compare import MSE_RANGES
 from cvae_jax.study.figures import NAMES
-from cvae_jax.study.sweep import FEW_SINGLES, SINGLES
+from cvae_jax.study.sweep import SINGLES
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED = ROOT / "checkpoints" / "mnist" / "config.json"
 ORIGINAL = ROOT / "results" / "original.json"  # evaluate.py --json, of the imported Keras weights
 THROUGHPUT = ROOT / "results" / "throughput.json"
 STUDY = ROOT / "results" / "mnist.json"  # evaluate.py --rate-distortion
-PATCHES = ROOT / "results" / "patches.json"  # likewise
+PHOTOGRAPHS = ROOT / "results" / "photos32.json"  # likewise
+PATCHES = ROOT / "results" / "patches.json"
 COMPRESSION = ROOT / "results" / "compression.json"
 TIME_TO_QUALITY = ROOT / "results" / "time_to_quality.json"
 # These are left out where they have not been measured.
@@ -37,7 +39,6 @@ STARTUP = ROOT / "results" / "startup.json"
 # What the README shows of the longer tables.
 QUALITIES = (0, 100)
 EFFORTS = (1, 9)
-BOUNDS = (0, 4)  # largest errors of a pixel
 SPEED = ("train 128", "train 512", "encode 128", "encode 1024", "encode 4096")
 
 # Label, section and name of the number, and digits.
@@ -113,37 +114,71 @@ def _setting(name: str, row: dict[str, Any]) -> str:
 
 
 def lead() -> str:
-    """What it comes to, lossy, bounded and lossless, like with like, and what the models cost."""
-    study = json.loads(STUDY.read_text())
-    found, fine = (study["comparisons"][name] for name in ("mnist", "mnist-hq"))
-    default, single, whole = found["default"], found["single"], found["with_model"]
-    own, together, other = found["smallest_own_file"], found["smallest_together"], whole["other"]
-    finer = fine["smallest_together"]
-    # None of a checkpoint without a context model.
-    bounded = {row["bound"]: row for row in found.get("bounded", ()) if row["bound"] in BOUNDS}
+    """What it comes to, like with like, and what the models cost."""
+    digits, photographs = (json.loads(path.read_text()) for path in (STUDY, PHOTOGRAPHS))
     lines = [
-        f"| MNIST's {study['images']:,} test images | this codec | best that needs no model | |",
+        "| | this codec | best that needs no model | |",
         "|---|---:|---:|---|",
-        _against("all in one file, lossy", default, together),
-        *(_against(report.promise(bound), row, row["other"]) for bound, row in bounded.items()),
-        _whole("lossy, the decoder inside", whole),
+        *_rows(f"**{digits['images']:,} digits**, MNIST's test images", digits, "mnist"),
+        *_rows(
+            f"**{photographs['images']:,} photographs** of 32x32 pixels, CIFAR-10's test images",
+            photographs,
+            "photos32",
+        ),
     ]
-    if 0 in bounded:
-        lines.append(_whole("lossless, likewise", bounded[0]["with_model"]))
-    lines.append(_against(f"lossy, each a file of its own ({SINGLES:,} of them)", single, own))
-    if 0 in bounded:
-        singles = bounded[0]["single"], bounded[0]["other_own_file"]
-        lines.append(_against(f"lossless, likewise ({FEW_SINGLES})", *singles))
+    found, fine = (digits["comparisons"][name] for name in ("mnist", "mnist-hq"))
+    whole, finer = found["with_model"], fine["smallest_together"]
     lines += [
         "",
-        f"That is `checkpoints/mnist`; lossy, at its default quality, with a mean squared error of "
-        f"{default['mse']:.4f} ({other['codec']}'s is lower: {other['mse']:.4f}). Counting its "
-        f"decoder ({whole['model_bytes']:,} bytes, needed once), "
-        f"{report.pays(whole['pays_from'])}. {_lossless(study, bounded)}The finer "
-        f"`checkpoints/mnist-hq` takes {fine['default']['bytes_per_image']:.1f} bytes at "
-        f"{fine['default']['mse']:.4f} ({finer['codec']}: {finer['bytes_per_image']:.1f}).",
+        f"The digits are `checkpoints/mnist`'s, at an error (MSE) of "
+        f"{found['default']['mse']:.4f} ({whole['other']['codec']}'s is lower: "
+        f"{whole['other']['mse']:.4f}); counting its decoder ({whole['model_bytes']:,} bytes, "
+        f"needed once), {report.pays(whole['pays_from'])}. "
+        f"{_lossless(digits, _bounded(found))}The finer `checkpoints/mnist-hq` takes "
+        f"{fine['default']['bytes_per_image']:.1f} bytes at {fine['default']['mse']:.4f} "
+        f"({finer['codec']}: {finer['bytes_per_image']:.1f}).",
+        "",
+        _photographs(photographs),
     ]
     return "\n".join(lines)
+
+
+def _rows(of: str, study: dict[str, Any], name: str) -> list[str]:
+    """A released checkpoint's part of the lead's table; each at its default quality."""
+    found = study["comparisons"][name]
+    together, own = found["smallest_together"], found["smallest_own_file"]
+    lines = [_against(f"{of}, all in one file", found["default"], together)]
+    bounded = _bounded(found)
+    if 0 in bounded:
+        lines.append(_against("lossless", bounded[0], bounded[0]["other"]))
+    lines += [
+        _whole("all in one file, the decoder inside", found["with_model"]),
+        _against(f"each a file of its own ({SINGLES:,} of them)", found["single"], own),
+    ]
+    return lines
+
+
+def _bounded(found: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """By their largest error; none of a checkpoint without a context model."""
+    return {row["bound"]: row for row in found.get("bounded", ())}
+
+
+def _photographs(study: dict[str, Any]) -> str:
+    found = study["comparisons"]["photos32"]
+    default, whole, other = found["default"], found["with_model"], found["smallest_together"]
+    rates = []
+    for regime, deltas in found["bjontegaard"].items():
+        for delta in deltas:
+            searched = f" with `--effort {delta['effort']}`" if delta["effort"] else ""
+            rates.append(f"{delta['bd_rate_percent']:+.0f} % {NAMES[regime]}{searched}")
+    low, high = MSE_RANGES[3]
+    return (
+        f"The photographs are `checkpoints/photos32`'s, at {default['mse']:.4f} "
+        f"({other['codec']}'s is {other['mse']:.4f}). Bytes at equal error, against the best of the "
+        f"others at each (BD-rate, MSE {low} to {high}): {', '.join(rates)}. Its decoder and prior "
+        f"are {whole['model_bytes']:,} bytes. CIFAR-10 was stored as JPEG, which flatters JPEG's "
+        "kin at high rates."
+    )
 
 
 def _against(label: str, ours: dict[str, Any], other: dict[str, Any]) -> str:
@@ -286,15 +321,24 @@ def filled(text: str) -> str:
     return text
 
 
+# The released checkpoints, the studies that they are in, and what those are of.
+RELEASES = {
+    "mnist": (STUDY, "mnist, test split"),
+    "mnist-hq": (STUDY, "mnist, test split"),
+    "photos32": (PHOTOGRAPHS, "cifar10, test split"),
+}
+
+
 def best_sheet(name: str) -> dict[str, Any]:
     """What the study found of the sheet to beat, as a released checkpoint's record keeps it."""
-    whole = json.loads(STUDY.read_text())["comparisons"][name]["with_model"]
-    return {**whole["other"], "images": whole["images"], "dataset": "mnist, test split"}
+    path, dataset = RELEASES[name]
+    whole = json.loads(path.read_text())["comparisons"][name]["with_model"]
+    return {**whole["other"], "images": whole["images"], "dataset": dataset}
 
 
 def record_best_sheets() -> None:
     """Puts the sheets to beat into the released checkpoints, for ``cvae info``."""
-    for name in ("mnist", "mnist-hq"):
+    for name in RELEASES:
         path = ROOT / "checkpoints" / name
         record = Record.from_dict(checkpoint.read_config(path))
         record = dataclasses.replace(record, best_sheet=best_sheet(name))

@@ -70,8 +70,8 @@ def load(path: str | Path | None = None) -> Codec:
     """The codec of a checkpoint: a workdir of train.py, a step inside it, or a released one.
 
     Where nothing has that path, it is the name of a checkpoint that comes with the package
-    (``mnist``, the default, or ``mnist-hq``).  An archive that carries its model is a checkpoint
-    too; its codec reads files, and neither encodes nor decodes latents.
+    (``mnist``, the default, ``mnist-hq`` or ``photos32``).  An archive that carries its model is a
+    checkpoint too; its codec reads files, and neither encodes nor decodes latents.
 
     Raises:
       CheckpointError: nothing usable is there; the message says what was looked for.

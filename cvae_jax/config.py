@@ -253,7 +253,10 @@ PRESETS: dict[str, Config] = {
         average_decay=0.999,
         context_steps=8000,
     ),
-    # For photographs of 32x32 pixels, like CIFAR-10's: a map of latents.
+    # For photographs of 32x32 pixels, like CIFAR-10's: a map of latents.  Its error is the squared
+    # one of sRGB levels, of which equal steps look about equal, dark or bright; each of red, green
+    # and blue counts the same, as in what others report (results/README.md has luma, too).  What
+    # made checkpoints/photos32.
     "photos32": Config().replace(
         height=32,
         width=32,

@@ -22,7 +22,7 @@ def target(tmp_path_factory):
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "cvae_jax", source / "cvae_jax")
-    for name in ("mnist", "mnist-hq"):
+    for name in ("mnist", "mnist-hq", "photos32"):
         shutil.copytree(ROOT / "checkpoints" / name, source / "checkpoints" / name)
     shutil.copytree(ROOT / "web", source / "web")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -64,7 +64,7 @@ except errors.CheckpointError as error:
     place, *dims, message = installed(target, "-c", code).splitlines()
     assert place == str(target / "cvae_jax")
     assert dims == ["16", "16", "160"]
-    assert message.endswith("known by name: mnist, mnist-hq")
+    assert message.endswith("known by name: mnist, mnist-hq, photos32")
 
 
 def test_the_page_from_an_installed_wheel(target):

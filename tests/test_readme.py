@@ -22,7 +22,7 @@ def test_the_tables_of_scale_are_up_to_date():
 
 
 def test_released_checkpoints_know_the_sheet_to_beat():
-    for name in ("mnist", "mnist-hq"):
+    for name in readme.RELEASES:
         assert codec.load(name).made_by().best_sheet == readme.best_sheet(name)
 
 

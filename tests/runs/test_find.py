@@ -62,7 +62,7 @@ class TestNames:
         assert str(ROOT / "checkpoints" / "mnist-hq") in message
 
     def test_an_unknown_name_lists_those_that_are_known(self):
-        assert "known by name: mnist, mnist-hq" in failure(find, "mnits")
+        assert "known by name: mnist, mnist-hq, photos32" in failure(find, "mnits")
 
     def test_nothing_released(self, monkeypatch, tmp_path):
         monkeypatch.setattr("cvae_jax.runs.find.RELEASED", (tmp_path,))
