@@ -36,6 +36,9 @@ MULTIPLY_ADDS = Limit("multiply-adds of its model", 1 << 37, 1 << 23)
 ACTIVATIONS = Limit("bytes of memory to compute its model", 1 << 28, 0)
 NUMBERS = Limit("numbers of its model", 1 << 23, 0)  # each some 24 bytes; mnist-hq has 400,000
 
+# In lookups, what making a model ready for another size takes, at most once for each chunk.
+RESIZING = 1 << 17
+
 MICROBATCH = 32  # images that a model holds in memory at once, at most
 
 

@@ -165,6 +165,7 @@ class Bill:
         if decoder.size is None:
             return
         decoder.require_affordable(images, self.allowed, self._size)
+        self.lookups.spend(budget.RESIZING)
         self._pixels.spend(images * math.prod(decoder.image_shape))
         if decoder.cost:
             self._multiply_adds.spend(images * decoder.cost.multiply_adds)
