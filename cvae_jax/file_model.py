@@ -20,8 +20,8 @@ from cvae_jax.bitstream.header import Header, Identity
 from cvae_jax.bitstream.records import Chunk, Refinement, Size
 from cvae_jax.bitstream.writer import CHUNK_IMAGES, Labels, Writer, chunk_of
 from cvae_jax.coding.maps.prior import MapPrior
-from cvae_jax.coding.quantize import DEFAULT_QUALITY, units
-from cvae_jax.coding.streams import CodingTables, read_tables
+from cvae_jax.coding.quantize import DEFAULT_QUALITY, step, units
+from cvae_jax.coding.streams import CodingTables, read_tables, work
 from cvae_jax.errors import CheckpointError, ConfigError, FormatError
 from cvae_jax.exact import by_numpy
 from cvae_jax.exact.integers import IntegerDecoder, units_check
@@ -139,14 +139,15 @@ class FileModel:
         return max(min(CHUNK_IMAGES, by_symbols, few), 1)
 
     def require_readable(self) -> None:
-        """Raises ConfigError for images so large that readers refuse them."""
+        """Raises ConfigError for images so large, or so long, that readers refuse them."""
         h, w, _ = self.image_shape
         try:
+            budget.DEFAULT.require(budget.LOOKUPS, work(1, self.tables, step(DEFAULT_QUALITY)), 0)
             budget.DEFAULT.require(budget.ACTIVATIONS, self.cost.memory, 0)
             budget.DEFAULT.require(budget.PIXELS, math.prod(self.image_shape), 0)
         except FormatError as error:
             raise ConfigError(
-                f"images of {h}x{w} take too much memory to decode: cut them into tiles"
+                f"images of {h}x{w} take too much to decode: cut them into tiles"
             ) from error
 
     # Files

@@ -21,15 +21,15 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.fuzz.mutants import mutant
-from benchmarks.fuzz.samples import TINY, Sample, levels, samples
+from benchmarks.fuzz.samples import TINY, TINY_MAP, Sample, levels, samples
 from benchmarks.memory import Peak
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, FileDecoder, Header, Reader, Refinement, single
 from cvae_jax.bitstream.decoder import Context
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import BASED, RAW
-from cvae_jax.coding.vectors import entropy
-from cvae_jax.errors import CvaeError
+from cvae_jax.bitstream.records import BASED, RAW, Size
+from cvae_jax.coding import streams
+from cvae_jax.errors import CvaeError, DataError
 from cvae_jax.exact import by_numpy
 from cvae_jax.file_model import FileModel
 from cvae_jax.refinement import coder
@@ -145,7 +145,7 @@ def _read(data: bytes, sample: Sample, images: Images) -> str:
     if not bitstream.is_archive(data):
         decoder = _sample_decoder(sample, images.reading())
         image = single.decode(data, decoder)
-        again = _encoded(image, decoder, sample)
+        again = _encoded(image, decoder, sample, single.size_of(data))
         assert np.array_equal(single.decode(again, decoder).symbols, image.symbols)
         return "a valid image" if image.refinement is None else "a valid refined image"
     faults: list[CvaeError] = []
@@ -167,11 +167,17 @@ def _read(data: bytes, sample: Sample, images: Images) -> str:
         if 0 <= number < len(reader):
             attempt(archive.__getitem__, number)
     images.reading()
-    archive.read()
+    try:
+        archive.read()
+    except DataError:  # of several sizes
+        images.reading()
+        for _ in archive.stream():
+            pass
     for k in range(len(reader.entries)):
-        symbols = reader.chunk(k).symbols(decoder.tables)[:50]
-        book = decoder.tables.book(reader.chunk(k).step)
-        again = entropy.decode(entropy.encode(symbols, book), len(symbols), book)
+        chunk = reader.chunk(k)
+        tables = decoder.of(chunk).tables
+        symbols, by = chunk.symbols(tables)[:50], (tables, chunk.step)
+        again = streams.decode(streams.encode(symbols, *by), len(symbols), *by)
         assert np.array_equal(again, symbols)
     if faults:
         raise faults[0]
@@ -180,11 +186,11 @@ def _read(data: bytes, sample: Sample, images: Images) -> str:
     return "a valid refined archive" if refined else "a valid archive"
 
 
-def _encoded(image: single.Image, decoder: FileDecoder, sample: Sample) -> bytes:
+def _encoded(image: single.Image, decoder: FileDecoder, sample: Sample, size: Size | None) -> bytes:
     """The file of an image again: of what was read."""
-    of_model = decoder.tables, decoder.header.identity
+    of_model = decoder.of_size(size).tables, decoder.header.identity
     if image.refinement is None:
-        return single.encode(image.symbols, image.step, *of_model, image.levels)
+        return single.encode(image.symbols, image.step, *of_model, image.levels, size)
     error, digest, crc, modes, _ = image.refinement
     base = levels(len(image.symbols), decoder.header.image_shape, image.step)
     images, modelled = image.levels[None], modes != RAW
@@ -214,12 +220,13 @@ def _decoder(header: Header, model: bytes | None, sample: Sample, images: Images
         return _sample_decoder(sample, images)
     own = FileModel.unpack(model, header.identity)
     decode = _made(images, own.image_shape)
-    if own.image_shape == TINY.image_shape:  # whatever its numbers are, it decodes
+    # Whatever its numbers are, it decodes.
+    if own.image_shape in (TINY.image_shape, TINY_MAP.image_shape):
         some = np.zeros((1, own.tables.latent_dim), np.int32)
         assert own.levels_by(by_numpy.decoder)(some, 600).shape == (1, *own.image_shape)
     decoder = own.file_decoder(decode, trusted=False)
     context = decoder.context and images.refined_by(decoder.context)
-    return decoder._replace(context=context)
+    return decoder._replace(context=context, resized=_resized(own, images))
 
 
 def _sample_decoder(sample: Sample, images: Images) -> FileDecoder:
@@ -228,7 +235,17 @@ def _sample_decoder(sample: Sample, images: Images) -> FileDecoder:
         context = Context(sample.context.digest[:16], coder.chunk_decoder(sample.context))
         context = images.refined_by(context)
     decode = _made(images, sample.header.image_shape)
-    return FileDecoder(sample.header, sample.tables, decode, context=context)
+    resized = sample.model and _resized(sample.model, images)
+    return FileDecoder(sample.header, sample.tables, decode, context=context, resized=resized)
+
+
+def _resized(model: FileModel, images: Images) -> Callable[[Size], FileDecoder]:
+    def resized(size: Size) -> FileDecoder:
+        other = model.resized(size)
+        made = _made(images, other.image_shape)
+        return FileDecoder(model.header, other.tables, made, other.cost, size=size)
+
+    return resized
 
 
 def _made(images: Images, shape: tuple[int, int, int]) -> Callable[[np.ndarray, int], np.ndarray]:

@@ -90,15 +90,14 @@ def flood(rng: np.random.Generator, sample: Sample) -> Chunk:
 def checked(chunk: Chunk, sample: Sample) -> Chunk:
     """A chunk with the checks of whatever symbols and images its streams hold, as far as they hold
     any at little cost, and of what stands for the pixels."""
-    tables = sample.tables
     try:
+        tables, shape = sample.of_size(chunk.size)
         DEFAULT.require(SYMBOLS, chunk.based * tables.latent_dim, len(chunk.stream))
         DEFAULT.require(LOOKUPS, chunk.work(tables), len(chunk.stream))
         symbols = streams.decode(chunk.stream, chunk.based, tables, chunk.step)
     except CvaeError:
         return chunk
     chunk = dataclasses.replace(chunk, symbol_crc=records.crc32c(records.symbol_bytes(symbols)))
-    shape = sample.header.image_shape
     if chunk.count * np.prod(shape) >= 1 << 24:
         return chunk
     base = levels(chunk.based, shape, chunk.step)

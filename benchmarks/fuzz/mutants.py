@@ -17,6 +17,7 @@ from benchmarks.fuzz import changes
 from benchmarks.fuzz.changes import changed, extreme, pick, put
 from benchmarks.fuzz.samples import IMAGES, Sample, levels
 from cvae_jax.bitstream import Chunk, records, single
+from cvae_jax.bitstream.budget import DEFAULT, LOOKUPS
 from cvae_jax.bitstream.header import HEADER_SIZE
 from cvae_jax.bitstream.header import MAGIC as ARCHIVE_MAGIC
 from cvae_jax.coding import streams
@@ -27,20 +28,22 @@ from cvae_jax.file_model import FileModel
 _EXTREMES = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 _LARGE_EXTREMES = (0, 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 _CHUNK = "<QIHBIIII"
+_SMALL = None, (1, 1), (5, 14), (8, 12), (9, 9)
+_SIZES = (*_SMALL, (300, 300), (1, 65535), (8192, 8192), (65535, 65535))
 
 
 def mutant(rng: np.random.Generator, sample: Sample) -> bytes:
     data = sample.data
     kind = rng.random()
     if kind < 0.05:  # noise, behind a magic or not
-        magics = (single.MAGIC, single.REFINED_MAGIC, ARCHIVE_MAGIC)
-        start = [b"", *(magic + b"\2" for magic in magics)][rng.integers(4)]
+        magics = (*single.MAGICS, ARCHIVE_MAGIC)
+        start = [b"", *(magic + b"\2" for magic in magics)][rng.integers(5)]
         return start + rng.bytes(int(rng.integers(200)))
     if kind < 0.15:  # damage as it happens
         return changed(rng, data)
     if data[:2] == single.REFINED_MAGIC:
         return changes.of_refined_image(rng, sample)
-    if data[:2] == single.MAGIC:
+    if data[:2] in single.MAGICS:
         return _image(rng, sample)
     parts = _Parts.of(data)
     for _ in range(int(rng.integers(1, 3))):
@@ -180,6 +183,17 @@ def _refinement(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Par
     return _with_chunk(parts, k, records.pack_chunk(changes.of_refinement(rng, chunk, sample)))
 
 
+def _size(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
+    """Another size of a chunk's images, with the checks that then belong."""
+    k = int(rng.integers(len(parts.chunks)))
+    try:
+        chunk = records.unpack_chunk(parts.chunks[k])
+    except CvaeError:
+        return parts
+    chunk = dataclasses.replace(chunk, size=_SIZES[rng.integers(len(_SIZES))])
+    return _with_chunk(parts, k, records.pack_chunk(changes.checked(chunk, sample)))
+
+
 def _flood(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts:
     """Very many images in no bytes."""
     count, copies = int(rng.integers(1, 8193)), int(pick(rng, [1, 1, 1, 1, 1, 2, 2, 2, 5, 60]))
@@ -257,7 +271,7 @@ def _embedded(rng: np.random.Generator, parts: _Parts, sample: Sample) -> _Parts
 _CHANGES = (
     *(_any_bytes, _header_field, _chunk_field, _chunk_field, _stream, _stream, _stream),
     *(_names_or_labels, _names_or_labels, _order, _order, _flood, _embedded, _embedded),
-    *(_refinement, _refinement, _refinement, _refinement),
+    *(_refinement, _refinement, _refinement, _refinement, _size),
 )
 
 
@@ -269,10 +283,16 @@ def _image(rng: np.random.Generator, sample: Sample) -> bytes:
     content = sample.data[:6] + changed(rng, sample.data[6:-4])
     try:
         (step,) = struct.unpack_from("<H", content, 6)
-        symbols = streams.decode_one(content[8:], sample.tables, step)
+        size = single.size_of(content + bytes(4))
+        tables, shape = sample.of_size(size)
+        DEFAULT.require(LOOKUPS, streams.work(1, tables, step), len(content))
+        if size is None:
+            symbols = streams.decode_one(content[8:], tables, step)
+        else:
+            (symbols,) = streams.decode(content[12:], 1, tables, step)
     except (CvaeError, struct.error):
         return content + sample.data[-4:]
-    pixels = levels(1, (28, 28, 1), step).tobytes()
+    pixels = levels(1, shape, step).tobytes()
     return content + records.pack_crc(content + records.symbol_bytes(symbols) + pixels)
 
 

@@ -24,6 +24,7 @@ from benchmarks.fuzz.changes import allowance
 from benchmarks.fuzz.mutants import mutant
 from benchmarks.fuzz.samples import (
     IMAGES,
+    OTHER_SIZE,
     Sample,
     refined_part,
     tiny_context,
@@ -49,7 +50,6 @@ MOST_SHOWN = 1 << 24  # images of an archive, in a page
 MOST_READ = 10_000  # images of a file: a few bytes may hold half a million, rightly
 MOST_IMAGES = 600  # of a chunk, that checks are computed for
 MOST_DISTRIBUTIONS = 1 << 19
-OTHER_SIZE = 5, 14  # of some images of a map
 
 
 class _Case:

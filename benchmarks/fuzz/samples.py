@@ -10,12 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax.bitstream import Header, Identity, Refinement, Writer, single
-from cvae_jax.bitstream.records import ALONE, BASED, RAW, crc32c, pixel_bytes
+from cvae_jax.bitstream.records import ALONE, BASED, RAW, Size, crc32c, pixel_bytes
 from cvae_jax.coding.integers.frequencies import TOTAL
 from cvae_jax.coding.maps.prior import NEIGHBOURS, Group, MapPrior
+from cvae_jax.coding.quantize import quantize
 from cvae_jax.coding.streams import CodingTables
 from cvae_jax.coding.vectors.mixture import fit_tables
 from cvae_jax.coding.vectors.tables import REACH, Tables
+from cvae_jax.errors import FormatError
 from cvae_jax.exact.architecture import Architecture
 from cvae_jax.exact.from_params import thresholds
 from cvae_jax.exact.integers import IntegerDecoder, Layer
@@ -27,6 +29,7 @@ from cvae_jax.refinement.integers import LEVELS, ContextModel
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "mnist"
 TINY = Architecture((12, 10, 1), 3, (3, 2))
 TINY_MAP = Architecture((8, 12, 3), 0, (3, 2), 4, 1)
+OTHER_SIZE = 5, 14  # of some images of a map
 IMAGES = 6  # in a chunk, of which an archive has two
 
 
@@ -35,6 +38,16 @@ class Sample(NamedTuple):
     header: Header  # of the model that it is coded with
     tables: CodingTables
     context: ContextModel | None = None  # of a refined one
+    model: FileModel | None = None  # of a map, which has images of other sizes, too
+
+    def of_size(self, size: Size | None) -> tuple[CodingTables, tuple[int, int, int]]:
+        """Tables for images of a size, and their shape; raises FormatError."""
+        if size is None:
+            return self.tables, self.header.image_shape
+        if self.model is None:
+            raise FormatError("a model of one size")
+        resized = self.model.resized(size)
+        return resized.tables, resized.image_shape
 
 
 def levels(n: int, shape: tuple[int, int, int], step: int) -> np.ndarray:
@@ -63,6 +76,27 @@ def samples() -> list[Sample]:
         out.append(Sample(_archive(of_own, blob, symbols, step, own, named), of_own, own))
         data = _refined(rng, refining, symbols, step)
         out += [Sample(each, of_own, own, refining.context) for each in data]
+    of_map = tiny_map_model(rng)
+    return out + [
+        Sample(data, of_map.header, of_map.tables, model=of_map) for data in _of_map(rng, of_map)
+    ]
+
+
+def _of_map(rng: np.random.Generator, model: FileModel) -> list[bytes]:
+    """An archive of images of the model's size and of another, and single images of both."""
+    out = []
+    for step in (87, 600, 4096):
+        chunks, singles = [], []
+        for made in (model, model.resized(OTHER_SIZE)):
+            prior, grey = made.tables, levels(IMAGES, made.image_shape, step)
+            z = rng.normal(size=(IMAGES, prior.latent_dim)) * prior.unit * 300
+            symbols = quantize(z.astype(np.float32), prior, step)
+            symbols[3, 2] = 10**6  # an escape
+            chunks.append(made.chunk(symbols, step, grey))
+            of_one = symbols[0], step, prior, model.identity, grey[0], made.size
+            singles.append(single.encode(*of_one))
+        names = [f"folder/{i}.png" for i in range(2 * IMAGES)]
+        out += [*singles, model.archive(chunks, names, embed_model=True)]
     return out
 
 

@@ -24,7 +24,7 @@ from cvae_jax.coding.maps.prior import MapPrior
 from cvae_jax.coding.maps.search import MapRefiner
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.config import ModelConfig
-from cvae_jax.errors import ConfigError, DataError
+from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.file_model import FileModel
 from cvae_jax.metrics import mse_of_levels
 from cvae_jax.modules import decode, nats
@@ -51,7 +51,10 @@ class Compressor(Decompressor):
             return self._of(trained, self.files and (self.files.original or self.files), None)
         model, files = trained.of_size(height, width), None
         if self.files is not None:
-            files = (self.files.original or self.files).resized((height, width))
+            try:
+                files = (self.files.original or self.files).resized((height, width))
+            except FormatError as error:  # of no file, but of what is asked for
+                raise ConfigError(str(error)) from error
             files.require_readable()
         return self._of(model, files, (height, width))
 

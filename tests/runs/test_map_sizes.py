@@ -151,7 +151,10 @@ def test_what_does_not_go_with_other_sizes_is_refused(workdir, folder, tmp_path,
 
 
 def test_images_that_no_reader_would_take_are_refused(c):
-    assert "cut them into tiles" in failure(ConfigError, c.sized, 4096, 4096)
+    for size in ((4096, 4096), (8000, 8)):
+        assert "cut them into tiles" in failure(ConfigError, c.sized, *size)
+    for size in ((16_000, 8), (0, 3), (100_000, 1)):
+        failure(ConfigError, c.sized, *size)
     assert "65535" in failure(DataError, records.pack_size, (1, 65536))
 
 

@@ -25,8 +25,8 @@ from cvae_jax.coding.vectors import entropy
 from cvae_jax.coding.vectors.tables import Book
 from cvae_jax.errors import FormatError
 
-# About what a turn takes, and a multiply-add of the network, in lookups of symbols.
-_TURN, _MULTIPLY_ADDS = 2000, 1 << 10
+# About what a turn takes, twice over, and a multiply-add of the network, in lookups of symbols.
+_TURN, _MULTIPLY_ADDS = 12_000, 1 << 10
 
 # From what is known of the latents of a turn to their symbols: the part of the map, int64 means and
 # the numbers of widths ``[n, P, g]`` -> int32 ``[n, P, g]``.
