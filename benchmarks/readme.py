@@ -176,8 +176,8 @@ def _photographs(study: dict[str, Any]) -> str:
         f"The photographs are `checkpoints/photos32`'s, at {default['mse']:.4f} "
         f"({other['codec']}'s is {other['mse']:.4f}). Bytes at equal error, against the best of "
         f"the others at each (BD-rate, MSE {low} to {high}): {', '.join(rates)}. Its decoder and "
-        f"prior are {whole['model_bytes']:,} bytes. CIFAR-10 was stored as JPEG, which flatters JPEG's "
-        "kin at high rates."
+        f"prior are {whole['model_bytes']:,} bytes. CIFAR-10 was stored as JPEG, which flatters "
+        "JPEG's kin at high rates."
     )
 
 
