@@ -15,15 +15,16 @@ import numpy as np
 
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
-from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder
+from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder, OtherSizes
 from cvae_jax.bitstream.header import Header, Identity
 from cvae_jax.bitstream.records import Chunk, Refinement, Size
 from cvae_jax.bitstream.writer import CHUNK_IMAGES, Labels, Writer, chunk_of
 from cvae_jax.coding.maps.prior import MapPrior
-from cvae_jax.coding.quantize import DEFAULT_QUALITY, step, units
-from cvae_jax.coding.streams import CodingTables, read_tables, work
+from cvae_jax.coding.quantize import DEFAULT_QUALITY, units
+from cvae_jax.coding.streams import CodingTables, read_tables, room, turns
 from cvae_jax.errors import CheckpointError, ConfigError, FormatError
 from cvae_jax.exact import by_numpy
+from cvae_jax.exact.architecture import Architecture
 from cvae_jax.exact.integers import IntegerDecoder, units_check
 from cvae_jax.refinement import coder, grid
 from cvae_jax.refinement.integers import ContextModel
@@ -121,28 +122,28 @@ class FileModel:
                 self.header, other.tables, other.levels_by(make), other.cost, size=size
             )
 
-        cost = None if trusted else self.cost
-        return FileDecoder(self.header, self.tables, levels, cost, context, resized=resized)
+        def cost_of(size: Size) -> Cost:
+            return _cost(self.decoder.architecture.resized(*size))
+
+        sizes, cost = OtherSizes(cost_of, resized), None if trusted else self.cost
+        return FileDecoder(self.header, self.tables, levels, cost, context, sizes=sizes)
 
     @property
     def cost(self) -> Cost:
         """Of decoding an image."""
-        architecture = self.decoder.architecture
-        return Cost(architecture.multiply_adds(), architecture.memory())
+        return _cost(self.decoder.architecture)
 
     @property
     def chunk_images(self) -> int:
         """How many images are written into a chunk at most: no more than readers always allow."""
-        by_symbols = budget.SYMBOLS.always // self.tables.latent_dim
-        by_memory = max(budget.ACTIVATIONS.always // self.cost.memory, 1)
-        few = by_memory if by_memory < budget.MICROBATCH else CHUNK_IMAGES
-        return max(min(CHUNK_IMAGES, by_symbols, few), 1)
+        return max(min(CHUNK_IMAGES, budget.SYMBOLS.always // room(self.tables)), 1)
 
     def require_readable(self) -> None:
         """Raises ConfigError for images so large, or so long, that readers refuse them."""
         h, w, _ = self.image_shape
         try:
-            budget.DEFAULT.require(budget.LOOKUPS, work(1, self.tables, step(DEFAULT_QUALITY)), 0)
+            budget.DEFAULT.require(budget.SYMBOLS, room(self.tables), 0)
+            budget.DEFAULT.require(budget.TURNS, turns(self.tables), 0)
             budget.DEFAULT.require(budget.ACTIVATIONS, self.cost.memory, 0)
             budget.DEFAULT.require(budget.PIXELS, math.prod(self.image_shape), 0)
         except FormatError as error:
@@ -265,3 +266,7 @@ class FileModel:
             IntegerDecoder.from_bytes(parts[1], spend),
             ContextModel.from_bytes(parts[2], spend) if len(parts) == 3 else None,
         )
+
+
+def _cost(architecture: Architecture) -> Cost:
+    return Cost(architecture.multiply_adds(), architecture.memory())

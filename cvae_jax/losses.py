@@ -1,7 +1,8 @@
 """The training objective: negative ELBO = reconstruction + beta * KL, in nats per image.
 
 Of a map of latents, the reconstruction counts the more the finer the step of an image: its error
-over the square of the step, as the noise of that step is what the error comes from.
+over the square of the step, as the noise of that step is what the error comes from.  The loss of an
+image is then taken times its step, or fine steps, which leave more bits, would outweigh all others.
 """
 
 from __future__ import annotations
@@ -54,8 +55,12 @@ def per_image(
 ) -> dict[str, Array]:
     """The loss of each image and what it is made of, ``[B]`` each."""
     distortion, nats = RECONSTRUCTIONS[reconstruction](output.logits, images), rate(output)
-    weighted = distortion if output.coded is None else distortion / output.coded.step**2
-    return {"loss": weighted + beta * nats, reconstruction: distortion, "kl": nats}
+    if output.coded is None:
+        loss = distortion + beta * nats
+    else:
+        step = output.coded.step
+        loss = distortion / step + beta * step * nats
+    return {"loss": loss, reconstruction: distortion, "kl": nats}
 
 
 def elbo(

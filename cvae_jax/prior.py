@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 from cvae_jax.config import MAP_GROUPS
 from cvae_jax.layers import Dense, at_least_float32
 
-STEPS = 0.25, 1.8  # the least and the greatest that training draws; 1 is what the model is made for
+STEPS = 0.3, 1.8  # the least and the greatest that training draws; 1 is what the model is made for
 ROWS, COLUMNS = 2, 2  # how far a place looks up, and to either side
 NEIGHBOURS = ROWS * (2 * COLUMNS + 1) + COLUMNS
 SCALE = 4  # latents are divided by, to be about 1

@@ -25,7 +25,7 @@ from benchmarks.fuzz.samples import TINY, TINY_MAP, Sample, levels, samples
 from benchmarks.memory import Peak
 from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, FileDecoder, Header, Reader, Refinement, single
-from cvae_jax.bitstream.decoder import Context
+from cvae_jax.bitstream.decoder import Context, OtherSizes
 from cvae_jax.bitstream.names import check_names
 from cvae_jax.bitstream.records import BASED, RAW, Size
 from cvae_jax.coding import streams
@@ -226,7 +226,7 @@ def _decoder(header: Header, model: bytes | None, sample: Sample, images: Images
         assert own.levels_by(by_numpy.decoder)(some, 600).shape == (1, *own.image_shape)
     decoder = own.file_decoder(decode, trusted=False)
     context = decoder.context and images.refined_by(decoder.context)
-    return decoder._replace(context=context, resized=_resized(own, images))
+    return decoder._replace(context=context, sizes=_sizes(own, images))
 
 
 def _sample_decoder(sample: Sample, images: Images) -> FileDecoder:
@@ -235,17 +235,21 @@ def _sample_decoder(sample: Sample, images: Images) -> FileDecoder:
         context = Context(sample.context.digest[:16], coder.chunk_decoder(sample.context))
         context = images.refined_by(context)
     decode = _made(images, sample.header.image_shape)
-    resized = sample.model and _resized(sample.model, images)
-    return FileDecoder(sample.header, sample.tables, decode, context=context, resized=resized)
+    sizes = sample.model and _sizes(sample.model, images)
+    return FileDecoder(sample.header, sample.tables, decode, context=context, sizes=sizes)
 
 
-def _resized(model: FileModel, images: Images) -> Callable[[Size], FileDecoder]:
+def _sizes(model: FileModel, images: Images) -> OtherSizes:
+    """Of a model, without its network."""
+
     def resized(size: Size) -> FileDecoder:
         other = model.resized(size)
         made = _made(images, other.image_shape)
         return FileDecoder(model.header, other.tables, made, other.cost, size=size)
 
-    return resized
+    real = model.file_decoder(_made(images, model.image_shape), trusted=True).sizes
+    assert real is not None
+    return real._replace(decoder=resized)
 
 
 def _made(images: Images, shape: tuple[int, int, int]) -> Callable[[np.ndarray, int], np.ndarray]:

@@ -228,8 +228,8 @@ def _rechecked_chunk(body: bytes, decoder: FileDecoder) -> bytes:
 
 def _decoded(chunk: Chunk, decoder: FileDecoder) -> tuple[np.ndarray, np.ndarray]:
     """Symbols of a chunk and what they decode to; raises FormatError where that is too much."""
+    decoder.require_affordable({chunk.size: chunk.based}, DEFAULT, len(chunk.stream))
     decoder = decoder.of(chunk)
-    decoder.require_affordable(chunk.based, DEFAULT, len(chunk.stream))
     DEFAULT.require(SYMBOLS, chunk.based * decoder.tables.latent_dim, len(chunk.stream))
     DEFAULT.require(LOOKUPS, chunk.work(decoder.tables), len(chunk.stream))
     symbols = streams.decode(chunk.stream, chunk.based, decoder.tables, chunk.step)

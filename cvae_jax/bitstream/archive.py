@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
@@ -110,9 +110,7 @@ class Archive(ImageSequence):
         """
         if which is None:
             return self._read_all(progress, preview)
-        numbers = self._numbers(which)
-        self._decoder.require_affordable(len(numbers), self.reader.allowed, self.reader.paid)
-        return self._chosen(numbers, self._bill(), progress, preview)
+        return self._chosen(self._numbers(which), self._bill(), progress, preview)
 
     def _bill(self) -> Bill:
         return Bill(self.reader.allowed, self.reader.paid)
@@ -122,8 +120,11 @@ class Archive(ImageSequence):
     ) -> np.ndarray:
         # Chunk by chunk: whatever the order that is asked for, each is decoded once.
         of_chunk, row = self.reader.find(numbers)
-        chunks = np.unique(of_chunk).tolist()
-        out = self._empty(len(numbers), chunks)
+        found, counts = np.unique(of_chunk, return_counts=True)
+        chunks = found.tolist()
+        shape = self._shape_of(chunks)
+        self._require_affordable(dict(zip(chunks, counts.tolist(), strict=True)))
+        out = np.empty((len(numbers), *shape), np.uint8)
         refined: list[tuple[int, np.ndarray]] = []  # chunks, and where in `out` their images go
         for k in chunks:
             wanted = np.flatnonzero(of_chunk == k)
@@ -159,15 +160,20 @@ class Archive(ImageSequence):
             )
         return (*(sizes[0] if sizes else (h, w)), channels)
 
-    def _empty(self, n: int, chunks: Iterable[int]) -> np.ndarray:
-        """Room for n images of chunks; raises as ``read``."""
-        shape = self._shape_of(chunks)
-        self.reader.allowed.require(budget.PIXELS, n * math.prod(shape), self.reader.paid)
-        return np.empty((n, *shape), np.uint8)
+    def _require_affordable(self, images: Mapping[int, int]) -> None:
+        """Raises FormatError unless so many images of chunks may be decoded."""
+        counts: Counter[Size | None] = Counter()
+        for k, count in images.items():
+            counts[self.reader.chunk(k).size] += count
+        self._decoder.require_affordable(counts, self.reader.allowed, self.reader.paid)
+
+    def _all_affordable(self) -> None:
+        self._require_affordable(dict(enumerate(np.diff(self.reader.starts).tolist())))
 
     def _read_all(self, progress: OnProgress, preview: bool) -> np.ndarray:
-        self._decoder.require_affordable(len(self), self.reader.allowed, self.reader.paid)
-        out = self._empty(len(self), range(len(self.reader.entries)))
+        shape = self.image_shape
+        self._all_affordable()
+        out = np.empty((len(self), *shape), np.uint8)
         at = 0
         for images in self.stream(preview=preview):
             out[at : at + len(images)] = images
@@ -183,7 +189,7 @@ class Archive(ImageSequence):
         """
         # All of the file is vouched for, whatever decodes it and whatever is asked for.
         _ = self.reader.model(), self.reader.names_of_chunks, self.reader.labels_of_chunks
-        self._decoder.require_affordable(len(self), self.reader.allowed, self.reader.paid)
+        self._all_affordable()
         starts, bill = self.reader.starts, self._bill()
         chunks = range(len(self.reader.entries))
         for (refined, size), run in itertools.groupby(chunks, self._kind):
@@ -208,7 +214,8 @@ class Archive(ImageSequence):
         """How many chunks may be decoded at once; None: as many as there are cores for."""
         if decoder.cost is None:
             return None
-        room = budget.ACTIVATIONS.always // (budget.MICROBATCH * decoder.cost.memory)
+        memory = decoder.cost.memory
+        room = budget.ACTIVATIONS.always // (budget.at_once(memory) * memory)
         return min(max(room, 1), cores() + 1)
 
     def _modes(self, k: int) -> np.ndarray | None:
@@ -219,8 +226,7 @@ class Archive(ImageSequence):
     def _levels(self, k: int, rows: np.ndarray, bill: Bill) -> np.ndarray:
         """What the symbols of images of a chunk decode to; all of them must have some."""
         chunk, modes = self.reader.chunk(k), self._modes(k)
-        bill.pay_images(self._decoder.of(chunk), len(rows))
-        symbols = self._symbols(k, bill.lookups)
+        symbols = self._symbols(k, bill)
         if modes is not None:
             rows = (np.cumsum(modes == BASED) - 1)[rows]
         levels = self._decoder.of(chunk).decode_symbols(symbols[rows], chunk.step)
@@ -234,7 +240,7 @@ class Archive(ImageSequence):
         def with_base() -> Iterator[tuple[Chunk, np.ndarray]]:
             for k in chunks:
                 chunk = self.reader.chunk(k)
-                self._decoder.require_affordable(chunk.count, self.reader.allowed, self.reader.paid)
+                self._require_affordable({k: chunk.count})
                 yield chunk, self._levels(k, np.flatnonzero(self._modes(k) == BASED), bill)
 
         if not chunks:  # what is kept may still be asked for
@@ -259,15 +265,16 @@ class Archive(ImageSequence):
     def _numbers(self, which: Sequence[int] | np.ndarray) -> np.ndarray:
         """Numbers of images as int64 ``[n]``; raises as ``read``."""
         if isinstance(which, range):  # as an array it could be larger than memory
-            self._decoder.require_affordable(len(which), self.reader.allowed, self.reader.paid)
+            self.reader.allowed.require(budget.PIXELS, len(which), self.reader.paid)
         return whole_numbers(which, len(self))
 
-    def _symbols(self, k: int, meter: Meter) -> np.ndarray:
+    def _symbols(self, k: int, bill: Bill) -> np.ndarray:
         if self._newest is None or self._newest[0] != k:
             self._newest = None  # before memory is taken for others
             chunk = self.reader.chunk(k)
+            bill.pay_size(chunk)
             tables = self._decoder.of(chunk).tables
-            meter.spend(chunk.work(tables))
+            bill.pay_symbols(chunk, tables)
             self._newest = k, chunk.symbols(tables, self.reader.allowed)
         return self._newest[1]
 
@@ -306,18 +313,27 @@ def recover(data: bytes, decoder: FileDecoder, allowed: Budget = budget.DEFAULT)
     """
     found = salvage(data)
     decoder.require(found.header)
-    size = len(data) - sum(map(len, found.models))
-    count = sum(chunk.count for chunk in found.chunks)
-    decoder.require_affordable(count, allowed, size)
-    images: list[np.ndarray] = []
-    bill = Bill(allowed, size)
-    distributions = Meter(budget.DISTRIBUTIONS, allowed, size)
-    text = Meter(budget.TEXT, allowed, size)
+    paid = len(data) - sum(map(len, found.models))
     faults = list(found.faults)
+    chunks, counts = [], Counter[Size | None]()
+    for chunk in found.chunks:
+        try:  # what names an impossible size is lost, and the others are not
+            if chunk.size is not None:
+                decoder.require_affordable({chunk.size: chunk.count}, allowed, paid)
+        except FormatError as error:
+            faults.append(f"{chunk.where}: {error}")
+            continue
+        chunks.append(chunk)
+        counts[chunk.size] += chunk.count
+    decoder.require_affordable(counts, allowed, paid)
+    images: list[np.ndarray] = []
+    bill = Bill(allowed, paid)
+    distributions = Meter(budget.DISTRIBUTIONS, allowed, paid)
+    text = Meter(budget.TEXT, allowed, paid)
     mismatch: ModelMismatchError | None = None  # of a chunk: others may be the context model's
     names: list[str | None] = []
     ranges: list[tuple[int, int]] = []
-    for chunk in found.chunks:
+    for chunk in chunks:
         try:
             named = unpack_names(chunk, text)
             levels = decoder.levels_of(chunk, bill)

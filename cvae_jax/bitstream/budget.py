@@ -31,7 +31,10 @@ TEXT = Limit("bytes of names or labels", 1 << 24, 16)
 # Of a lossless archive of MNIST, a byte holds some 4 distributions, each about 1 µs, or 300 where
 # every image is a chunk of its own.
 DISTRIBUTIONS = Limit("distributions of pixels", 1 << 23, 1 << 10)
-# Only of a model that came with the file; any other is trusted.
+# Turns of a map's prior, each about 60 µs: an image of 600x600 pixels takes 2,400.
+TURNS = Limit("turns of its prior", 1 << 13, 1)
+# Only of a model that came with the file, or for images whose size the file names: any other is
+# trusted.
 MULTIPLY_ADDS = Limit("multiply-adds of its model", 1 << 37, 1 << 23)
 ACTIVATIONS = Limit("bytes of memory to compute its model", 1 << 28, 0)
 NUMBERS = Limit("numbers of its model", 1 << 23, 0)  # each some 24 bytes; mnist-hq has 400,000
@@ -40,6 +43,13 @@ NUMBERS = Limit("numbers of its model", 1 << 23, 0)  # each some 24 bytes; mnist
 RESIZING = 1 << 17
 
 MICROBATCH = 32  # images that a model holds in memory at once, at most
+
+
+def at_once(memory: int) -> int:
+    """How many images of so many bytes a model holds in memory at once: a power of two, at least
+    1."""
+    room = max(min(ACTIVATIONS.always // memory, MICROBATCH), 1)
+    return 1 << (room.bit_length() - 1)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,6 @@ class Meter:
     def spend(self, cost: int) -> None:
         """Raises CostError if that is more than may be spent in all."""
         with self._lock:
+            # What is refused is not spent: other parts of a file may be read all the same.
+            self._allowed.require(self._limit, self._spent + cost, self._size)
             self._spent += cost
-            spent = self._spent
-        self._allowed.require(self._limit, spent, self._size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ class Cost(NamedTuple):
     memory: int  # bytes, at most, besides the image itself
 
 
+Counts = Mapping[Size | None, int]  # images, by their size
 Spend = Callable[[int], None]  # raises FormatError where so many distributions are too many
 
 
@@ -35,17 +36,24 @@ class Context(NamedTuple):
     refine: Callable[[Iterable[tuple[Refinement, np.ndarray]], Spend], Iterator[np.ndarray]]
 
 
+class OtherSizes(NamedTuple):
+    """What a model has for images of other sizes; both raise FormatError where it has nothing."""
+
+    cost: Callable[[Size], Cost]
+    decoder: Callable[[Size], FileDecoder]
+
+
 class FileDecoder(NamedTuple):
     """What reading a file needs of a model."""
 
     header: Header  # which every archive of the model has
     tables: CodingTables
     decode_symbols: Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
-    cost: Cost | None = None  # of an image, if the model came with the file and is not trusted
+    # Of an image, if the model came with the file and is not trusted, or the file names its size.
+    cost: Cost | None = None
     context: Context | None = None  # None: refined images cannot be read
     size: Size | None = None  # of images, where it is not the header's
-    # The same for images of another size, which raises FormatError; None: there is no other.
-    resized: Callable[[Size], FileDecoder] | None = None
+    sizes: OtherSizes | None = None  # None: the model has images of one size alone
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -68,10 +76,19 @@ class FileDecoder(NamedTuple):
         """What decodes images of a size, None: the header's; raises FormatError as ``of``."""
         if size is None:
             return self
-        if self.resized is None:
-            h, w, _ = self.header.image_shape
+        return self._sizes(size).decoder(size)
+
+    def cost_of_size(self, size: Size | None) -> Cost | None:
+        """Of an image of that size, with nothing made for it yet; raises as ``of_size``."""
+        return self.cost if size is None else self._sizes(size).cost(size)
+
+    def _sizes(self, size: Size) -> OtherSizes:
+        h, w, _ = self.header.image_shape
+        if size == (h, w):
+            raise FormatError(f"it names {h}x{w} as another size, and that is the model's own")
+        if self.sizes is None:
             raise FormatError(f"images of {size[0]}x{size[1]}, but its model has {h}x{w} alone")
-        return self.resized(size)
+        return self.sizes
 
     def require(self, header: Header) -> None:
         """Raises ModelMismatchError unless an archive with this header is this model's."""
@@ -126,49 +143,55 @@ class FileDecoder(NamedTuple):
     def levels_of(self, chunk: Chunk, bill: Bill) -> np.ndarray:
         """What all symbols of a chunk decode to, checked: uint8 ``[based, H, W, C]``.
 
+        bill: nothing of what ``require_affordable`` knows.
+
         Raises:
           FormatError: damaged, or more than is allowed.
         """
+        bill.pay_size(chunk)
         decoder = self.of(chunk)
-        bill.pay_images(decoder, chunk.based)
-        bill.lookups.spend(chunk.work(decoder.tables))
+        bill.pay_symbols(chunk, decoder.tables)
         symbols = chunk.symbols(decoder.tables, bill.allowed)
         levels = decoder.decode_symbols(symbols, chunk.step)
         chunk.check_pixels(levels)
         return levels
 
-    def require_affordable(self, images: int, allowed: Budget, size: int) -> None:
-        """Raises FormatError unless a file of that size may cost decoding so many images."""
-        allowed.require(budget.PIXELS, images * math.prod(self.image_shape), size)
-        if self.cost:
-            at_once = min(images, budget.MICROBATCH)
-            allowed.require(budget.MULTIPLY_ADDS, images * self.cost.multiply_adds, size)
-            allowed.require(budget.ACTIVATIONS, at_once * self.cost.memory, size)
+    def require_affordable(self, images: Counts, allowed: Budget, paid: int) -> None:
+        """Raises FormatError unless a file may cost decoding so many images.
+
+        images: by their size, None: the header's; paid: bytes of the file.
+        """
+        (*own, channels), pixels, multiply_adds = self.header.image_shape, 0, 0
+        for size, count in images.items():
+            pixels += count * math.prod(size or own) * channels
+        allowed.require(budget.PIXELS, pixels, paid)
+        memory = 0
+        for size, count in images.items():
+            if cost := self.cost_of_size(size):
+                multiply_adds += count * cost.multiply_adds
+                memory = max(memory, min(count, budget.at_once(cost.memory)) * cost.memory)
+        allowed.require(budget.MULTIPLY_ADDS, multiply_adds, paid)
+        allowed.require(budget.ACTIVATIONS, memory, paid)
 
 
 class Bill:
-    """What reading a file of ``size`` bytes has cost so far, in any number of threads."""
+    """What reading a file of ``paid`` bytes has cost so far, in any number of threads; besides what
+    ``FileDecoder.require_affordable`` knows before."""
 
-    def __init__(self, allowed: Budget, size: int):
-        self.allowed, self._size = allowed, size
-        self.lookups = Meter(budget.LOOKUPS, allowed, size)
-        self._pixels = Meter(budget.PIXELS, allowed, size)
-        self._multiply_adds = Meter(budget.MULTIPLY_ADDS, allowed, size)
+    def __init__(self, allowed: Budget, paid: int):
+        self.allowed = allowed
+        self._lookups = Meter(budget.LOOKUPS, allowed, paid)
+        self._turns = Meter(budget.TURNS, allowed, paid)
 
-    def pay_images(self, decoder: FileDecoder, images: int) -> None:
-        """For decoding images, where they are of another size than the header's: all others are
-        paid for when it is known how many are wanted (``require_affordable``).
+    def pay_size(self, chunk: Chunk) -> None:
+        """For making the model ready for a chunk's size.  Raises FormatError: more than allowed."""
+        if chunk.size is not None:
+            self._lookups.spend(budget.RESIZING)
 
-        Raises:
-          FormatError: that is more than is allowed.
-        """
-        if decoder.size is None:
-            return
-        decoder.require_affordable(images, self.allowed, self._size)
-        self.lookups.spend(budget.RESIZING)
-        self._pixels.spend(images * math.prod(decoder.image_shape))
-        if decoder.cost:
-            self._multiply_adds.spend(images * decoder.cost.multiply_adds)
+    def pay_symbols(self, chunk: Chunk, tables: CodingTables) -> None:
+        """For the symbols of a chunk; raises as ``pay_size``."""
+        self._lookups.spend(chunk.work(tables))
+        self._turns.spend(chunk.turns(tables))
 
 
 def _refinement_of(chunk: Chunk, context: bytes) -> Refinement:

@@ -112,6 +112,10 @@ class Chunk:
         """What ``symbols`` takes, in lookups (``budget``)."""
         return streams.work(self.based, tables, self.step)
 
+    def turns(self, tables: CodingTables) -> int:
+        """The same in turns of a map's prior."""
+        return streams.turns(tables) if self.based else 0
+
     def symbols(self, tables: CodingTables, allowed: Budget = budget.DEFAULT) -> np.ndarray:
         """The symbols of the images that have any, int32 ``[based, D]``.
 
@@ -119,7 +123,7 @@ class Chunk:
           FormatError: they are not what was compressed, or more than is allowed.
         """
         try:
-            allowed.require(budget.SYMBOLS, self.based * tables.latent_dim, len(self.stream))
+            allowed.require(budget.SYMBOLS, self.based * streams.room(tables), len(self.stream))
             allowed.require(budget.LOOKUPS, self.work(tables), len(self.stream))
             symbols = streams.decode(self.stream, self.based, tables, self.step)
         except FormatError as error:

@@ -143,8 +143,8 @@ def decode(
             "give the checkpoint that compressed it"
         )
     size = size_of(data)
+    decoder.require_affordable({size: 1}, allowed, len(data))
     decoder = decoder.of_size(size)
-    decoder.require_affordable(1, allowed, len(data))
     content, check = data[:-CRC_SIZE], data[-CRC_SIZE:]
     if data[:2] == REFINED_MAGIC:
         return _decode_refined(content, check, step, decoder, allowed, preview)
@@ -152,8 +152,11 @@ def decode(
     if size is None:
         symbols = streams.decode_one(payload, decoder.tables, step)
     else:
-        allowed.require(budget.LOOKUPS, streams.work(1, decoder.tables, step), len(data))
-        (symbols,) = streams.decode(payload[records.SIZE_ROOM :], 1, decoder.tables, step)
+        tables = decoder.tables
+        work = streams.work(1, tables, step) + budget.RESIZING
+        allowed.require(budget.LOOKUPS, work, len(data))
+        allowed.require(budget.TURNS, streams.turns(tables), len(data))
+        (symbols,) = streams.decode(payload[records.SIZE_ROOM :], 1, tables, step)
     levels = decoder.decode_symbols(symbols[None], step)[0]
     _compare(check, content, symbols, levels)
     return Image(symbols, step, levels)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cvae_jax import metrics
 from cvae_jax.bitstream.records import Chunk
-from cvae_jax.cli.commands.info import SAMPLE, bytes_as
+from cvae_jax.cli.commands.info import SAMPLE, SAMPLE_VALUES, bytes_as
 from cvae_jax.cli.reports import counted, db
 from cvae_jax.errors import DataError
 from cvae_jax.pipeline.chunks import Coded
@@ -44,9 +44,9 @@ class Fidelity:
         """levels: what the file makes of images, uint8 ``[n, H, W, C]`` both, or of the first."""
         self.raw += images.size
         self.shapes.add(images.shape[1:])
-        sampled = sum(map(len, self._sample))
-        if sampled < SAMPLE:
-            self._sample.append(images[: SAMPLE - sampled])
+        wanted = min(SAMPLE, max(SAMPLE_VALUES // images[0].size, 1)) - sum(map(len, self._sample))
+        if len(self.shapes) == 1 and wanted > 0:
+            self._sample.append(images[:wanted])
         decoded = images[: len(levels)]
         errors = metrics.mse_of_each(levels, decoded)
         at = int(errors.argmax())
@@ -75,7 +75,7 @@ class Fidelity:
         return float(metrics.psnr(self._worst[0]))
 
     def png_bytes(self) -> float | None:
-        """Mean bytes of an image as a PNG file, over the first SAMPLE; None if it cannot be one, or
+        """Mean bytes of an image as a PNG file, over the first ones; None if it cannot be one, or
         images are of several sizes."""
         if len(self.shapes) > 1:
             return None

@@ -150,7 +150,12 @@ def add_jobs(sub: argparse.ArgumentParser, otherwise: str = "1") -> None:
 
 
 def add_fitting(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--resize", action="store_true", help="stretch images to the model's size")
+    sub.add_argument(
+        "--resize",
+        action="store_true",
+        help="stretch images to the model's size; without it, a model of a map of latents takes "
+        "them as they are, those of one size after each other",
+    )
     sub.add_argument("--grayscale", action="store_true", help="make coloured images grey")
 
 

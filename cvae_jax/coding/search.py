@@ -189,7 +189,7 @@ class Refiner:
         model = self.quadratic_model(images, symbols, step, toward, which)
         return _descend(symbols, which, *model, book, slope)
 
-    def prepare(self, step: int) -> None:
+    def prepare(self, step: int, effort: int) -> None:
         """What is the same for all images, once, before there are threads."""
         self.average_curvature(step)
 

@@ -59,6 +59,16 @@ def work(images: int, tables: CodingTables, step: int) -> int:
     return tables.book(step).work(images)
 
 
+def turns(tables: CodingTables) -> int:
+    """How many times decoding waits for the prior of a map, however many images there are."""
+    return coder.turns(tables) if isinstance(tables, MapPrior) else 0
+
+
+def room(tables: CodingTables) -> int:
+    """What decoding holds in memory of an image, in symbols."""
+    return coder.room(tables) if isinstance(tables, MapPrior) else tables.latent_dim
+
+
 def prices(symbols: np.ndarray, tables: CodingTables, step: int) -> np.ndarray:
     """Bits of each symbol, ``[N, D]``, without what follows an escape or says which component."""
     book = tables.book(step)

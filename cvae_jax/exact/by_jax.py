@@ -22,8 +22,9 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
     """``levels(inputs)``: int32 ``[N, P * L]`` of ``inputs_of`` -> uint8 ``[N, H, W, C]``."""
     # No more at once than a file's budget counts, also where the device would take thousands, and
     # on as many cores as have room in what it always allows.
-    in_turn = jax.jit(microbatched(lambda inputs: levels(integers, inputs), budget.MICROBATCH))
-    of_a_core = budget.MICROBATCH * integers.architecture.memory()
+    most = budget.at_once(integers.architecture.memory())
+    in_turn = jax.jit(microbatched(lambda inputs: levels(integers, inputs), most))
+    of_a_core = most * integers.architecture.memory()
     room = max(budget.ACTIVATIONS.always // of_a_core, 1)
     at_once = room if room <= cores() else None
     return lambda inputs: stream(in_turn, inputs, at_once=at_once)

@@ -63,6 +63,10 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
         x -= lowest
         return table[x.astype(np.intp)].transpose(3, 1, 2, 0)
 
+    # Of large images so few at once that memory has room for them.
+    most = budget.at_once(architecture.memory())
+    size = min(MICROBATCH, most)
+
     def levels(inputs: np.ndarray) -> np.ndarray:
         out = np.empty((len(inputs), *architecture.image_shape), np.uint8)
 
@@ -73,7 +77,7 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
             for start in starts:
                 if ended.is_set():
                     return
-                rows = slice(start, start + MICROBATCH)
+                rows = slice(start, start + size)
                 microbatch = inputs[rows]
                 n = len(microbatch)
                 if not scratch or scratch[0].out.shape[-1] != n:
@@ -81,8 +85,8 @@ def decoder(integers: IntegerDecoder) -> Callable[[np.ndarray], np.ndarray]:
                     scratch.extend(_scratch_for(architecture, n))
                 out[rows] = decode_microbatch(microbatch, scratch)
 
-        starts = range(0, len(inputs), MICROBATCH)
-        threads = min(cores(), len(starts), budget.MICROBATCH // MICROBATCH)
+        starts = range(0, len(inputs), size)
+        threads = min(cores(), len(starts), most // size)
         with products_in_one_thread():
             for _ in mapped(fill, [starts[k::threads] for k in range(threads)], ended):
                 pass

@@ -18,9 +18,10 @@ from jax import Array
 from cvae_jax import bitstream, pixels
 from cvae_jax.batching import Stopped, cores, mapped
 from cvae_jax.bitstream.archive import OnProgress, unwatched
+from cvae_jax.bitstream.records import Size
 from cvae_jax.bitstream.writer import Labels, check_enough
 from cvae_jax.coding import quantize, search, target
-from cvae_jax.coding.maps.prior import MapPrior
+from cvae_jax.coding.maps.prior import MAX_SIDE, MapPrior
 from cvae_jax.coding.maps.search import MapRefiner
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
 from cvae_jax.config import ModelConfig
@@ -46,6 +47,9 @@ class Compressor(Decompressor):
         Raises:
           ConfigError: the model has images of its own size alone, or these would be too large.
         """
+        for side in (height, width):
+            if not isinstance(side, int | np.integer) or not 1 <= side <= MAX_SIDE:
+                raise ConfigError(f"images of {height}x{width}: from 1 to {MAX_SIDE} each way")
         trained = self.made_by().config.model
         if (height, width) == trained.image_shape[:2]:
             return self._of(trained, self.files and (self.files.original or self.files), None)
@@ -58,7 +62,7 @@ class Compressor(Decompressor):
             files.require_readable()
         return self._of(model, files, (height, width))
 
-    def _of(self, model: ModelConfig, files: FileModel | None, size: Any) -> Self:
+    def _of(self, model: ModelConfig, files: FileModel | None, size: Size | None) -> Self:
         return dataclasses.replace(self, model=model, files=files, size=size)
 
     @functools.cached_property
@@ -216,7 +220,7 @@ class Compressor(Decompressor):
             quality = usual
         step = quantize.step(DEFAULT_QUALITY if quality is None else quality)
         if effort:
-            self._refiner.prepare(step)
+            self._refiner.prepare(step, effort)
 
         def to_symbols(images: np.ndarray) -> np.ndarray:
             found = []

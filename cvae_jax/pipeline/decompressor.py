@@ -125,7 +125,7 @@ class Decompressor(Autoencoder):
         """What every archive of this codec starts with."""
         return self.file_model.header
 
-    @property
+    @functools.cached_property
     def file_decoder(self) -> FileDecoder:
         """What reading an archive needs of this codec; one that came with a file is not trusted."""
         model, trusted = self.file_model, self.record is not None

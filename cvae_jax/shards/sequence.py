@@ -80,7 +80,10 @@ class ArchiveSet(ImageSequence):
             if out is None:
                 out = np.empty((len(numbers), *found.shape[1:]), np.uint8)
             if out.shape[1:] != found.shape[1:]:
-                raise DataError("images of several sizes, which fit no one array: read fewer")
+                raise DataError(
+                    "images of several sizes, which fit no one array: decompress them into a "
+                    "folder, or read them one by one"
+                )
             out[wanted] = found
         if out is None:
             return np.empty((0, *self.shard(0).reader.header.image_shape), np.uint8)

@@ -135,6 +135,7 @@ def test_one_image_of_another_size(workdir, tmp_path, cvae):
     status, out, _ = cvae("info", "a.cvae", "--ckpt", workdir)
     assert status == 0
     assert "of 13x6x3" in out
+    assert "of 13x6" in cvae("info", "a.cvae")[1]
     assert cvae("decompress", "a.cvae", "--ckpt", workdir, "-o", "b.png")[0] == 0
     assert data.read_image(tmp_path / "b.png").shape == image.shape
 
@@ -158,6 +159,27 @@ def test_images_that_no_reader_would_take_are_refused(c):
     assert "65535" in failure(DataError, records.pack_size, (1, 65536))
 
 
+def test_many_large_images_and_many_sizes_are_read_back(c):
+    """What is written is within what readers always allow, however much of it there is."""
+    large = noise(12, (300, 280))
+    data = c.sized(300, 280).compress(large, 10)
+    assert c.decompress(data).shape == large.shape
+    chunks = []
+    for k in range(15):
+        (image,) = images = noise(1, (100 + k, 200), k)
+        other = c.sized(*image.shape[:2])
+        symbols, step = other.encode_symbols(images, 10)
+        chunks.append(other.file_model.chunk(symbols, step, other.decode_symbols(symbols, step)))
+    archive = Archive(io.BytesIO(c.file_model.archive(chunks)), c.file_decoder)
+    assert sum(map(len, archive.stream())) == 15
+
+
+def test_small_images_cost_what_they_are(c):
+    small = c.sized(1, 1)
+    data = small.compress(np.zeros((9000, 1, 1, 3), np.uint8), 0)
+    assert c.decompress(data).shape == (9000, 1, 1, 3)
+
+
 def test_models_of_one_size(c):
     mnist = codec.load("mnist")
     assert "images of 28x28 alone" in failure(ConfigError, mnist.sized, 30, 30)
@@ -166,11 +188,15 @@ def test_models_of_one_size(c):
     assert "28x28 alone" in failure(FormatError, mnist.decompress, content)
 
 
-def _chunk(c):
-    images = noise(2, OTHER)
-    symbols, step = c.sized(*OTHER).encode_symbols(images)
-    other = c.sized(*OTHER).file_model
-    return other.chunk(symbols, step, c.sized(*OTHER).decode_symbols(symbols, step))
+def test_its_own_size_is_no_other(c):
+    chunk = _chunk(c, OWN)
+    failure(FormatError, c.decompress, c.file_model.archive([dataclasses.replace(chunk, size=OWN)]))
+
+
+def _chunk(c, size=OTHER):
+    other, images = c.sized(*size), noise(2, size)
+    symbols, step = other.encode_symbols(images)
+    return other.file_model.chunk(symbols, step, other.decode_symbols(symbols, step))
 
 
 @pytest.mark.parametrize("size", [(65535, 65535), (8192, 8192), (1, 65535), (2000, 2000)])
@@ -187,6 +213,8 @@ def test_a_file_cannot_make_a_reader_pay_for_a_huge_image(c, size):
     found = bitstream.recover(archive, c.file_decoder)
     assert not found.images
     assert found.lost == [(0, 1)]
+    good = c.file_model.archive([dataclasses.replace(_chunk(c), size=size), _chunk(c)])
+    assert len(bitstream.recover(good, c.file_decoder).numbers) == 2
     one = bytearray(c.sized(*OTHER).compress(noise(1, OTHER)[0]))
     one[8:12] = records.pack_size(size)
     failure(FormatError, c.decompress, bytes(one))

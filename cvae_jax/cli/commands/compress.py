@@ -105,7 +105,15 @@ def _opened(args: Namespace, c: Codec, sources: Sequence[Source]) -> Iterator[li
             yield [_Group(c, found)]
         return
     with inputs.opened_by_size(sources, c.image_shape[2], **reading) as by_size:
-        yield [_Group(c.sized(*size), found) for size, found in by_size.items()]
+        yield [_Group(_sized(c, size, found), found) for size, found in by_size.items()]
+
+
+def _sized(c: Codec, size: tuple[int, int], found: Inputs) -> Codec:
+    """The codec for images of a size; errors name the first of them."""
+    try:
+        return c.sized(*size)
+    except ConfigError as error:
+        raise DataError(f"{found.first}: {error}; --resize stretches it") from error
 
 
 def _write(
@@ -113,7 +121,7 @@ def _write(
 ) -> Made:
     (c, found), *others = groups
     if others:
-        _check_several(args, len(groups))
+        _check_several(args, bound, len(groups))
     one = found.single and not others and not args.embed_model and not args.labels
     of_groups = [group.images.names for group in groups]
     all_names = None if None in of_groups else [name for some in of_groups for name in some or ()]
@@ -164,14 +172,20 @@ def _write(
     return Made(size, quality, step, fidelity)
 
 
-def _check_several(args: Namespace, sizes: int) -> None:
+def _check_several(args: Namespace, bound: int | None, sizes: int) -> None:
     """Raises ConfigError for what does not go with images of several sizes."""
-    for flag in ("target_bytes", "target_psnr", "labels"):
-        if getattr(args, flag) is not None:
-            raise ConfigError(
-                f"--{flag.replace('_', '-')} is for images of one size, and these are of {sizes}: "
-                "leave it out, or add --resize"
-            )
+    flags = [
+        flag
+        for flag in ("target_bytes", "target_psnr", "labels")
+        if getattr(args, flag) is not None
+    ]
+    if bound is not None:
+        flags.append("lossless" if args.lossless else "max_error")
+    for flag in flags:
+        raise ConfigError(
+            f"--{flag.replace('_', '-')} is for images of one size, and these are of {sizes}: "
+            "leave it out, or add --resize"
+        )
 
 
 def _report(

@@ -119,7 +119,7 @@ def _of_set(args: Namespace, shards: Shards) -> Report:
         labels = archives.labels() if args.labels else None
         if args.labels and labels is None:
             raise DataError(f"{shards}: it holds no labels, or of some images only")
-        shape = (len(archives), *archives.shard(0).image_shape)
+        shape = (len(archives), *_image_shape(archives.shard(0), output))
         outputs.check_fit(output, shape[1:], len(archives))
         names = archives.names() if isinstance(output, ToFolder) else None
         if isinstance(output, ToFolder):
@@ -196,10 +196,14 @@ def _intact(args: Namespace, content: bytes, output: Output) -> Decoded:
         names = file_names(names or numbered(range(len(archive))))
         check_encodable(names)  # before the work
         check_inside(output.path, names, _others(args))
-    into_folder = isinstance(output, ToFolder)  # which takes images of any sizes
-    image_shape = opened.header.image_shape if into_folder else archive.image_shape
-    shape = (len(archive), *image_shape)
+    shape = (len(archive), *_image_shape(archive, output))
     return Decoded(_blocks(archive, args.preview), shape, names, labels)
+
+
+def _image_shape(archive: bitstream.Archive, output: Output) -> tuple[int, int, int]:
+    """Of all images; a folder takes them of any sizes.  Raises DataError: they are of several."""
+    into_folder = isinstance(output, ToFolder)
+    return archive.reader.header.image_shape if into_folder else archive.image_shape
 
 
 def _blocks(archive: bitstream.Archive | ArchiveSet, preview: bool) -> Iterator[np.ndarray]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import lzma
+import math
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
 from cvae_jax.data.image_files import WEBP_SIDE, sheet
-from cvae_jax.errors import CheckpointError, ModelMismatchError
+from cvae_jax.errors import CheckpointError, DataError, ModelMismatchError
 from cvae_jax.file_model import FileModel
 from cvae_jax.runs.find import find, maker
 from cvae_jax.runs.manifest import CONFIG
@@ -28,7 +28,8 @@ from cvae_jax.runs.record import Record
 from cvae_jax.shards import Shards, present
 
 MODEL_FILE = "model file"
-SAMPLE = 1000  # images that other formats are tried on
+SAMPLE = 1000  # images that other formats are tried on, at most
+SAMPLE_VALUES = 1 << 23  # of their pixels, at most
 # Each further image costs its share of this; the rest is there once.
 GROWING = ("streams", "refinements", "checks", "names", "labels")
 
@@ -59,7 +60,7 @@ class Account(NamedTuple):
     qualities: list[float]
     max_error: int | None  # that a pixel may have; None: any
     spot_check: bool  # whether it vouches for the pixels of some images alone
-    image_shape: list[int] | None  # None: only the model knows it, or there are several
+    image_shape: list[int] | None  # None: the file does not say, or there are several
     sizes: list[list[int]]  # heights and widths of all images
     model: str  # digests; of a single image's model 3 bytes that stand for both
     tables: str | None
@@ -82,8 +83,9 @@ class Account(NamedTuple):
         """For people, without the file's name."""
         count = self.images
         shape = "x".join(map(str, self.image_shape or ()))
-        if len(self.sizes) > 1:
-            shape = f"{len(self.sizes)} sizes"
+        if not shape and self.sizes:
+            several = len(self.sizes) > 1
+            shape = f"{len(self.sizes)} sizes" if several else "x".join(map(str, self.sizes[0]))
         if self.kind == MODEL_FILE:
             first = f"{self.kind}, for images of {shape}"
         else:
@@ -133,7 +135,7 @@ def account(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
     def looked_at() -> tuple[FileModel, np.ndarray]:
         found = models.of_archive(opened, ckpt)
         archive = bitstream.Archive(io.BytesIO(content), found.decoder(), opened)
-        return found.files, archive.read(range(min(_alike(opened), SAMPLE)))
+        return found.files, archive.read(_sample(archive))
 
     kind = MODEL_FILE if opened.is_model_file else "archive"
     return _of_archives(kind, [opened], looked_at, ckpt)
@@ -151,8 +153,7 @@ def _of_set(shards: Shards, ckpt: str | None, allowed: Budget) -> Account:
         with models.open_shard(shards.path(0), allowed) as first:
             model = models.of_archive(first, ckpt)
         with models.open_set(shards, ckpt, allowed) as archives:
-            alike = _alike(archives.shard(0).reader)
-            return model.files, archives.read(range(min(alike, SAMPLE)))
+            return model.files, archives.read(_sample(archives.shard(0)))
 
     return _of_archives(f"set of {counted(shards.count, 'archive')}", readers(), looked_at, ckpt)
 
@@ -190,7 +191,8 @@ def _of_archives(
         if ckpt:
             raise
         missing = str(error)
-    sheets = _measured_sheet(header.identity, steps) if not bounds else {}
+    own = sizes == {header.image_shape[:2]}
+    sheets = _measured_sheet(header.identity, steps) if own and not bounds else {}
     return Account(
         kind=kind,
         **_sizes(size, count, steps),
@@ -208,11 +210,14 @@ def _of_archives(
     )
 
 
-def _alike(archive: bitstream.Reader) -> int:
-    """How many of the first images are of one size."""
-    chunks = (archive.chunk(k) for k in range(len(archive.entries)))
-    _, alike = next(itertools.groupby(chunks, lambda chunk: chunk.size), (None, ()))
-    return sum(chunk.count for chunk in alike)
+def _sample(archive: bitstream.Archive) -> range:
+    """The first images, as many as others are tried on; none where they are of several sizes, whose
+    mean says nothing beside that of some."""
+    try:
+        each = math.prod(archive.image_shape)
+    except DataError:
+        return range(0)
+    return range(min(len(archive), SAMPLE, max(SAMPLE_VALUES // each, 1)))
 
 
 def _shape(image_shape: tuple[int, int, int], sizes: set[Size]) -> list[int] | None:
@@ -236,13 +241,15 @@ def _of_single(content: bytes, ckpt: str | None, allowed: Budget) -> Account:
         missing = str(error)
     spent = bitstream.single.ledger(content)
     known = model if images is not None else None
+    size = bitstream.single.size_of(content)
+    shape = None if images is None else list(images.shape[1:])
     return Account(
         kind="single image",
         **_sizes(len(content), 1, {step} if spent["streams"] else set()),
         max_error=bitstream.single.max_error(content),
         spot_check=False,
-        image_shape=list(images.shape[1:]) if images is not None else None,
-        sizes=[list(images.shape[1:3])] if images is not None else [],
+        image_shape=shape,
+        sizes=[shape[:2]] if shape else [list(size)] if size else [],
         model=known.identity.model.hex() if known else short.hex(),
         tables=known.identity.tables.hex() if known else None,
         names=False,
@@ -284,7 +291,7 @@ def _compared(
     size = spent.get("model") or len(model.pack(with_context=refined)) + SECTION_ROOM
     grows = sum(spent.get(use, 0) for use in GROWING)
     fixed = size + total - grows - spent.get("model", 0)
-    others = other_formats(images) if count else {}
+    others = other_formats(images) if len(images) else {}
     others |= sheets
     return {
         "model_bytes": size,

@@ -35,6 +35,7 @@ class Inputs(NamedTuple):
     total: int
     names: list[str] | None  # relative paths of image files; None where some had no name
     single: bool  # one image file
+    first: str  # file, as the user knows it
     # The images in order, uint8 [n, H, W, C], at most so many at once, from the start at each call.
     # Raises DataError where a file turns out to be damaged, or not of the model's shape.
     blocks: Callable[[int], Iterator[np.ndarray]]
@@ -144,6 +145,7 @@ def _inputs(
         len(names),
         known,
         len(located) == 1 and located[0].kind == "image",
+        located[0].shown,
         lambda size: itertools.chain.from_iterable(part(size) for part in parts),
     )
 

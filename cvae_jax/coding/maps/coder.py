@@ -25,8 +25,8 @@ from cvae_jax.coding.vectors import entropy
 from cvae_jax.coding.vectors.tables import Book
 from cvae_jax.errors import FormatError
 
-# About what a turn takes, twice over, and a multiply-add of the network, in lookups of symbols.
-_TURN, _MULTIPLY_ADDS = 12_000, 1 << 10
+_MULTIPLY_ADDS = 1 << 10  # of the network, which take about as long as a lookup of a symbol
+_OF_CANVAS = 2  # numbers of a canvas, and of what is gathered from it, in the room of a symbol
 
 # From what is known of the latents of a turn to their symbols: the part of the map, int64 means and
 # the numbers of widths ``[n, P, g]`` -> int32 ``[n, P, g]``.
@@ -90,8 +90,19 @@ def work(prior: MapPrior, images: int) -> int:
     """About the most that decoding this many images takes, in lookups of symbols."""
     h, w, c = prior.grid
     network = prior.multiply_adds // _MULTIPLY_ADDS + 1
-    waves = min(h * w, w + DELAY * (h - 1))
-    return waves * _TURN * len(prior.groups) + h * w * images * (c + network)
+    return h * w * images * (c + network)
+
+
+def turns(prior: MapPrior) -> int:
+    """How many turns a map has, at most: what they take is about the same for few images."""
+    h, w, _ = prior.grid
+    return min(h * w, w + DELAY * (h - 1)) * len(prior.groups)
+
+
+def room(prior: MapPrior) -> int:
+    """What decoding holds in memory of an image, in symbols."""
+    h, w, c = prior.grid
+    return max(prior.latent_dim, (h + BORDER) * (w + 2 * BORDER) * c // _OF_CANVAS)
 
 
 # Symbols to bytes

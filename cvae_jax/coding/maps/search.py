@@ -44,8 +44,9 @@ class MapRefiner:
         self._decode, self._nats, self._prior, self._levels = decode, nats, prior, levels
         self._descended = functools.cache(self._descent)
 
-    def prepare(self, step: int) -> None:
-        """There is nothing that threads would share."""
+    def prepare(self, step: int, effort: int) -> None:
+        """What is compiled, once, before there are threads."""
+        self._descended(effort)
 
     def refine(self, images: np.ndarray, z_mean: np.ndarray, step: int, effort: int) -> np.ndarray:
         """Symbols of a low squared error + slope * bits: int32 ``[N, D]``.

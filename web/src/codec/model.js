@@ -55,11 +55,17 @@ export class FileModel {
   /** Whether there are images of a size, [height, width]. */
   has(size) {
     try {
-      return Boolean(this.decoder.resized(size));
+      return Boolean(this._resized(size));
     } catch (error) {
       if (error instanceof FormatError) return false;
       throw error;
     }
+  }
+
+  /** What decodes images of another size than its own.  Throws FormatError if there is nothing. */
+  _resized(size) {
+    if (size.every((side, i) => side === this.shape[i])) throw new FormatError("it names the model's own size");
+    return this.decoder.resized(size);
   }
 
   /**
@@ -69,7 +75,7 @@ export class FileModel {
   of(size) {
     if (!size) return this;
     if (this._sized?.key !== size.join()) {
-      const decoder = this.decoder.resized(size);
+      const decoder = this._resized(size);
       const tables = this.tables.resized(decoder.grid);
       const shape = [...size, this.shape[2]];
       const pixels = shape.reduce((a, b) => a * b);
