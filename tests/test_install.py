@@ -53,9 +53,9 @@ def test_models_by_name_from_an_installed_wheel(target):
 import pathlib, numpy as np, cvae_jax
 from cvae_jax import codec, errors
 print(pathlib.Path(cvae_jax.__file__).parent)
-for c in (codec.load(), codec.load("mnist"), codec.load("mnist-hq")):
-    c.decompress(c.compress(np.zeros((1, 28, 28), np.uint8)))
-    print(c.model.latent_dim)
+for c in (codec.load(), codec.load("mnist"), codec.load("mnist-hq"), codec.load("photos32")):
+    c.decompress(c.compress(np.zeros((1, *c.image_shape), np.uint8)))
+    print(c.latent_dim)
 try:
     codec.load("mnits")
 except errors.CheckpointError as error:
@@ -63,7 +63,7 @@ except errors.CheckpointError as error:
 """
     place, *dims, message = installed(target, "-c", code).splitlines()
     assert place == str(target / "cvae_jax")
-    assert dims == ["16", "16", "160"]
+    assert dims == ["16", "16", "160", "1536"]
     assert message.endswith("known by name: mnist, mnist-hq, photos32")
 
 

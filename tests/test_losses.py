@@ -71,7 +71,7 @@ def test_elbo_of_a_map_weighs_errors_by_the_step_and_counts_the_bins():
     images = jax.random.uniform(KEY, (3, 4, 4, 1))
     terms = losses.per_image(output, images, "mse", beta=0.5)
     np.testing.assert_allclose(terms["mse"], losses.squared_error(output.logits, images))
-    expected = terms["mse"] / steps**2 + 0.5 * terms["kl"]
+    expected = steps * (terms["mse"] / steps**2 + 0.5 * terms["kl"])
     np.testing.assert_allclose(terms["loss"], expected, rtol=1e-6)
     for i, step in enumerate(steps):
         law = scipy.stats.logistic(mean[i], np.exp(log_scale[i]))
