@@ -55,6 +55,7 @@ def test_the_released_checkpoints_are_those_that_files_were_made_with():
     for name, model, tables in (
         ("mnist", "474bdefb7d3b796235a27d9a3bef5eec", "f73f860be52136fcbbc69c2066c69c88"),
         ("mnist-hq", "72a052bb95879279e180a5e5c196c8bd", "04276f34df6883657c84270a273e91d7"),
+        ("photos32", "f93b9ae247ead692be76003f3c65a676", "7d0c095b36d114a802402bb085b7efed"),
     ):
         identity = codec.load(ROOT / "checkpoints" / name).identity
         assert (identity.model.hex(), identity.tables.hex()) == (model, tables)
