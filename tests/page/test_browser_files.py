@@ -292,7 +292,9 @@ def test_an_archive_of_a_map_that_carries_its_model(shown):
     reds = opened(shown, data)
     assert reds == [image[:, :, 0].tobytes() for image in images[: len(reds)]]
     shown.page.locator(".cell[aria-label='Image 3']").click()
-    assert shown.page.locator("#large-symbols li").count() == 48
+    symbols = shown.page.locator("#large-symbols li")
+    symbols.first.wait_for()  # they come after the picture
+    assert symbols.count() == 48
     assert "Component" not in shown.page.locator("#large-facts").text_content()
     shown.page.locator("#large-close").click()
 
