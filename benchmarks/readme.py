@@ -342,6 +342,8 @@ def record_best_sheets() -> None:
     for name in RELEASES:
         path = ROOT / "checkpoints" / name
         record = Record.from_dict(checkpoint.read_config(path))
+        if record.best_sheet == best_sheet(name):  # or it would be written with new defaults
+            continue
         record = dataclasses.replace(record, best_sheet=best_sheet(name))
         text = json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n"
         checkpoint.attach(path, {checkpoint.CONFIG: text.encode()})

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cvae_jax.bitstream import budget
+from cvae_jax.bitstream import budget, single
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder, OtherSizes
 from cvae_jax.bitstream.header import Header, Identity
@@ -185,6 +185,10 @@ class FileModel:
     ) -> Chunk:
         """A chunk of an archive; arguments, and what is raised, as for ``writer.chunk_of``."""
         return chunk_of(self.header, symbols, step, self.tables, levels, refinement, self.size)
+
+    def single(self, symbols: np.ndarray, step: int, levels: np.ndarray) -> bytes:
+        """A single image's file; arguments, and what is raised, as for ``single.encode``."""
+        return single.encode(symbols, step, self.tables, self.identity, levels, self.size)
 
     def writer(self, file: BinaryIO, *, embed_model: bool = False, refined: bool = False) -> Writer:
         """What writes an archive, which may carry its model; refined: of refined images."""

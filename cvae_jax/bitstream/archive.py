@@ -151,7 +151,7 @@ class Archive(ImageSequence):
 
     def _shape_of(self, chunks: Iterable[int]) -> tuple[int, int, int]:
         h, w, channels = self.reader.header.image_shape
-        sizes = list(dict.fromkeys(self.reader.chunk(k).size or (h, w) for k in chunks))
+        sizes = list(dict.fromkeys(self.reader.size_of(k) or (h, w) for k in chunks))
         if len(sizes) > 1:
             some = ", ".join("{}x{}".format(*size) for size in sizes[:3])
             raise DataError(
@@ -164,7 +164,7 @@ class Archive(ImageSequence):
         """Raises FormatError unless so many images of chunks may be decoded."""
         counts: Counter[Size | None] = Counter()
         for k, count in images.items():
-            counts[self.reader.chunk(k).size] += count
+            counts[self.reader.size_of(k)] += count
         self._decoder.require_affordable(counts, self.reader.allowed, self.reader.paid)
 
     def _all_affordable(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from cvae_jax.bitstream import budget, records, single
 from cvae_jax.bitstream.budget import Budget, Limit, Meter
 from cvae_jax.bitstream.header import HEADER_SIZE, unpack_header
-from cvae_jax.bitstream.records import CRC_SIZE, Chunk
+from cvae_jax.bitstream.records import CRC_SIZE, Chunk, Size
 from cvae_jax.errors import FormatError
 
 KEPT = 1 << 26  # bytes of chunks that a reader keeps
@@ -59,6 +59,7 @@ class Reader:
         self.starts = np.cumsum([0] + [entry.count for entry in self.entries])
         self._kept: dict[int, Chunk] = {}  # the one asked for last comes last
         self._kept_size = 0
+        self._sizes: dict[int, Size | None] = {}  # of all chunks that were ever read
 
     def __len__(self) -> int:
         """Number of images."""
@@ -111,6 +112,12 @@ class Reader:
             self._kept_size -= self.entries[oldest].length
         return chunk
 
+    def size_of(self, k: int) -> Size | None:
+        """The size of the k-th chunk's images, None: the header's.  Raises as ``chunk``."""
+        if k not in self._sizes:
+            self.chunk(k)
+        return self._sizes[k]
+
     def _read_chunk(self, k: int) -> Chunk:
         entry, first = self.entries[k], int(self.starts[k])
         try:
@@ -122,6 +129,7 @@ class Reader:
             raise type(error)(
                 f"chunk {k} (images {first} to {last}, byte {entry.offset}): {error}"
             ) from error
+        self._sizes[k] = chunk.size
         return chunk
 
     @functools.cached_property

@@ -50,6 +50,8 @@ class Compressor(Decompressor):
         for side in (height, width):
             if not isinstance(side, int | np.integer) or not 1 <= side <= MAX_SIDE:
                 raise ConfigError(f"images of {height}x{width}: from 1 to {MAX_SIDE} each way")
+        if (height, width) == self.image_shape[:2]:
+            return self
         trained = self.made_by().config.model
         if (height, width) == trained.image_shape[:2]:
             return self._of(trained, self.files and (self.files.original or self.files), None)
@@ -130,15 +132,13 @@ class Compressor(Decompressor):
         and what is raised, as for ``compress``."""
         maker = self._maker(quality, effort, max_error)
         arranged = pixels.to_levels(self._images(pixels.on_host(image)))
-        model, size = (self.tables, self.identity), self.file_model.size
         if max_error is not None:
             base, refinement, images = maker.refined(arranged, max_error)
-            of_base = base.symbols, base.step, *model, base.levels
+            of_base = base.symbols, base.step, self.tables, self.identity, base.levels
             return bitstream.single.encode_refined(*of_base, refinement, images[0]), images
         symbols = maker.to_symbols(arranged)
         levels = self.decode_symbols(symbols, maker.step)
-        data = bitstream.single.encode(symbols[0], maker.step, *model, levels[0], size)
-        return data, levels
+        return self.file_model.single(symbols[0], maker.step, levels[0]), levels
 
     def write(
         self,
@@ -256,8 +256,7 @@ class Compressor(Decompressor):
         if levels is None:
             levels = self.decode_symbols(symbols[None] if alone else symbols, step)
         if alone:
-            model = self.tables, self.identity
-            return bitstream.single.encode(symbols, step, *model, levels[0], self.file_model.size)
+            return self.file_model.single(symbols, step, levels[0])
         size = self.file_model.chunk_images
         parts = [slice(at, at + size) for at in range(0, len(symbols), size)]
         found = (self.file_model.chunk(symbols[part], step, levels[part]) for part in parts)

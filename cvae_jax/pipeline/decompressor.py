@@ -128,12 +128,11 @@ class Decompressor(Autoencoder):
     @functools.cached_property
     def file_decoder(self) -> FileDecoder:
         """What reading an archive needs of this codec; one that came with a file is not trusted."""
-        model, trusted = self.file_model, self.record is not None
-        if model.original is None:
-            return model.file_decoder(self.decode_symbols, trusted=trusted, make=_quickest)
         # Files say themselves of which size their images are.
-        original = model.original
-        return original.file_decoder(original.levels_by(_quickest), trusted=trusted, make=_quickest)
+        own = self.file_model.original is None
+        model = self.file_model.original or self.file_model
+        levels = self.decode_symbols if own else model.levels_by(_quickest)
+        return model.file_decoder(levels, trusted=self.record is not None, make=_quickest)
 
     def model_file(self) -> bytes:
         """An archive of no images that carries its model: all that reading files needs."""
