@@ -138,7 +138,8 @@ def _other(name: str, content: bytes, decoded: np.ndarray, images: np.ndarray) -
 
 def unknown(n: int) -> dict[str, np.ndarray]:
     """n images of MNIST's size of each kind that its model does not know, ``[n, 28, 28, 1]``."""
-    photographs = [patches.patches(name, patches.SIZE) for name in patches.TRAIN + patches.TEST]
+    names = patches.PHOTOGRAPHS + patches.TEST
+    photographs = [patches.patches(patches.photograph(name), patches.SIZE) for name in names]
     shape = (n, 28, 28, 1)
     squares = (np.add.outer(np.arange(28), np.arange(28)) % 2 * 255).astype(np.uint8)
     return {
@@ -170,9 +171,7 @@ def own_models(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         _run(["-m", "cvae_jax", *words])
     found = {"digits": (args.digits, data.load("digits", "test"))}
     if args.patches is not None:
-        test = np.concatenate([patches.patches(name, patches.SIZE) for name in patches.TEST])
-        order = np.random.default_rng(0).permutation(len(test))  # as examples/patches.py has them
-        found["patches"] = (args.patches, test[order][..., None])
+        found["patches"] = (args.patches, patches.test_patches()[..., None])
     return {
         name: {
             **told(f"own model, {name}", exactly(codec.load(path), path, images)),

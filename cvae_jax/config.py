@@ -231,6 +231,23 @@ class Config:
 
 _COSINE = {"learning_rate": 2e-3, "schedule": "cosine"}
 
+# For photographs: a map of latents.  Its error is the squared one of sRGB levels, of which equal
+# steps look about equal, dark or bright; each of red, green and blue counts the same, as in what
+# others report (results/README.md has luma, too).
+_MAP = Config().replace(
+    height=32,
+    width=32,
+    channels=3,
+    reconstruction="mse",
+    beta=0.029,
+    epochs=24,
+    batch_size=64,
+    average_decay=0.999,
+    flip=True,
+    context_steps=2000,
+    **_COSINE,
+)
+
 PRESETS: dict[str, Config] = {
     # The recipe of the Keras project that this one re-implements.
     "original": Config(),
@@ -253,26 +270,10 @@ PRESETS: dict[str, Config] = {
         average_decay=0.999,
         context_steps=8000,
     ),
-    # For photographs of 32x32 pixels, like CIFAR-10's: a map of latents.  Its error is the squared
-    # one of sRGB levels, of which equal steps look about equal, dark or bright; each of red, green
-    # and blue counts the same, as in what others report (results/README.md has luma, too).  What
-    # made checkpoints/photos32.
-    "photos32": Config().replace(
-        height=32,
-        width=32,
-        channels=3,
-        filters=(32, 96),
-        latent_channels=24,
-        blocks=1,
-        reconstruction="mse",
-        beta=0.029,
-        epochs=24,
-        batch_size=64,
-        average_decay=0.999,
-        flip=True,
-        context_steps=2000,
-        **_COSINE,
-    ),
+    # For photographs of 32x32 pixels, like CIFAR-10's.  What made checkpoints/photos32.
+    "photos32": _MAP.replace(filters=(32, 96), latent_channels=24, blocks=2),
+    # For a few thousand images of one's own, which pay for their decoder: half as large.
+    "collection": _MAP.replace(filters=(32, 64), latent_channels=16, blocks=1),
     # What made checkpoints/mnist.
     "release": Config().replace(epochs=60, average_decay=0.999, context_steps=16_000, **_COSINE),
 }

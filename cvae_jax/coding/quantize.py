@@ -41,7 +41,7 @@ def quality(step: int) -> float:
 
 
 def quantize(z: np.ndarray, tables: CodingTables, step: int) -> np.ndarray:
-    """Nearest symbols: float32 ``[N, D]`` -> int32 ``[N, D]``."""
+    """The nearest symbols, of maps cheap ones near by: float32 ``[N, D]`` -> int32 ``[N, D]``."""
     if isinstance(tables, MapPrior):
         return coder.quantize(tables, z, step)
     symbols = np.rint(z.astype(np.float64) / (tables.unit.astype(np.float64) * step))

@@ -53,16 +53,16 @@ def photos(tmp_path):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A preset of the same kind that takes no time to compile."""
-    preset = config.PRESETS["photos32"].replace(filters=(4, 8), latent_channels=4)
-    monkeypatch.setitem(config.PRESETS, "photos32", preset)
+    preset = config.PRESETS["collection"].replace(filters=(4, 8), latent_channels=4)
+    monkeypatch.setitem(config.PRESETS, "collection", preset)
 
 
 def test_the_preset_is_chosen_by_the_images():
     assert choose(data.load("digits", "test")).preset == "default"
-    assert choose(smooth(50, (28, 28, 1))).preset == "photos32"
-    assert choose(smooth(50, (28, 28, 3))).preset == "photos32"
+    assert choose(smooth(50, (28, 28, 1))).preset == "collection"
+    assert choose(smooth(50, (28, 28, 3))).preset == "collection"
     strokes = np.zeros((3, 64, 64, 1), np.uint8)
-    assert choose(strokes).preset == "photos32"
+    assert choose(strokes).preset == "collection"
     assert choose(strokes[:, :28, :28]).preset == "default"
     assert choose(255 - strokes[:, :28, :28]).preset == "default"  # on white paper
     assert "100% of the pixels are of level 0" in choose(strokes[:, :28, :28]).reason
@@ -74,7 +74,7 @@ def test_the_preset_of_mnist_and_of_grey_photographs():
     cifar = shared_dir() / "data" / "cifar10" / "test.zip"
     if not cifar.exists():
         pytest.skip(f"no {cifar}")
-    assert choose(data.load(cifar, "test", channels=1)).preset == "photos32"
+    assert choose(data.load(cifar, "test", channels=1)).preset == "collection"
 
 
 def test_epochs_are_those_that_there_is_time_for():
@@ -126,7 +126,7 @@ def test_a_model_an_archive_and_a_comparison(cvae, photos, tmp_path):
     argv = ["fit", photos, "-o", "mine", "--minutes", 0.01, "--archive", "mine.cvae"]
     status, out, err = cvae(*argv)
     assert status == 0, err
-    assert "photos: 8x12 colour, 58 train, 5 validation, 7 test; preset photos32: a map" in out
+    assert "photos: 8x12 colour, 58 train, 5 validation, 7 test; preset collection: a map" in out
     assert "0.01 minutes: about 3 epochs of 58 images" in out
     assert not (tmp_path / "mine.fit").exists()
     assert "cvae train" in (tmp_path / "mine" / "README.md").read_text()

@@ -20,11 +20,15 @@ from cvae_jax.coding.integers.frequencies import (
     push,
 )
 from cvae_jax.coding.maps.network import BORDER, Network
-from cvae_jax.coding.maps.prior import DELAY, MapPrior, Places
+from cvae_jax.coding.maps.prior import DELAY, WIDTHS, MapPrior, Places
 from cvae_jax.coding.vectors import entropy
 from cvae_jax.coding.vectors.tables import Book
 from cvae_jax.errors import FormatError
 
+# What a squared error of one step is worth, in bits.  More than on a codec's own curve of rate and
+# distortion: its decoder has learned of errors of half a step at most.
+ERROR_BITS = 20
+PRICED = 40  # symbols whose prices are looked up, to either side of 0; others get the nearest
 _MULTIPLY_ADDS = 1 << 10  # of the network, which take about as long as a lookup of a symbol
 _OF_CANVAS = 2  # numbers of a canvas, and of what is gathered from it, in the room of a symbol
 
@@ -59,9 +63,34 @@ def _turns_of(prior: MapPrior, places: Places) -> Iterator[tuple[slice, Any, Any
 
 @products_in_one_thread()
 def quantize(prior: MapPrior, z: np.ndarray, step: int) -> np.ndarray:
-    """The nearest symbols: float32 ``[N, D]`` -> int32 ``[N, D]``."""
-    apart, _ = residuals(prior, z / np.float64(prior.unit_size), step)
-    return np.clip(np.rint(apart / step), -(2**31), 2**31 - 1).astype(np.int32)
+    """Symbols near latents, and cheap ones: float32 ``[N, D]`` -> int32 ``[N, D]``.
+
+    A latent gets the nearest symbol, or the next one towards 0, its mean, where the bits that this
+    saves are worth more than the error that it adds.
+    """
+    wanted = (z / np.float64(prior.unit_size)).reshape(-1, *prior.grid)
+    symbols, saved = np.empty(wanted.shape, np.int32), _saved_by_next(prior.book(step))
+
+    def chosen(at: Any, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
+        apart = (wanted[at] - mean) / step
+        nearest = np.rint(apart)
+        following = nearest - np.sign(nearest)
+        added = (apart - following) ** 2 - (apart - nearest) ** 2
+        priced = np.clip(nearest, -PRICED, PRICED).astype(np.int64) + PRICED
+        cheaper = saved[width, priced] > ERROR_BITS * added
+        symbols[at] = np.clip(np.where(cheaper, following, nearest), -(2**31), 2**31 - 1)
+        return symbols[at]
+
+    _walk(prior, len(wanted), step, chosen)
+    return symbols.reshape(z.shape)
+
+
+def _saved_by_next(book: Book) -> np.ndarray:
+    """Bits that the next symbol towards 0 saves over each from -PRICED to PRICED, by widths."""
+    number = np.arange(-PRICED, PRICED + 1)
+    rows, symbols = np.broadcast_arrays(np.arange(WIDTHS)[:, None], number)
+    prices = book.prices(rows, book.indices(rows, symbols))
+    return prices - prices[:, number - np.sign(number) + PRICED]
 
 
 @products_in_one_thread()

@@ -52,16 +52,16 @@ class MapRefiner:
         """Symbols of a low squared error + slope * bits: int32 ``[N, D]``.
 
         images: ``[N, H, W, C]``, uint8 or in [0, 1]; z_mean: their latents, ``[N, D]``; effort:
-        rounds, from 0, which gives the nearest symbols.  No image's cost is above theirs.
+        rounds, from 0, which gives the codec's own.  No image's cost is above theirs.
         """
-        nearest = coder.quantize(self._prior, z_mean, step)
+        own = coder.quantize(self._prior, z_mean, step)
         if not effort or not len(images):
-            return nearest
+            return own
         wide = np.full(len(images), step * self._prior.unit_size, np.float32)
         z = stream(self._descended(effort), images, np.asarray(z_mean), wide)
         found = coder.quantize(self._prior, z, step)
-        better = self._cost(images, found, step) < self._cost(images, nearest, step)
-        return np.where(better[:, None], found, nearest)
+        better = self._cost(images, found, step) < self._cost(images, own, step)
+        return np.where(better[:, None], found, own)
 
     def _cost(self, images: np.ndarray, symbols: np.ndarray, step: int) -> np.ndarray:
         """Squared error + slope * bits of each image, ``[N]``, as a file has them."""

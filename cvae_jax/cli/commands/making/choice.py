@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-DENSE, MAP = "default", "photos32"
+DENSE, MAP = "default", "collection"
 MOST_PIXELS = 32 * 32  # of an image for a dense vector, whose layers grow with it
 # Of MNIST's pixels 81 % are black; of Fashion-MNIST's, which are more like photographs, 50 %.
 SPARSE = 0.6
