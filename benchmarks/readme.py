@@ -18,7 +18,6 @@ from benchmarks import throughput
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.record import Record
 from cvae_jax.study import report
-from cvae_jax.study.compare import MSE_RANGES
 from cvae_jax.study.figures import NAMES
 from cvae_jax.study.sweep import SINGLES
 
@@ -166,18 +165,13 @@ def _bounded(found: dict[str, Any]) -> dict[int, dict[str, Any]]:
 def _photographs(study: dict[str, Any]) -> str:
     found = study["comparisons"]["photos32"]
     default, whole, other = found["default"], found["with_model"], found["smallest_together"]
-    rates = []
-    for regime, deltas in found["bjontegaard"].items():
-        for delta in deltas:
-            searched = f" with `--effort {delta['effort']}`" if delta["effort"] else ""
-            rates.append(f"{delta['bd_rate_percent']:+.0f} % {NAMES[regime]}{searched}")
-    low, high = MSE_RANGES[3]
+    rates = _rates(found, "bjontegaard_formats")
     return (
         f"The photographs are `checkpoints/photos32`'s, at {default['mse']:.4f} "
-        f"({other['codec']}'s is {other['mse']:.4f}). Bytes at equal error, against the best of "
-        f"the others at each (BD-rate, MSE {low} to {high}): {', '.join(rates)}. Its decoder and "
-        f"prior are {whole['model_bytes']:,} bytes. CIFAR-10 was stored as JPEG, which flatters "
-        "JPEG's kin at high rates."
+        f"({other['codec']}'s is {other['mse']:.4f}). Bytes at equal error, against the best image "
+        f"format: {', '.join(f'{rate:+.0f} % {of}' for of, rate in rates.items())}. Its decoder "
+        f"and prior are {whole['model_bytes']:,} bytes. CIFAR-10 was stored as JPEG, which "
+        "flatters JPEG's kin at high rates."
     )
 
 
@@ -212,34 +206,30 @@ def _lossless(study: dict[str, Any], bounded: dict[int, dict[str, Any]]) -> str:
     )
 
 
-def limits() -> str:
-    """Where it loses."""
-    found = json.loads(PATCHES.read_text())["comparisons"]["patches"]
-    ours, other = found["default"], found["smallest_together"]
-    linear = found["smallest_pca"]["together"]
-    assert other["bytes_per_image"] < ours["bytes_per_image"], "it wins: rewrite this"
-    assert linear["bytes_per_image"] < ours["bytes_per_image"], "it wins: rewrite this"
-    return (
-        "- **One dense vector of latents loses on photographs**, which are for a map. On 32x32 "
-        "patches of them, an archive by the preset `hq` takes "
-        f"{ours['bytes_per_image']:.1f} bytes per image at an MSE of {ours['mse']:.4f}; "
-        f"{other['codec']} takes {other['bytes_per_image']:.1f} at {other['mse']:.4f}, and PCA "
-        f"{linear['bytes_per_image']:.1f} at {linear['mse']:.4f}."
-    )
-
-
 def study() -> str:
-    """What the curves of the finer checkpoint come to; the lead has the rest."""
-    found = json.loads(STUDY.read_text())["comparisons"]["mnist-hq"]
-    rates = []
-    for regime, deltas in found["bjontegaard"].items():
-        for delta in deltas:
-            searched = f", effort {delta['effort']}" if delta["effort"] else ""
-            rates.append(f"{delta['bd_rate_percent']:+.0f} % ({NAMES[regime]}{searched})")
-    return (
-        "Bytes of **mnist-hq** at equal error, against the best of the others at every rate "
-        f"(BD-rate, MSE about 0.005 to 0.0015): {'; '.join(rates)}."
-    )
+    """Bytes at equal error of the models whose curves meet those of others."""
+    lines = ["| bytes at equal error, against | image formats | these and PCA |", "|---|---:|---:|"]
+    for of, path, name in (
+        ("mnist-hq", STUDY, "mnist-hq"),
+        ("photos32", PHOTOGRAPHS, "photos32"),
+        ("patches", PATCHES, "patches"),
+    ):
+        found = json.loads(path.read_text())["comparisons"][name]
+        for key, formats in _rates(found, "bjontegaard_formats").items():
+            both = _rates(found, "bjontegaard")[key]
+            lines.append(f"| {of}, {key} | {formats:+.0f} % | {both:+.0f} % |")
+    return "\n".join(lines)
+
+
+def _rates(found: dict[str, Any], key: str) -> dict[str, float]:
+    """BD-rates of a comparison in %, by what they are of."""
+    return {
+        NAMES[regime] + (f", `--effort {delta['effort']}`" if delta["effort"] else ""): delta[
+            "bd_rate_percent"
+        ]
+        for regime, deltas in found[key].items()
+        for delta in deltas
+    }
 
 
 def speed() -> str:
@@ -312,7 +302,6 @@ def filled(text: str) -> str:
         "console": console(),
         "compression": compression(),
         "lead": lead(),
-        "limits": limits(),
         "study": study(),
     }
     for name, table in tables.items():

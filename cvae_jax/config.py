@@ -17,6 +17,14 @@ LARGEST = 1 << 14  # of any number of an architecture
 MOST_STAGES = 16
 MAP_GROUPS = 4  # of the channels of a map of latents, which the prior takes one after the other
 
+Size = tuple[int, int]  # height, width
+
+
+def evenly_halved(size: Size, stages: int) -> Size:
+    """The size, or the next larger one, that so many stages halve evenly."""
+    scale = 2**stages
+    return -(-size[0] // scale) * scale, -(-size[1] // scale) * scale
+
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
@@ -121,8 +129,8 @@ class ModelConfig:
             raise ConfigError(
                 f"a model of {why} has images of {self.height}x{self.width} alone: resize others"
             )
-        even = (-(-n // scale) * scale for n in (height, width))
-        return dataclasses.replace(self, **dict(zip(("height", "width"), even, strict=True)))
+        height, width = evenly_halved((height, width), len(self.filters))
+        return dataclasses.replace(self, height=height, width=width)
 
     @property
     def latents(self) -> int:

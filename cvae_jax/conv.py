@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-Size = tuple[int, int]
+from cvae_jax.config import Size
 
 
 def output_size(size: Size, stride: int) -> Size:

@@ -17,11 +17,12 @@ from cvae_jax.bitstream import budget, single
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import Context, Cost, FileDecoder, OtherSizes
 from cvae_jax.bitstream.header import Header, Identity
-from cvae_jax.bitstream.records import Chunk, Refinement, Size
+from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.bitstream.writer import CHUNK_IMAGES, Labels, Writer, chunk_of
 from cvae_jax.coding.maps.prior import MapPrior
 from cvae_jax.coding.quantize import DEFAULT_QUALITY, units
 from cvae_jax.coding.streams import CodingTables, read_tables, room, turns
+from cvae_jax.config import Size
 from cvae_jax.errors import CheckpointError, ConfigError, FormatError
 from cvae_jax.exact import by_numpy
 from cvae_jax.exact.architecture import Architecture

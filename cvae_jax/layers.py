@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from cvae_jax import conv
+from cvae_jax.config import Size
 
 KERNEL = (3, 3)
 STRIDE = 2
@@ -58,7 +59,7 @@ class ConvTranspose(nn.Module):
 
     features: int
     stride: int
-    size: conv.Size
+    size: Size
     dtype: DTypeLike
     gain: float = 1.0
 

@@ -19,7 +19,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from cvae_jax import conv
-from cvae_jax.config import ModelConfig
+from cvae_jax.config import ModelConfig, Size
 from cvae_jax.layers import (
     KERNEL,
     STRIDE,
@@ -110,7 +110,7 @@ class Decoder(nn.Module):
         x = ConvTranspose(self.config.channels, 1, sizes[0], self.dtype, name="output")(x)
         return at_least_float32(x)
 
-    def _from_dense(self, x: Array, size: conv.Size) -> Array:
+    def _from_dense(self, x: Array, size: Size) -> Array:
         shape = *size, self.config.filters[-1]
         x = nn.relu(Dense(math.prod(shape), self.dtype, name="dense")(x))
         return x.reshape(x.shape[0], *shape)

@@ -27,8 +27,9 @@ from cvae_jax import bitstream
 from cvae_jax.bitstream import Archive, FileDecoder, Header, Reader, Refinement, single
 from cvae_jax.bitstream.decoder import Context, OtherSizes
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import BASED, RAW, Size
+from cvae_jax.bitstream.records import BASED, RAW
 from cvae_jax.coding import streams
+from cvae_jax.config import Size
 from cvae_jax.errors import CvaeError, DataError
 from cvae_jax.exact import by_numpy
 from cvae_jax.file_model import FileModel

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from cvae_jax.bitstream import Header, Identity, Refinement, Writer, single
-from cvae_jax.bitstream.records import ALONE, BASED, RAW, Size, crc32c, pixel_bytes
+from cvae_jax.bitstream.records import ALONE, BASED, RAW, crc32c, pixel_bytes
 from cvae_jax.coding.integers.frequencies import TOTAL
 from cvae_jax.coding.maps.prior import NEIGHBOURS, Group, MapPrior
 from cvae_jax.coding.quantize import quantize
 from cvae_jax.coding.streams import CodingTables
 from cvae_jax.coding.vectors.mixture import fit_tables
 from cvae_jax.coding.vectors.tables import REACH, Tables
+from cvae_jax.config import Size
 from cvae_jax.errors import FormatError
 from cvae_jax.exact.architecture import Architecture
 from cvae_jax.exact.from_params import thresholds

@@ -16,8 +16,9 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.container import Reader, unpack_names
 from cvae_jax.bitstream.decoder import Bill, FileDecoder
-from cvae_jax.bitstream.records import BASED, Chunk, Size
+from cvae_jax.bitstream.records import BASED, Chunk
 from cvae_jax.bitstream.salvage import lost, salvage
+from cvae_jax.config import Size
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError
 
 OnProgress = Callable[[int], None]  # gets the images finished since the last call

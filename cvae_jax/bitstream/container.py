@@ -13,7 +13,8 @@ import numpy as np
 from cvae_jax.bitstream import budget, records, single
 from cvae_jax.bitstream.budget import Budget, Limit, Meter
 from cvae_jax.bitstream.header import HEADER_SIZE, unpack_header
-from cvae_jax.bitstream.records import CRC_SIZE, Chunk, Size
+from cvae_jax.bitstream.records import CRC_SIZE, Chunk
+from cvae_jax.config import Size
 from cvae_jax.errors import FormatError
 
 KEPT = 1 << 26  # bytes of chunks that a reader keeps

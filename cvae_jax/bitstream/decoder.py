@@ -12,8 +12,9 @@ import numpy as np
 from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.header import Header
-from cvae_jax.bitstream.records import Chunk, Refinement, Size
+from cvae_jax.bitstream.records import Chunk, Refinement
 from cvae_jax.coding.streams import CodingTables
+from cvae_jax.config import Size
 from cvae_jax.errors import CvaeError, FormatError, ModelMismatchError
 
 

@@ -18,6 +18,7 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.budget import Budget
 from cvae_jax.coding import streams
 from cvae_jax.coding.streams import CodingTables
+from cvae_jax.config import Size
 from cvae_jax.errors import DataError, FormatError, VersionError
 
 MAX_CHUNK = 8192  # images
@@ -42,9 +43,6 @@ RAW, ALONE, BASED = 0, 1, 2  # how an image of a refined chunk is coded; only th
 CRC_SIZE = _CRC.size
 SIZE_ROOM = _SIZE.size
 SECTION_ROOM = _SECTION.size + CRC_SIZE  # of a section around its body
-
-
-Size = tuple[int, int]  # height, width
 
 
 class Refinement(NamedTuple):

@@ -11,9 +11,10 @@ from cvae_jax.bitstream import budget, records
 from cvae_jax.bitstream.budget import Budget, Meter
 from cvae_jax.bitstream.decoder import FileDecoder
 from cvae_jax.bitstream.header import VERSION, Identity, check_version
-from cvae_jax.bitstream.records import CRC_SIZE, Refinement, Size
+from cvae_jax.bitstream.records import CRC_SIZE, Refinement
 from cvae_jax.coding import streams
 from cvae_jax.coding.streams import CodingTables
+from cvae_jax.config import Size
 from cvae_jax.errors import FormatError, ModelMismatchError
 
 MAGIC = b"\x89v"

@@ -11,7 +11,8 @@ from cvae_jax.bitstream import budget
 from cvae_jax.bitstream.container import Reader
 from cvae_jax.bitstream.decoder import Bill, FileDecoder
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import Chunk, Size
+from cvae_jax.bitstream.records import Chunk
+from cvae_jax.config import Size
 
 
 def verify_archive(reader: Reader, decoder: FileDecoder) -> int:

@@ -12,9 +12,10 @@ from cvae_jax.bitstream import records
 from cvae_jax.bitstream.container import COUNT, ENTRY, Entry, Reader
 from cvae_jax.bitstream.header import Header, pack_header
 from cvae_jax.bitstream.names import check_names
-from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, SPOT, Chunk, Refinement, Size
+from cvae_jax.bitstream.records import BASED, MAX_CHUNK, MAX_ERROR, SPOT, Chunk, Refinement
 from cvae_jax.coding import streams
 from cvae_jax.coding.streams import CodingTables
+from cvae_jax.config import Size
 from cvae_jax.errors import DataError, FormatError, ModelMismatchError
 
 CHUNK_IMAGES = 4096  # where an archive is written here

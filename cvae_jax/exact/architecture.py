@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cvae_jax.config import Size, evenly_halved
 from cvae_jax.errors import FormatError
 
 KERNEL = 3
@@ -13,8 +14,6 @@ STRIDE = 2
 MAX_SIDE = 1 << 13  # pixels, and of any other number in an architecture
 MAX_STAGES = 8
 MAX_BLOCKS = 8
-
-Size = tuple[int, int]  # rows and columns
 
 
 class Shape(NamedTuple):
@@ -129,7 +128,7 @@ class Architecture(NamedTuple):
                 f"images of other sizes need a model of a multiple of {scale} pixels each way; "
                 f"this one's are {h}x{w}"
             )
-        even = (-(-n // scale) * scale for n in (height, width))
+        even = evenly_halved((height, width), len(self.filters))
         resized = self._replace(image_shape=(*even, channels))
         resized.check()
         return resized

@@ -18,13 +18,12 @@ from jax import Array
 from cvae_jax import bitstream, pixels
 from cvae_jax.batching import Stopped, cores, mapped
 from cvae_jax.bitstream.archive import OnProgress, unwatched
-from cvae_jax.bitstream.records import Size
 from cvae_jax.bitstream.writer import Labels, check_enough
 from cvae_jax.coding import quantize, search, target
 from cvae_jax.coding.maps.prior import MAX_SIDE, MapPrior
 from cvae_jax.coding.maps.search import MapRefiner
 from cvae_jax.coding.quantize import DEFAULT_QUALITY
-from cvae_jax.config import ModelConfig
+from cvae_jax.config import ModelConfig, Size
 from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.file_model import FileModel
 from cvae_jax.metrics import mse_of_levels

@@ -33,17 +33,15 @@ def effort_of(rows: Iterable[Row]) -> int:
 
 
 def compare(
-    rows: Sequence[Row],
-    ours: Sequence[str],
-    effort: int,
-    mse_range: tuple[float, float] = MSE_RANGES[1],
+    rows: Sequence[Row], ours: Sequence[str], mse_range: tuple[float, float] = MSE_RANGES[1]
 ) -> dict[str, Any]:
     """What the README reports: sizes at equal error or under the same bound, the model's cost,
-    Bjøntegaard's deltas.
+    Bjøntegaard's deltas, against image formats and PCA and against the formats alone.
 
-    effort: that of the rows with a search; mse_range: of the deltas, see ``bjontegaard``.
+    mse_range: of the deltas, see ``bjontegaard``.
     """
     linear = [r for r in rows if r["kind"] == "baseline"]
+    formats = [r for r in rows if r["kind"] != "baseline"]
     out = {}
     for name in ours:
         default = _find(rows, name, LOSSY, TOGETHER)
@@ -70,16 +68,23 @@ def compare(
                 for row in rows
                 if (row["codec"], row["regime"]) == (name, TOGETHER) and row["bound"] is not None
             ],
-            "bjontegaard": {
-                regime: [
-                    delta
-                    for at in (0, effort)
-                    if (delta := bjontegaard(rows, name, regime, at, mse_range)) is not None
-                ]
-                for regime in (TOGETHER, OWN)
-            },
+            "bjontegaard": deltas(rows, name, mse_range),
+            "bjontegaard_formats": deltas(formats, name, mse_range),
         }
     return out
+
+
+def deltas(rows: Sequence[Row], name: str, mse_range: tuple[float, float]) -> dict[str, list[Row]]:
+    """What there is of ``bjontegaard``, by regime: without a search, and with one."""
+    effort = effort_of(r for r in rows if r["codec"] == name)
+    return {
+        regime: [
+            delta
+            for at in sorted({0, effort})
+            if (delta := bjontegaard(rows, name, regime, at, mse_range)) is not None
+        ]
+        for regime in (TOGETHER, OWN)
+    }
 
 
 def bounded(rows: Sequence[Row], ours: Row) -> dict[str, Any]:
@@ -129,8 +134,8 @@ def bjontegaard(
     effort: int,
     mse_range: tuple[float, float] = MSE_RANGES[1],
 ) -> Row | None:
-    """BD-rate in % and BD-PSNR in dB against the best of the other codecs and PCA at every rate,
-    their ``envelope``.
+    """BD-rate in % and BD-PSNR in dB against the best of the other codecs, and of PCA where rows
+    have it, at every rate: their ``envelope``.
 
     BD-rate is over the part of ``mse_range``, from the highest MSE to the lowest, that both curves
     cover, and BD-PSNR over the bytes that both cover; the ranges are returned too, and which codecs

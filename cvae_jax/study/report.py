@@ -43,8 +43,10 @@ of colour images over red, green and blue. PSNR "in luma" is that of their brigh
 
 **BD-rate** is how many more bytes (on average over the range of MSE that is given) this codec takes
 for the same MSE than the best of the others, which at each MSE is the one whose curve, interpolated
-between its settings, takes the fewest.
+between its settings, takes the fewest: of the image formats, and then of these and PCA.
 """
+# By their place in a comparison, whom BD-rates are against.
+OTHERS = {"bjontegaard_formats": "the image formats", "bjontegaard": "the image formats and PCA"}
 FROM_JPEG = (
     "These images come from JPEG files{}. What JPEG made of an image is cheap to code once more "
     "for codecs with a DCT of their own: at high rates this flatters JPEG, WebP, AVIF and JPEG XL."
@@ -190,8 +192,9 @@ def summary(report: dict[str, Any]) -> str:
             f"  - PCA: {linear(found)}",
         ]
         lines += [f"  - {_bounded(bounded)}" for bounded in found["bounded"]]
-        for regime, deltas in found["bjontegaard"].items():
-            lines += [f"  - {_delta(regime, delta)}" for delta in deltas]
+        for key, others in OTHERS.items():
+            for regime, deltas in found[key].items():
+                lines += [f"  - {_delta(regime, delta, others)}" for delta in deltas]
     return "\n".join(lines)
 
 
@@ -283,13 +286,13 @@ def linear(found: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _delta(regime: str, delta: dict[str, Any]) -> str:
+def _delta(regime: str, delta: dict[str, Any], others: str) -> str:
     high, low = delta["mse_range"]
     effort = f" with effort {delta['effort']}" if delta["effort"] else ""
-    of = f" ({', '.join(delta['of'])})" if "of" in delta else ""  # not in an earlier study
     line = (
-        f"{figures.NAMES[regime]}{effort}, against the best of the other codecs and PCA at every "
-        f"rate{of}: BD-rate {delta['bd_rate_percent']:+.1f} % (MSE {high:.4f} to {low:.4f})"
+        f"{figures.NAMES[regime]}{effort}, against the best of {others} at every rate "
+        f"({', '.join(delta['of'])}): BD-rate {delta['bd_rate_percent']:+.1f} % "
+        f"(MSE {high:.4f} to {low:.4f})"
     )
     if "bd_psnr_db" in delta:
         fewest, most = delta["bytes_range"]

@@ -37,7 +37,6 @@ from cvae_jax.study.compare import (
     WITH_MODEL,
     Row,
     compare,
-    effort_of,
 )
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
@@ -96,7 +95,7 @@ def run(codecs: dict[str, Codec], images: np.ndarray, training: np.ndarray, say:
         "images": len(images),
         "image_shape": list(images.shape[1:]),
         "rows": rows,
-        "comparisons": compare(rows, list(codecs), effort_of(rows), MSE_RANGES[images.shape[3]]),
+        "comparisons": compare(rows, list(codecs), MSE_RANGES[images.shape[3]]),
     }
     return Study(report, shown)
 

@@ -133,7 +133,7 @@ LIKE_WITH_LIKE = [
 
 
 def test_equal_quality_is_no_higher_an_error():
-    found = compare.compare(LIKE_WITH_LIKE, ["ours"], effort=1)["ours"]
+    found = compare.compare(LIKE_WITH_LIKE, ["ours"])["ours"]
     assert found["smallest_together"]["codec"] == "b"
     assert found["archive_times_smaller_than_together"] == 12
     assert found["single_times_smaller_than_own_files"] == 200 / 17
@@ -151,7 +151,7 @@ def test_what_the_model_costs_is_counted():
     linear = row("PCA", 4.0, 0.008, "baseline")
     assert compare.with_model([*LIKE_WITH_LIKE, linear], "ours") == found
     assert compare.with_model([*LIKE_WITH_LIKE, row("d", 5.0, 0.0)], "ours")["pays_from"] is None
-    wins = compare.compare([*LIKE_WITH_LIKE, linear], ["ours"], effort=1)["ours"]
+    wins = compare.compare([*LIKE_WITH_LIKE, linear], ["ours"])["ours"]
     assert wins["smallest_pca"][TOGETHER]["codec"] == "PCA"
     assert "and so wins" in report.summary({"comparisons": {"ours": wins}})
 
@@ -166,13 +166,13 @@ BOUNDED = [
 
 def test_files_with_a_bound_are_compared_under_the_same_bound():
     """Not with a smaller file of less error on average and a pixel that is off by more."""
-    (found,) = compare.compare(BOUNDED, ["ours"], effort=1)["ours"]["bounded"]
+    (found,) = compare.compare(BOUNDED, ["ours"])["ours"]["bounded"]
     assert (found["bound"], found["bytes_per_image"], found["max_error"]) == (4, 40.0, 4)
     assert found["other"]["codec"] == found["with_model"]["other"]["codec"] == "e"
     assert found["with_model"]["model_bytes"] == 10_000
     assert "single" not in found
-    without = compare.compare(LIKE_WITH_LIKE, ["ours"], effort=1)["ours"]
-    assert compare.compare(BOUNDED, ["ours"], effort=1)["ours"]["default"] == without["default"]
+    without = compare.compare(LIKE_WITH_LIKE, ["ours"])["ours"]
+    assert compare.compare(BOUNDED, ["ours"])["ours"]["default"] == without["default"]
 
 
 def test_no_curve_of_the_lossy_joins_those_with_a_bound():

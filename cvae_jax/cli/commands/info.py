@@ -15,10 +15,11 @@ import numpy as np
 
 from cvae_jax import bitstream, data
 from cvae_jax.bitstream import Budget, Identity
-from cvae_jax.bitstream.records import SECTION_ROOM, SPOT, Size
+from cvae_jax.bitstream.records import SECTION_ROOM, SPOT
 from cvae_jax.cli import models
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
+from cvae_jax.config import Size
 from cvae_jax.data.image_files import WEBP_SIDE, sheet
 from cvae_jax.errors import CheckpointError, DataError, ModelMismatchError
 from cvae_jax.file_model import FileModel

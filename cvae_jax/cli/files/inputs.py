@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from cvae_jax import data
-from cvae_jax.bitstream.records import Size
+from cvae_jax.config import Size
 from cvae_jax.data.sources import Files, Images, blocks, kind, open_source
 from cvae_jax.errors import DataError
 from cvae_jax.jobs.collection import expand as expand_pattern

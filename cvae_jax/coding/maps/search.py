@@ -21,6 +21,7 @@ from jax import Array, lax
 from cvae_jax.backend import microbatched, stream
 from cvae_jax.coding.maps import coder
 from cvae_jax.coding.maps.prior import MapPrior
+from cvae_jax.coding.search import Decode, Levels
 from cvae_jax.metrics import mse_of_each
 from cvae_jax.pixels import to_levels, to_unit
 
@@ -29,9 +30,7 @@ RATE = 0.075  # Adam's first learning rate in one round, in steps of the quantis
 DECAYS = 0.9, 0.99  # of Adam's two moments
 TINY = 1e-8
 
-Decode = Callable[[Array], Array]  # [B, D] -> [B, H, W, C] in [0, 1]
 Nats = Callable[[Array, Array], Array]  # [B, D], steps [B] -> [B], of coding the latents
-Levels = Callable[[np.ndarray, int], np.ndarray]  # [N, D], step -> uint8 [N, H, W, C]
 
 
 class MapRefiner:
