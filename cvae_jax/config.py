@@ -279,7 +279,7 @@ PRESETS: dict[str, Config] = {
         context_steps=8000,
     ),
     # For photographs of 32x32 pixels, like CIFAR-10's.  What made checkpoints/photos32.
-    "photos32": _MAP.replace(filters=(32, 96), latent_channels=24, blocks=2),
+    "photos32": _MAP.replace(filters=(32, 96), latent_channels=24, blocks=1),
     # For a few thousand images of one's own, which pay for their decoder: half as large.
     "collection": _MAP.replace(filters=(32, 64), latent_channels=16, blocks=1),
     # What made checkpoints/mnist.
