@@ -18,7 +18,7 @@ from benchmarks import throughput
 from cvae_jax.runs import checkpoint
 from cvae_jax.runs.record import Record
 from cvae_jax.study import report
-from cvae_jax.study.figures import NAMES
+from cvae_jax.study.compare import OWN, TOGETHER
 from cvae_jax.study.sweep import SINGLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +39,8 @@ STARTUP = ROOT / "results" / "startup.json"
 QUALITIES = (0, 100)
 EFFORTS = (1, 9)
 SPEED = ("train 128", "train 512", "encode 128", "encode 1024", "encode 4096")
+
+REGIMES = {TOGETHER: "in one file", OWN: "each in its own"}
 
 # Label, section and name of the number, and digits.
 NUMBERS = (
@@ -208,28 +210,27 @@ def _lossless(study: dict[str, Any], bounded: dict[int, dict[str, Any]]) -> str:
 
 def study() -> str:
     """Bytes at equal error of the models whose curves meet those of others."""
-    lines = ["| bytes at equal error, against | image formats | these and PCA |", "|---|---:|---:|"]
-    for of, path, name in (
-        ("mnist-hq", STUDY, "mnist-hq"),
-        ("photos32", PHOTOGRAPHS, "photos32"),
-        ("patches", PATCHES, "patches"),
-    ):
+    studies = (("mnist-hq", STUDY), ("photos32", PHOTOGRAPHS), ("patches", PATCHES))
+    lines = [
+        "| bytes at equal error | in one file | with `--effort` | each in its own |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, path in studies:
         found = json.loads(path.read_text())["comparisons"][name]
-        for key, formats in _rates(found, "bjontegaard_formats").items():
-            both = _rates(found, "bjontegaard")[key]
-            lines.append(f"| {of}, {key} | {formats:+.0f} % | {both:+.0f} % |")
+        formats, both = (_rates(found, key) for key in report.OTHERS)
+        cells = [f"{rate:+.0f} % ({both[of]:+.0f} %)" for of, rate in formats.items()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _rates(found: dict[str, Any], key: str) -> dict[str, float]:
     """BD-rates of a comparison in %, by what they are of."""
-    return {
-        NAMES[regime] + (f", `--effort {delta['effort']}`" if delta["effort"] else ""): delta[
-            "bd_rate_percent"
-        ]
-        for regime, deltas in found[key].items()
-        for delta in deltas
-    }
+    rates = {}
+    for regime, deltas in found[key].items():
+        for delta in deltas:
+            searched = f", `--effort {delta['effort']}`" if delta["effort"] else ""
+            rates[REGIMES[regime] + searched] = delta["bd_rate_percent"]
+    return rates
 
 
 def speed() -> str:

@@ -27,7 +27,7 @@ from cvae_jax.errors import ConfigError
 # Values of each codec's own setting, from the smallest files to nearly lossless.
 JPEG = (1, 5, 10, 20, 35, 50, 65, 80)
 WEBP = (0, 5, 10, 20, 40, 80)
-AVIF = (3, 8, 12, 18, 30, 45)
+AVIF = (3, 8, 12, 18, 24, 30, 34, 38, 45)
 JPEG_XL = (25, 15, 10, 6, 3, 1)
 JPEG_2000 = (20, 22, 24, 26, 28, 31)
 WITHOUT_GREY = ("WebP", "QOI")
