@@ -32,7 +32,6 @@ from cvae_jax.layers import (
 )
 from cvae_jax.pixels import to_unit
 from cvae_jax.prior import SCALE, Coded, MapPrior, drawn_step, kernel_shapes, uniform
-from cvae_jax.prior import nats as nats_of
 
 Params = dict[str, Any]  # a tree of named arrays, as Flax makes it
 
@@ -204,13 +203,6 @@ def from_prior(params: Params, noise: Array, model: ModelConfig = DEFAULT_MODEL)
     prior, noise = MapPrior(model.latent_channels), as_map(noise, model)
     z: Any = prior.apply({"params": params["prior"]}, noise, method=MapPrior.draw)
     return z.reshape(-1, model.latents)
-
-
-def nats(params: Params, z: Array, step: Array, model: ModelConfig) -> Array:
-    """What coding latents of a map takes at steps ``[B]``, ``[B, D] -> [B]``, up to rounding."""
-    prior, latent_map = MapPrior(model.latent_channels), as_map(z, model)
-    laws: Any = prior.apply({"params": params["prior"]}, latent_map, step)
-    return nats_of(Coded(latent_map, step, laws))
 
 
 def unit_noise(key: Array, n: int, model: ModelConfig) -> Array:

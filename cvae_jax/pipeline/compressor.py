@@ -27,7 +27,7 @@ from cvae_jax.config import ModelConfig, Size
 from cvae_jax.errors import ConfigError, DataError, FormatError
 from cvae_jax.file_model import FileModel
 from cvae_jax.metrics import mse_of_levels
-from cvae_jax.modules import decode, nats
+from cvae_jax.modules import decode
 from cvae_jax.pipeline import blocks
 from cvae_jax.pipeline.chunks import Coded, Maker
 from cvae_jax.pipeline.decompressor import Decompressor
@@ -68,14 +68,13 @@ class Compressor(Decompressor):
 
     @functools.cached_property
     def _refiner(self) -> search.Refiner | MapRefiner:
-        tables, (h, w, _) = self.tables, self.image_shape
+        tables = self.tables
+        if isinstance(tables, MapPrior):
+            return MapRefiner(tables, self.decode_symbols)
 
         def pixels_of(z: Array) -> Array:
-            return decode(self.params, z, self.model)[:, :h, :w]
+            return decode(self.params, z, self.model)
 
-        if isinstance(tables, MapPrior):
-            nats_of = functools.partial(nats, self.params, model=self.model)
-            return MapRefiner(pixels_of, nats_of, tables, self.decode_symbols)
         return search.Refiner(pixels_of, tables, self.decode_symbols)
 
     def compress(

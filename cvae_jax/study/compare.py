@@ -16,7 +16,7 @@ OWN, PAYLOAD, TOGETHER, WITH_MODEL = "own file", "payload", "together", "with it
 LOSSY = f"quality {DEFAULT_QUALITY}"  # of ours, where nothing is promised
 # Over which BD-rates are measured, by the number of channels: of the digits, and of photographs.
 MSE_RANGES = {1: (0.005, 0.0015), 3: (0.006, 0.0022)}
-EFFORT = 2  # of the rows that are searched, unless the latents are a map
+EFFORT = 2  # of the rows that are searched
 
 LEAST_OVERLAP = 0.5  # dB; with less, a delta means nothing
 SAMPLES = 1000  # of curves, for their deltas

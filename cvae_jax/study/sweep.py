@@ -41,9 +41,8 @@ from cvae_jax.study.compare import (
 
 QUALITIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SEARCHED = (0, 15, 30, 50, 80)  # qualities that are also tried with a search
-EFFORT_OF_MAPS = 1  # whose rounds take longer
-SEARCHED_OF_MAPS = (30, 40, 50, 60, 100)
-SINGLES_OF_MAPS = (10, 30, 50, 70, 90)  # qualities; a file takes them a tenth of a second or more
+SEARCHED_OF_MAPS = (25, 35, 45, 55, 100)
+SINGLES_OF_MAPS = (20, 30, 40, 50, 70)  # qualities; a file takes them a tenth of a second or more
 SINGLES = 1000  # evenly spread images of which the slow codecs and this one make single files
 FEW_SINGLES = 100  # of files with a bound, each of which takes this one as long as hundreds at once
 SELF_CONTAINED = (0, 4)  # bounds of archives that are also made with their model
@@ -172,8 +171,7 @@ def _timed(f: Callable) -> tuple[Any, float]:
 def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np.ndarray]]:
     codec.decompress(codec.compress(images[:4096]))  # compiled before it is timed
     maps = codec.model.latent_map is not None
-    searched = (EFFORT_OF_MAPS, SEARCHED_OF_MAPS) if maps else (EFFORT, SEARCHED)
-    for effort, qualities in ((0, QUALITIES), searched):
+    for effort, qualities in ((0, QUALITIES), (EFFORT, SEARCHED_OF_MAPS if maps else SEARCHED)):
         for quality in qualities:
             content, encode = _timed(functools.partial(codec.compress, images, quality, effort))
             decoded, decode = _timed(functools.partial(codec.decompress, content))
@@ -182,7 +180,7 @@ def _ours(name: str, codec: Codec, images: np.ndarray) -> Iterable[tuple[Row, np
                 name, setting, TOGETHER, len(content), images, decoded,
                 encode=encode, decode=decode, kind="ours",
             )  # fmt: skip
-            if not effort and (quality in SINGLES_OF_MAPS or not codec.model.latent_map):
+            if not effort and (not maps or quality in SINGLES_OF_MAPS):
                 alone = spread(images, SINGLES)
                 symbols, step = codec.encode_symbols(alone, quality)
                 files = [codec.pack(one, step) for one in symbols]

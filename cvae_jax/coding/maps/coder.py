@@ -7,7 +7,7 @@ walks over the map.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import constriction
 import numpy as np
@@ -61,15 +61,23 @@ def _turns_of(prior: MapPrior, places: Places) -> Iterator[tuple[slice, Any, Any
         yield slice(None), *places, slice(k * g, (k + 1) * g)
 
 
-@products_in_one_thread()
-def quantize(prior: MapPrior, z: np.ndarray, step: int) -> np.ndarray:
-    """Symbols near latents, and cheap ones: float32 ``[N, D]`` -> int32 ``[N, D]``.
+class Quantized(NamedTuple):
+    symbols: np.ndarray  # int32 [N, D]
+    rows: np.ndarray  # int64 [N, D], of each symbol in the prior's book
 
-    A latent gets the nearest symbol, or the next one towards 0, its mean, where the bits that this
-    saves are worth more than the error that it adds.
-    """
+
+def quantize(prior: MapPrior, z: np.ndarray, step: int) -> np.ndarray:
+    """Symbols near latents, and cheap ones: float32 ``[N, D]`` -> int32 ``[N, D]``."""
+    return quantized(prior, z, step).symbols
+
+
+@products_in_one_thread()
+def quantized(prior: MapPrior, z: np.ndarray, step: int) -> Quantized:
+    """As ``quantize``.  A latent gets the nearest symbol, or the next one towards 0, its mean,
+    where the bits that this saves are worth more than the error that it adds."""
     wanted = (z / np.float64(prior.unit_size)).reshape(-1, *prior.grid)
-    symbols, saved = np.empty(wanted.shape, np.int32), _saved_by_next(prior.book(step))
+    symbols, rows = np.empty(wanted.shape, np.int32), np.empty(wanted.shape, np.int64)
+    saved = _saved_by_next(prior.book(step))
 
     def chosen(at: Any, mean: np.ndarray, width: np.ndarray) -> np.ndarray:
         apart = (wanted[at] - mean) / step
@@ -79,10 +87,11 @@ def quantize(prior: MapPrior, z: np.ndarray, step: int) -> np.ndarray:
         priced = np.clip(nearest, -PRICED, PRICED).astype(np.int64) + PRICED
         cheaper = saved[width, priced] > ERROR_BITS * added
         symbols[at] = np.clip(np.where(cheaper, following, nearest), -(2**31), 2**31 - 1)
+        rows[at] = width
         return symbols[at]
 
     _walk(prior, len(wanted), step, chosen)
-    return symbols.reshape(z.shape)
+    return Quantized(symbols.reshape(z.shape), rows.reshape(z.shape))
 
 
 def _saved_by_next(book: Book) -> np.ndarray:
