@@ -166,9 +166,10 @@ class FileModel:
             return DEFAULT_QUALITY
         grid.checked(max_error)
         if self.size is not None:
+            h, w, _ = self.header.image_shape  # of the original
             raise ConfigError(
-                "errors are bounded of images of the model's own size alone: resize these, or "
-                "leave the bound out"
+                f"lossless files, and those with a largest error, are of {h}x{w} images alone: "
+                "compress these at a quality, or train a model of their size"
             )
         if self.context is None:
             raise CheckpointError(

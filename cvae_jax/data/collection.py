@@ -36,7 +36,7 @@ class Collection(NamedTuple):
         h, w = image_size or self.shape()[:2]
         channels = channels or self.channels or (3 if self._any_is_coloured() else 1)
         images = Images(
-            self.stored, (h, w, channels), resize=image_size is not None, grayscale=True
+            self.stored, (h, w, channels), resize=image_size is not None, grayscale=channels == 1
         )
         return images if self.chosen.all() else Subset(images, np.flatnonzero(self.chosen))
 

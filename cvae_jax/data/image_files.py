@@ -167,9 +167,9 @@ def _decode(
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, upright, from its header; raises as ``read_image``."""
-    with _opened(path, str(path)) as opened:
+def size_of(file: Path | BytesIO, name: str) -> tuple[int, int]:
+    """Height and width of an image file, upright, from its header; raises as ``decode``."""
+    with _opened(file, name) as opened:
         size = opened.height, opened.width
         return size[::-1] if opened.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE else size
 

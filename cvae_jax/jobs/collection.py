@@ -15,6 +15,7 @@ import numpy as np
 
 from cvae_jax.data.sources import FileSource, open_source
 from cvae_jax.data.sources import reading as in_files
+from cvae_jax.data.sources.images import ShapeError
 from cvae_jax.data.sources.source import ChangedError
 from cvae_jax.errors import ConfigError, DataError
 
@@ -161,7 +162,7 @@ def _decoded(source: FileSource, wanted: range) -> Iterator[tuple[range, np.ndar
     try:
         images = source[np.arange(wanted.start, wanted.stop)]
     except DataError as error:
-        if isinstance(error, ChangedError) or _is_of_the_system(error):
+        if isinstance(error, ChangedError | ShapeError) or _is_of_the_system(error):
             raise
         if len(wanted) == 1:
             yield wanted, error

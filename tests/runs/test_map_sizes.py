@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from conftest import failure
 from cvae_jax import bitstream, codec, data, errors, reader
 from cvae_jax.bitstream import Archive, records
 from cvae_jax.cli import parser
+from cvae_jax.coding import streams
 from cvae_jax.errors import ConfigError, CostError, DataError, FormatError
 
 OWN, OTHER = (8, 12), (13, 6)
@@ -76,9 +78,15 @@ def test_beyond_the_image_its_edge_goes_on(c):
 
 def test_a_search_for_images_of_another_size(c):
     images, other = noise(3, OTHER), c.sized(*OTHER)
-    files = [other.compress(images, 60, effort=effort) for effort in (0, 1)]
-    errors = [np.mean((c.decompress(file) - images.astype(float)) ** 2) for file in files]
-    assert errors[1] < errors[0]
+    costs = []
+    for effort in (0, 1):
+        symbols, step = other.encode_symbols(images, 60, effort)
+        decoded = c.decompress(other.pack(symbols, step))
+        errors = ((decoded / 255 - images / 255) ** 2).sum((1, 2, 3))
+        bits = streams.bits(symbols, other.tables, step)
+        costs.append(errors + other.tables.slope * step**2 * bits)
+    assert (costs[1] <= costs[0]).all()
+    assert costs[1].sum() < costs[0].sum()
 
 
 def test_its_own_size_is_the_codec_as_it_was(c):
@@ -113,6 +121,33 @@ def test_a_folder_of_several_sizes(workdir, folder, tmp_path, cvae):
     assert status != 0
     assert "into a folder" in err
     assert not (tmp_path / "all.npy").exists()
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_a_tar_or_zip_of_several_sizes_is_the_folder(workdir, folder, tmp_path, cvae, suffix):
+    packed = tmp_path / f"photos{suffix}"
+    shutil.make_archive(str(tmp_path / "photos"), suffix[1:], folder)
+    for name in ("photos", packed.name):
+        assert cvae("compress", name, "--ckpt", workdir, "-o", f"{name}.cvae")[0] == 0
+    assert (tmp_path / f"{packed.name}.cvae").read_bytes() == (
+        tmp_path / "photos.cvae"
+    ).read_bytes()
+
+
+def test_a_set_of_archives_refuses_other_sizes_and_loses_none(workdir, folder, cvae):
+    status, _, err = cvae("compress", "photos", "--ckpt", workdir, "--shards", "2", "-o", "y.cvae")
+    assert status == 1
+    assert "13x6 colour, expected 8x12 colour; --resize" in err
+
+
+def test_grey_is_what_is_asked_for(workdir, folder, tmp_path, cvae):
+    greyed = tmp_path / "grey"
+    greyed.mkdir()
+    for path in folder.iterdir():
+        (greyed / path.name).write_bytes(data.encode_image(data.read_image(path, channels=1)))
+    assert cvae("compress", "photos", "--ckpt", workdir, "--grayscale", "-o", "a.cvae")[0] == 0
+    assert cvae("compress", "grey", "--ckpt", workdir, "-o", "b.cvae")[0] == 0
+    assert (tmp_path / "a.cvae").read_bytes() == (tmp_path / "b.cvae").read_bytes()
 
 
 def test_what_a_damaged_archive_of_several_sizes_still_holds(workdir, folder, tmp_path, cvae):

@@ -148,13 +148,20 @@ def open_images(args: argparse.Namespace, c: Codec, split: str) -> Source:
     h, w, channels = c.model.image_shape
     # What the checkpoint was trained on may have been resized for it.
     convert = args.resize or not args.dataset
-    images = data.open(
-        dataset,
-        split,
-        args.data_dir,
-        image_size=(h, w) if convert else None,
-        channels=channels if convert else None,
-    )
+    try:
+        images = data.open(
+            dataset,
+            split,
+            args.data_dir,
+            image_size=(h, w) if convert else None,
+            channels=channels if convert else None,
+        )
+    except DataError as error:
+        if args.dataset:
+            raise
+        raise DataError(
+            f"what {args.ckpt[0]} was trained on is not here: give --dataset ({error})"
+        ) from error
     if images.shape[1:] != c.model.image_shape:
         remedy = "; --resize converts them" if Path(dataset).is_dir() else ""
         raise DataError(

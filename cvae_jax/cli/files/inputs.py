@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import itertools
 import shutil
 import tempfile
@@ -16,7 +17,16 @@ import numpy as np
 
 from cvae_jax import data
 from cvae_jax.config import Size
-from cvae_jax.data.sources import Files, Images, blocks, kind, open_source
+from cvae_jax.data.sources import (
+    Files,
+    FileSource,
+    Images,
+    Part,
+    ShapeError,
+    blocks,
+    kind,
+    open_source,
+)
 from cvae_jax.errors import DataError
 from cvae_jax.jobs.collection import expand as expand_pattern
 
@@ -82,14 +92,13 @@ def opened_by_size(
     sources: Sequence[Source], channels: int, *, grayscale: bool, stdin: BinaryIO
 ) -> Iterator[dict[Size, Inputs]]:
     """The images of all sources by their height and width, in the order in which sizes first come.
-
-    All images of an array, a tar or a zip are to be of the first one's.  Raises as ``opened``.
+    Raises as ``opened``.
     """
     with contextlib.ExitStack() as stack:
         by_size: dict[Size, list[_Located]] = {}
         for source in sources:
-            located = _locate(stack, source, stdin)
-            by_size.setdefault(_size_of(located), []).append(located)
+            for size, located in _by_size(_locate(stack, source, stdin)):
+                by_size.setdefault(size, []).append(located)
         yield {
             size: _inputs(located, (*size, channels), False, grayscale)
             for size, located in by_size.items()
@@ -101,15 +110,26 @@ class _Located(NamedTuple):
     path: Path
     shown: str  # what the user knows it as
     kind: str
+    part: Part | None = None  # of a file of several images, those that are meant
 
 
-def _size_of(file: _Located) -> Size:
-    """Height and width of the first image."""
+def _by_size(file: _Located) -> Iterator[tuple[Size, _Located]]:
+    """The images of a file, those of each height and width together."""
     with _shown(file.path, file.shown):
         if file.kind == "image":
-            return data.size_of(file.path)
-        h, w, _ = open_source(file.path).shape[1:]
-        return h, w
+            yield data.size_of(file.path, str(file.path)), file
+            return
+        source = open_source(file.path)
+        if not isinstance(source, Images):
+            h, w, _ = source.shape[1:]
+            yield (h, w), file
+            return
+        stored, by_size = source.stored, dict[Size, list[int]]()
+        for number in range(len(stored)):
+            size = data.size_of(io.BytesIO(stored.read(number)), stored.shown(number))
+            by_size.setdefault(size, []).append(number)
+        for size, numbers in by_size.items():
+            yield size, file._replace(part=Part(stored, numbers))
 
 
 def _inputs(
@@ -133,7 +153,11 @@ def _inputs(
             continue
         for file in files:
             with _shown(file.path, file.shown):
-                source = open_source(file.path, image_shape, resize=resize, grayscale=grayscale)
+                source: FileSource = (
+                    Images(file.part, image_shape, grayscale=grayscale)
+                    if file.part
+                    else open_source(file.path, image_shape, resize=resize, grayscale=grayscale)
+                )
             names += map(source.name, range(len(source)))
             read = functools.partial(blocks, source)
             parts.append(_shown_blocks(read, file.path, file.shown))
@@ -175,7 +199,10 @@ def _shown(path: Path, shown: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(str(error).replace(str(path), shown)) from error
+        told = str(error).replace(str(path), shown)
+        if isinstance(error, ShapeError):
+            told += ", or --ckpt names another model (photos32: of photographs)"
+        raise DataError(told) from error
 
 
 def _expand(argument: str) -> Iterator[Source]:

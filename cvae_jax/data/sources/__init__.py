@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cvae_jax.data import arrays
 from cvae_jax.data.image_files import image_names
-from cvae_jax.data.sources.images import Files, Images, Stored, words
+from cvae_jax.data.sources.images import Files, Images, Part, ShapeError, Stored, words
 from cvae_jax.data.sources.packed import Packed, Tar, Zip
 from cvae_jax.data.sources.records import MAGIC as RECORDS
 from cvae_jax.data.sources.records import Records
@@ -32,7 +32,9 @@ __all__ = [
     "Files",
     "Images",
     "Packed",
+    "Part",
     "Records",
+    "ShapeError",
     "Source",
     "Stored",
     "Subset",
@@ -94,7 +96,7 @@ def open_source(
     column by column all images are kept in memory.
 
     image_shape: the shape that all images must have, by default the first one's; resize: stretches
-    image files to it; grayscale: makes coloured ones grey where it has one channel.
+    image files to it; grayscale: makes coloured ones grey.
 
     Raises:
       DataError: missing, damaged as far as an index or header says, or not images.

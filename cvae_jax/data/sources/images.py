@@ -29,10 +29,14 @@ class Stored(Protocol):
         ...
 
 
+class ShapeError(DataError):
+    """An image is of another shape than the others."""
+
+
 class Images:
     """Images of one shape, ``[H, W, C]``, by default the first one's.
 
-    resize: stretches those of another size; grayscale: makes coloured ones grey if C is 1.
+    resize: stretches those of another size; grayscale: makes coloured ones grey.
     """
 
     def __init__(
@@ -71,16 +75,37 @@ class Images:
             shown,
             (h, w) if self._resize else None,
             # Otherwise the image says, so that colours are not lost unasked.
-            channels if self._grayscale or channels == 3 else None,
+            1 if self._grayscale else 3 if channels == 3 else None,
         )
+        if image.shape[2] < channels:
+            image = np.repeat(image, channels, axis=2)
         if image.shape != self._image_shape:
             flags = ["--resize"] * (image.shape[:2] != (h, w))
             flags += ["--grayscale"] * (image.shape[2] != channels)
-            raise DataError(
+            raise ShapeError(
                 f"{shown}: {words(image.shape)}, expected {words(self._image_shape)}; "
                 f"{' '.join(flags)} converts"
             )
         return image
+
+
+class Part:
+    """Some of the image files that are stored somewhere, by their numbers there."""
+
+    def __init__(self, stored: Stored, numbers: list[int]):
+        self._stored, self._numbers = stored, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def read(self, number: int) -> bytes:
+        return self._stored.read(self._numbers[number])
+
+    def name(self, number: int) -> str | None:
+        return self._stored.name(self._numbers[number])
+
+    def shown(self, number: int) -> str:
+        return self._stored.shown(self._numbers[number])
 
 
 class Files:
