@@ -2,9 +2,9 @@
 
     python examples/patches.py patches.npz
 
-Training patches overlap, of the photographs and of their halves, and come transposed too; test
-patches, from two other photographs, do not overlap.  They are shuffled: a collection of small
-images, not two photographs in pieces.
+Training patches overlap, of the photographs and of their halves, and are mirrored; test patches,
+from two other photographs, do not overlap.  They are shuffled: a collection of small images, not
+two photographs in pieces.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main() -> None:
         library = {"skimage": "scikit-image", "sklearn": "scikit-learn"}.get(error.name or "")
         parser.exit(1, f"error: no package {error.name}: pip install {library}\n")
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, x_train=np.concatenate([train, train.swapaxes(1, 2)]), x_test=test)
+    np.savez_compressed(path, x_train=np.concatenate([train, train[:, :, ::-1]]), x_test=test)
     print(f"{path}: {2 * len(train)} training and {len(test)} test patches")
 
 

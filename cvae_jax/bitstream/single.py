@@ -149,14 +149,13 @@ def decode(
     content, check = data[:-CRC_SIZE], data[-CRC_SIZE:]
     if data[:2] == REFINED_MAGIC:
         return _decode_refined(content, check, step, decoder, allowed, preview)
-    payload = content[_HEADER.size :]
+    payload, tables = content[_HEADER.size :], decoder.tables
+    work = streams.work(1, tables, step) + (budget.RESIZING if size else 0)
+    allowed.require(budget.LOOKUPS, work, len(data))
+    allowed.require(budget.TURNS, streams.turns(tables), len(data))
     if size is None:
-        symbols = streams.decode_one(payload, decoder.tables, step)
+        symbols = streams.decode_one(payload, tables, step)
     else:
-        tables = decoder.tables
-        work = streams.work(1, tables, step) + budget.RESIZING
-        allowed.require(budget.LOOKUPS, work, len(data))
-        allowed.require(budget.TURNS, streams.turns(tables), len(data))
         (symbols,) = streams.decode(payload[records.SIZE_ROOM :], 1, tables, step)
     levels = decoder.decode_symbols(symbols[None], step)[0]
     _compare(check, content, symbols, levels)

@@ -55,7 +55,7 @@ def decode_one(data: bytes, tables: CodingTables, step: int) -> np.ndarray:
 def work(images: int, tables: CodingTables, step: int) -> int:
     """About the most that decoding this many images takes, in lookups of symbols."""
     if isinstance(tables, MapPrior):
-        return coder.work(tables, images)
+        return coder.work(tables, images, step)
     return tables.book(step).work(images)
 
 

@@ -47,8 +47,10 @@ class Compressor(Decompressor):
           ConfigError: the model has images of its own size alone, or these would be too large.
         """
         for side in (height, width):
-            if not isinstance(side, int | np.integer) or not 1 <= side <= MAX_SIDE:
+            whole = isinstance(side, int | np.integer) and not isinstance(side, bool)
+            if not whole or not 1 <= side <= MAX_SIDE:
                 raise ConfigError(f"images of {height}x{width}: from 1 to {MAX_SIDE} each way")
+        height, width = int(height), int(width)
         if (height, width) == self.image_shape[:2]:
             return self
         trained = self.made_by().config.model
@@ -213,6 +215,7 @@ class Compressor(Decompressor):
     ) -> Maker:
         """stop: set when nobody waits for chunks any more; a search then ends soon."""
         search.check_effort(effort)
+        self.file_model.require_readable()
         usual = self.file_model.usual_quality(max_error)
         if quality is None:
             quality = usual

@@ -19,8 +19,9 @@ from cvae_jax.bitstream import Reader
 from cvae_jax.cli import parser
 from cvae_jax.cli.commands.making import fit, state
 from cvae_jax.cli.commands.making.choice import choose
-from cvae_jax.cli.commands.making.fit import one_shape
-from cvae_jax.errors import DataError
+from cvae_jax.cli.commands.making.fit import check_readable, one_shape
+from cvae_jax.errors import ConfigError, DataError
+from cvae_jax.runs import run
 from cvae_jax.runs.run import budget, keeper
 from cvae_jax.runs.run.budget import Plan, Speed
 from cvae_jax.study import equal
@@ -264,8 +265,26 @@ def test_other_images_are_another_fit(cvae, photos, tmp_path):
     places.prepare(parser.parser().parse_args([str(a) for a in argv]), "of other images")
     status, _, err = cvae(*argv)
     assert (status, "a fit of other images" in err) == (2, True)
-    (tmp_path / "run" / "fit.json").write_text("{")
-    refuses(cvae, 1, "fit.json: damaged", argv=argv)
+    for damaged in ("{", '{"given": 3, "fingerprint": ""}'):
+        (tmp_path / "run" / "fit.json").write_text(damaged)
+        refuses(cvae, 1, "fit.json: damaged", argv=argv)
+
+
+def test_a_fit_goes_on_to_the_model_that_it_began(cvae, photos, tmp_path):
+    """Kept in a workdir: it makes no other model, and its own again where that is gone."""
+    argv = ["fit", photos, "-o", "mine", "--minutes", 0.01, "--workdir", "run"]
+    assert cvae(*argv)[0] == 0
+    made = (tmp_path / "mine" / "config.json").read_bytes()
+    shutil.copytree(RELEASED, tmp_path / "precious")
+    other = [*argv[:3], "precious", *argv[4:]]
+    refuses(cvae, 2, "output is", argv=other)
+    shutil.rmtree(tmp_path / "mine")
+    assert cvae(*argv)[0] == 0
+    assert (tmp_path / "mine" / "config.json").read_bytes() == made
+    with run.alone(tmp_path / "run"):
+        status, _, err = cvae(*argv[:-1], "run", "--minutes", 5, "-f")
+        assert (status, "another run is using" in err) == (2, True)
+    assert (tmp_path / "run" / "fit.json").exists()
 
 
 def test_what_is_refused_before_any_work(cvae, photos, tmp_path):
@@ -277,6 +296,13 @@ def test_what_is_refused_before_any_work(cvae, photos, tmp_path):
     refuses(cvae, 2, "inside", "photos", argv=[*fit, "m", "--archive", photos / "a.cvae"])
     refuses(cvae, 2, "a model is a folder", argv=[*fit, "-"])
     refuses(cvae, 2, "read back", argv=[*fit, "mine", "--archive", "-"])
+    refuses(cvae, 2, "a model is a folder", argv=[*fit, "/"])
+    refuses(cvae, 2, "a year", argv=[*fit, "mine", "--minutes", 1e308])
+    refuses(cvae, 2, "is inside mine", argv=[*fit, "mine", "--archive", "mine/a.cvae"])
+    refuses(cvae, 2, "is inside", "run", argv=[*fit, "run/m", "--workdir", "run"])
+    refuses(cvae, 2, "is inside", "mine.fit", argv=[*fit, "mine", "--archive", "mine.fit/a.cvae"])
+    large = config.PRESETS["photos32"].replace(height=900, width=900).model
+    assert "take too much to decode" in failure(ConfigError, check_readable, large)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").write_text("")
     refuses(cvae, 2, "mine exists and is no checkpoint", argv=[*fit, "mine", "-f"])

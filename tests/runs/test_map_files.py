@@ -84,7 +84,7 @@ def test_the_study_takes_a_map(workdir, tmp_path, monkeypatch, cvae):
     assert status == 0, err
     report = json.loads((tmp_path / "study" / "photos.json").read_text())
     ours = [row for row in report["rows"] if row["codec"] == "run"]
-    assert {row["setting"] for row in ours} == {"quality 0", "quality 50", "quality 9, effort 1"}
+    assert {row["setting"] for row in ours} == {"quality 0", "quality 50", "quality 9, effort 2"}
     assert {row["regime"] for row in ours} == {"together", "own file", "with its model"}
     others = {row["codec"] for row in report["rows"]}
     assert others >= {"AVIF 4:4:4", "AVIF 4:2:0", "JPEG 4:4:4", "JPEG 4:2:0"}

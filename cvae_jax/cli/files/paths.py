@@ -41,6 +41,19 @@ def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
                     )
 
 
+def check_not_inside(outputs: Sequence[Path], folders: Sequence[Path]) -> None:
+    """Refuses an output inside a folder that is written, or removed, as a whole.
+
+    Raises:
+      ConfigError: naming both.
+    """
+    for folder in folders:
+        start = f"{_folded(os.path.realpath(folder))}/"
+        for output in outputs:
+            if _folded(os.path.realpath(output)).startswith(start):
+                raise ConfigError(f"{output} is inside {folder}, an output too; name another")
+
+
 def is_stdout(given: str) -> bool:
     """Whether a user's name for an output means standard output."""
     return given == "-" or files.is_standard_output(Path(given))

@@ -22,7 +22,7 @@ from cvae_jax.coding.integers.frequencies import (
 from cvae_jax.coding.maps.network import BORDER, Network
 from cvae_jax.coding.maps.prior import DELAY, WIDTHS, MapPrior, Places
 from cvae_jax.coding.vectors import entropy
-from cvae_jax.coding.vectors.tables import Book
+from cvae_jax.coding.vectors.tables import LOOKUPS, MAX_MADE, Book
 from cvae_jax.errors import FormatError
 
 # What a squared error of one step is worth, in bits.  More than on a codec's own curve of rate and
@@ -30,7 +30,8 @@ from cvae_jax.errors import FormatError
 ERROR_BITS = 20
 PRICED = 40  # symbols whose prices are looked up, to either side of 0; others get the nearest
 _MULTIPLY_ADDS = 1 << 10  # of the network, which take about as long as a lookup of a symbol
-_OF_CANVAS = 2  # numbers of a canvas, and of what is gathered from it, in the room of a symbol
+_WEIGHTS = 1 << 3  # of the network, which are made ready in that time
+_OF_CANVAS, _ACTIVATIONS = 2, 4  # numbers of a canvas, and of the network, in a symbol's room
 
 # From what is known of the latents of a turn to their symbols: the part of the map, int64 means and
 # the numbers of widths ``[n, P, g]`` -> int32 ``[n, P, g]``.
@@ -124,11 +125,16 @@ def residuals(prior: MapPrior, latents: np.ndarray, step: int) -> tuple[np.ndarr
     return apart.reshape(latents.shape), widths.reshape(latents.shape)
 
 
-def work(prior: MapPrior, images: int) -> int:
+def work(prior: MapPrior, images: int, step: int) -> int:
     """About the most that decoding this many images takes, in lookups of symbols."""
     h, w, c = prior.grid
-    network = prior.multiply_adds // _MULTIPLY_ADDS + 1
-    return h * w * images * (c + network)
+    network, count = prior.multiply_adds // _MULTIPLY_ADDS + 1, prior.book(step).count
+    # A row is made, or its few symbols of a turn are bisected, which takes less.
+    bisected = LOOKUPS * images * h * w * c
+    if count.max() <= MAX_MADE:
+        bisected = min(bisected, int(count.sum()) * turns(prior))
+    made_ready = prior.multiply_adds // _WEIGHTS + 1
+    return h * w * images * (c + network) + bisected + made_ready
 
 
 def turns(prior: MapPrior) -> int:
@@ -140,7 +146,10 @@ def turns(prior: MapPrior) -> int:
 def room(prior: MapPrior) -> int:
     """What decoding holds in memory of an image, in symbols."""
     h, w, c = prior.grid
-    return max(prior.latent_dim, (h + BORDER) * (w + 2 * BORDER) * c // _OF_CANVAS)
+    widest = min(h, -(-w // DELAY))  # places of a wave
+    canvas = (h + BORDER) * (w + 2 * BORDER) * c
+    activations = widest * prior.activations
+    return max(prior.latent_dim, canvas // _OF_CANVAS, activations // _ACTIVATIONS)
 
 
 # Symbols to bytes

@@ -139,6 +139,13 @@ class MapPrior:
         layers = [self.context, *(layer for group in self.groups for layer in group)]
         return sum(layer.weights.size for layer in layers)
 
+    @property
+    def activations(self) -> int:
+        """The numbers that the network holds of a place, at most."""
+        first, second, _ = self.groups[0]
+        layers = self.context, first, second
+        return sum(sum(layer.weights.shape) for layer in layers)
+
     def validate(self) -> None:
         """Proves that every sum of every possible map is exact, and every frequency positive.
 

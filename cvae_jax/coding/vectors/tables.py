@@ -28,7 +28,7 @@ MAX_MADE = 1 << 16  # symbols in a row that is built; bounds memory
 ENTRIES = 1 << 23  # of all built rows that are kept
 _ROOM = 64  # entries that a model takes besides its own
 _PIECE = 1 << 17  # entries built at once; their temporaries are 64-bit
-_LOOKUPS = 256  # entries that are built in about the time of one bisection
+LOOKUPS = 256  # entries that are built in about the time of one bisection
 _CALL = 160  # symbols looked up in about the time of one call of the coder
 _HEADER = struct.Struct("<4sHHIdBH")
 _MAGIC = b"CVTB"
@@ -245,7 +245,7 @@ class Book:
 
     def is_made(self, rows: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         """Whether looking up this many symbols of rows is faster by ``models`` than ``locate``."""
-        return self.count[rows] <= np.minimum(_LOOKUPS * symbols, MAX_MADE)
+        return self.count[rows] <= np.minimum(LOOKUPS * symbols, MAX_MADE)
 
     def models(self, rows: np.ndarray) -> list[Any]:
         """Rows as constriction models; built together, and kept while ENTRIES leaves room."""
@@ -274,7 +274,7 @@ class Book:
     def work(self, images: int) -> int:
         """About the most that decoding this many images takes, in symbol lookups."""
         d, k = self.tables.latent_dim, min(self.tables.components, images)
-        bisected = _LOOKUPS * images
+        bisected = LOOKUPS * images
         makes = np.where(self.count > MAX_MADE, bisected, np.minimum(self.count, bisected))
         return images * d + _CALL * k * d + min(int(makes.sum()), bisected * d)
 

@@ -103,7 +103,7 @@ class _Headers(io.FileIO):
     """A tar of which headers are read: none takes more memory than a path may need."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= 1 << 20:
+        if size is None or not 0 <= size <= 1 << 16:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return super().read(size) or b""
 
@@ -113,8 +113,12 @@ def _tar_members(path: Path) -> list[tuple[str, _Member]]:
     with reading(path), _Headers(path) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as archive:
+                end = -1
                 for member in archive:
                     archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+                    if archive.offset <= end:  # a member of a size below 0 leads back
+                        raise tarfile.ReadError("it leads back")
+                    end = archive.offset
                     if member.isdir() or not is_image(member.name):
                         continue
                     name = member_name(member.name, path)
@@ -128,7 +132,7 @@ def _tar_members(path: Path) -> list[tuple[str, _Member]]:
                     size = member.size
                     found.append((name, _Member(member.offset_data, size, size, 0, STORED)))
                 end = archive.offset
-        except (tarfile.TarError, ValueError, OverflowError) as error:
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise DataError(f"{path}: damaged tar file ({error}); fetch it again") from error
         # Where a header is damaged, tarfile takes it for the end.
         file.seek(end)

@@ -70,7 +70,7 @@ def train(
     with explained(f"write {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alone(workdir))
+        stack.enter_context(alone(workdir))
         writer = stack.enter_context(_event_writer(workdir)) if tensorboard else None
         if fresh:
             retention.clear(workdir)
@@ -164,7 +164,7 @@ def _restore(saved: Checkpoint, like: training.TrainState) -> training.TrainStat
 
 
 @contextlib.contextmanager
-def _alone(workdir: Path) -> Iterator[None]:
+def alone(workdir: Path) -> Iterator[None]:
     """Refuses a second run in the same workdir while the first is still running."""
     try:
         import fcntl

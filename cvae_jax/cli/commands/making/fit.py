@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cvae_jax import backend, data
+from cvae_jax.bitstream import budget as budget_of_files
 from cvae_jax.cli.commands.making import choice, comparison
 from cvae_jax.cli.commands.making.state import (
     PLANNING,
@@ -29,11 +30,12 @@ from cvae_jax.cli.commands.making.state import (
 )
 from cvae_jax.cli.reports import Report, counted
 from cvae_jax.coding import quantize
-from cvae_jax.config import PRESETS, Config
+from cvae_jax.config import PRESETS, Config, ModelConfig
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.data.sources import Source, spread, to_memory
 from cvae_jax.data.sources.images import words
-from cvae_jax.errors import ConfigError, DataError, explained, needs
+from cvae_jax.errors import ConfigError, DataError, FormatError, explained, needs
+from cvae_jax.exact.from_params import architecture_of
 from cvae_jax.jobs.names import check_unpackable
 
 with needs("train", "cvae fit"):
@@ -42,6 +44,7 @@ with needs("train", "cvae fit"):
 
 LOOKED_AT = 1024  # images that the preset is chosen by
 SIZES_SHOWN = 5
+MOST_MINUTES = 366 * 24 * 60
 
 Say = Callable[[str], None]
 
@@ -55,6 +58,8 @@ def fit(args: Namespace) -> Report:
     backend.dispatch_inline()
     if args.quality is not None and not args.archive:
         raise ConfigError("--quality is that of the archive; add --archive OUT.cvae")
+    if args.minutes > MOST_MINUTES:
+        raise ConfigError(f"--minutes {args.minutes:g}: at most {MOST_MINUTES}, a year")
     quality = quantize.DEFAULT_QUALITY if args.quality is None else args.quality
     quantize.step(quality)  # raises ConfigError
     places = Places.of(args)
@@ -121,6 +126,19 @@ def one_shape(name: str, shapes: Counter[tuple[int, ...]], size: Any) -> tuple[i
     return h, w, max(shape[2] for shape in shapes)
 
 
+def check_readable(model: ModelConfig) -> None:
+    """Raises ConfigError for images of which readers would refuse files."""
+    try:
+        budget_of_files.DEFAULT.require(
+            budget_of_files.ACTIVATIONS, architecture_of(model).memory(), 0
+        )
+    except FormatError as error:
+        raise ConfigError(
+            f"images of {model.height}x{model.width} take too much to decode: cut them into tiles, "
+            "or --resize"
+        ) from error
+
+
 def _model(
     args: Namespace,
     places: Places,
@@ -133,10 +151,9 @@ def _model(
 
     Raises: as ``run.train`` and ``release``.
     """
-    if state is not None and state.stage == RELEASED:
-        return state
     train, test = opened("train"), opened("test")
     config, why = _config(args.preset, train)
+    check_readable(config.model)
     images = TrainingData.split(args.dataset, train, test, config.train.validation_fraction)
     del train  # what was in memory has been copied
     batch = budget.batch_size(config.train.batch_size, len(images.train))
@@ -150,6 +167,8 @@ def _model(
                 "starts anew, or name another --workdir"
             )
         state = None
+    if state is not None and state.stage == RELEASED and places.has_model():
+        return state
     if state is None:
         state = places.prepare(args, images.fingerprint)
     if state.stage == PLANNING:

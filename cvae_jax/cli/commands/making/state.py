@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 
 from cvae_jax.cli.files import outputs, paths
 from cvae_jax.cli.files.outputs import ToFile
-from cvae_jax.errors import CheckpointError, ConfigError, explained
+from cvae_jax.errors import CheckpointError, ConfigError, explained, needs
 from cvae_jax.files import whole
 from cvae_jax.runs import checkpoint, manifest
 
+with needs("train", "cvae fit"):
+    from cvae_jax.runs.run import alone
+
 STATE = "fit.json"  # in the workdir
-GIVEN = ("dataset", "minutes", "preset", "resize")  # what a fit that goes on must be given again
+# What a fit that goes on must be given again.
+GIVEN = ("dataset", "output", "minutes", "preset", "resize")
 # How far it is; while it is releasing, the model may be half there.
 PLANNING, TRAINING, RELEASING, RELEASED = "planning", "training", "releasing", "released"
 
@@ -59,6 +63,8 @@ class Places(NamedTuple):
             archive = found
         model = Path(args.output)
         beside = checkpoint.absolute(model)
+        if not beside.name:
+            raise ConfigError(f"-o {args.output}: a model is a folder of its own; name one")
         return cls(model, args.workdir or beside.with_name(f"{beside.name}.fit"), archive)
 
     def begun(self, args: Namespace) -> State | None:
@@ -80,6 +86,8 @@ class Places(NamedTuple):
             content = path.read_bytes()
         try:
             state = State(**json.loads(content))
+            if not isinstance(state.given, dict):
+                raise TypeError("words that are no object")
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path}: damaged; remove {self.workdir}") from error
         given = said(args)
@@ -104,32 +112,42 @@ class Places(NamedTuple):
         """
         read = [Path(dataset)] if Path(dataset).exists() else []
         written = [self.archive] if self.archive else []
-        paths.check_apart([*(o.path for o in written), self.model, self.workdir], read)
+        places = [*(o.path for o in written), self.model, self.workdir]
+        paths.check_apart(places, read)
+        paths.check_not_inside(places, [self.model, self.workdir])
         outputs.check(written, read, force=force)
         ours = force or (state is not None and state.stage in (RELEASING, RELEASED))
         taken = self.model.exists() and not (self.model.is_dir() and not any(self.model.iterdir()))
         if taken and not ours:
             raise ConfigError(f"{self.model} exists; -f overwrites it")
-        if taken and not (self.model / manifest.NAME).is_file():
+        if taken and not self.has_model():
             raise ConfigError(f"{self.model} exists and is no checkpoint; name another folder")
 
     def prepare(self, args: Namespace, fingerprint: str) -> State:
-        """An empty workdir, and a fit that begins in it."""
-        with explained(f"write {self.workdir}"):
-            if self.workdir.exists():
+        """An empty workdir, and a fit that begins in it.  Raises ConfigError: another is in it."""
+        if self.workdir.is_dir():
+            with alone(self.workdir), explained(f"write {self.workdir}"):
                 shutil.rmtree(self.workdir)
+        with explained(f"write {self.workdir}"):
             self.workdir.mkdir(parents=True)
         state = State(said(args), fingerprint)
         state.write(self.workdir)
         return state
 
+    def has_model(self) -> bool:
+        """Whether the model is there."""
+        return (self.model / manifest.NAME).is_file()
+
     def clear_model(self) -> None:
         """Removes the checkpoint that is to be replaced."""
-        if (self.model / manifest.NAME).is_file():
+        if self.has_model():
             with explained(f"remove {self.model}"):
                 checkpoint.discard(checkpoint.absolute(self.model))
 
 
 def said(args: Namespace) -> dict[str, Any]:
     """What the command says of the model, as JSON holds it."""
-    return json.loads(json.dumps({name: getattr(args, name) for name in GIVEN}))
+    words = {name: getattr(args, name) for name in GIVEN}
+    # Wherever the command is given again.
+    words["output"] = str(checkpoint.absolute(Path(args.output)))
+    return json.loads(json.dumps(words))
