@@ -315,10 +315,10 @@ def flood(count, mode, stream=b"", max_error=0, model=MODEL):
 @pytest.mark.parametrize("mode", [BASED, ALONE, RAW])
 def test_a_flood_of_refined_images_is_refused(mode, max_error):
     """Images in no bytes are refused, at a cost that is bounded, as they are no honest file's."""
-    chunks = [flood(2048, mode, max_error=max_error)] * 100
+    chunks = [flood(8192, mode, max_error=max_error)] * 100
     data = archive_of_chunks(chunks, MODEL.header)
     with pytest.raises(FormatError):
-        opened(data).read([0, 2048])
+        opened(data).read([0, 8192])
     with pytest.raises(CostError, match=r"pixel values|distributions"):
         opened(data).read()
 

@@ -157,7 +157,7 @@ def test_an_unusable_workdir_is_one_line(tmp_path):
 
 def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
     with (
-        run._alone(tmp_path),
+        run.alone(tmp_path),
         pytest.raises(ConfigError, match="another run is using"),
     ):
         trained(tmp_path)
