@@ -24,10 +24,10 @@ class Limit(NamedTuple):
 
 # Of the released models' archives at quality 50, a byte holds some 80 pixels, 4 symbols and
 # 120 lookups, each about 50 ns; of photos32's at quality 0 700 pixel values, 350 symbols and 1,400
-# lookups; and where every image is a chunk of its own, some 5,000 lookups.
+# lookups; and where every image is a chunk of its own, some 3,000.
 PIXELS = Limit("pixel values at once", 1 << 24, 1 << 10)
 SYMBOLS = Limit("symbols in a chunk", 1 << 22, 64)
-LOOKUPS = Limit("lookups of symbols", 1 << 26, 1 << 13)
+LOOKUPS = Limit("lookups of symbols", 1 << 26, 1 << 12)
 TEXT = Limit("bytes of names or labels", 1 << 24, 16)
 # Of a lossless archive of MNIST, a byte holds some 4 distributions, each about 1 µs, or 300 where
 # every image is a chunk of its own.
