@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -34,6 +34,18 @@ Levels = Callable[[np.ndarray, int], np.ndarray]
 Backend = Callable[[IntegerDecoder], Callable[[np.ndarray], np.ndarray]]
 
 _LENGTH = struct.Struct("<I")
+
+
+def check_costs(image_shape: tuple[int, int, int], costs: Mapping[budget.Limit, int]) -> None:
+    """Raises ConfigError for images of which one alone costs more than readers allow."""
+    h, w, _ = image_shape
+    try:
+        for limit, cost in costs.items():
+            budget.DEFAULT.require(limit, cost, 0)
+    except FormatError as error:
+        raise ConfigError(
+            f"images of {h}x{w} take too much to decode: cut them into tiles"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,16 +153,13 @@ class FileModel:
 
     def require_readable(self) -> None:
         """Raises ConfigError for images so large, or so long, that readers refuse them."""
-        h, w, _ = self.image_shape
-        try:
-            budget.DEFAULT.require(budget.SYMBOLS, room(self.tables), 0)
-            budget.DEFAULT.require(budget.TURNS, turns(self.tables), 0)
-            budget.DEFAULT.require(budget.ACTIVATIONS, self.cost.memory, 0)
-            budget.DEFAULT.require(budget.PIXELS, math.prod(self.image_shape), 0)
-        except FormatError as error:
-            raise ConfigError(
-                f"images of {h}x{w} take too much to decode: cut them into tiles"
-            ) from error
+        costs = {
+            budget.SYMBOLS: room(self.tables),
+            budget.TURNS: turns(self.tables),
+            budget.ACTIVATIONS: self.cost.memory,
+            budget.PIXELS: math.prod(self.image_shape),
+        }
+        check_costs(self.image_shape, costs)
 
     # Files
 

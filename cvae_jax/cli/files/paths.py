@@ -33,7 +33,7 @@ def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         for key in _keys(path, real) & taken.keys():
             raise ConfigError(f"{taken[key]} is also an input; name another output")
         if path.is_dir():
-            start = f"{_folded(real(path))}/"
+            start = _start_of(path, real)
             for key in taken:
                 if key.startswith(start):
                     raise ConfigError(
@@ -48,7 +48,7 @@ def check_not_inside(outputs: Sequence[Path], folders: Sequence[Path]) -> None:
       ConfigError: naming both.
     """
     for folder in folders:
-        start = f"{_folded(os.path.realpath(folder))}/"
+        start = _start_of(folder)
         for output in outputs:
             if _folded(os.path.realpath(output)).startswith(start):
                 raise ConfigError(f"{output} is inside {folder}, an output too; name another")
@@ -81,6 +81,11 @@ def _keys(path: Path, real: Callable[..., str] = os.path.realpath) -> set[str]:
         found = path.stat()
         keys.add(f"{found.st_dev}:{found.st_ino}")
     return keys
+
+
+def _start_of(folder: Path, real: Callable[..., str] = os.path.realpath) -> str:
+    """What the real path of all that is inside a folder starts with."""
+    return f"{_folded(real(folder))}/"
 
 
 def _place(path: Path, real: Callable[[str], str] = os.path.realpath) -> str:

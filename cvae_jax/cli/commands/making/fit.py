@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cvae_jax import backend, data
-from cvae_jax.bitstream import budget as budget_of_files
+from cvae_jax.bitstream.budget import ACTIVATIONS
 from cvae_jax.cli.commands.making import choice, comparison
 from cvae_jax.cli.commands.making.state import (
     PLANNING,
@@ -34,8 +34,9 @@ from cvae_jax.config import PRESETS, Config, ModelConfig
 from cvae_jax.data.holdout import TrainingData
 from cvae_jax.data.sources import Source, spread, to_memory
 from cvae_jax.data.sources.images import words
-from cvae_jax.errors import ConfigError, DataError, FormatError, explained, needs
+from cvae_jax.errors import ConfigError, DataError, explained, needs
 from cvae_jax.exact.from_params import architecture_of
+from cvae_jax.file_model import check_costs
 from cvae_jax.jobs.names import check_unpackable
 
 with needs("train", "cvae fit"):
@@ -129,14 +130,9 @@ def one_shape(name: str, shapes: Counter[tuple[int, ...]], size: Any) -> tuple[i
 def check_readable(model: ModelConfig) -> None:
     """Raises ConfigError for images of which readers would refuse files."""
     try:
-        budget_of_files.DEFAULT.require(
-            budget_of_files.ACTIVATIONS, architecture_of(model).memory(), 0
-        )
-    except FormatError as error:
-        raise ConfigError(
-            f"images of {model.height}x{model.width} take too much to decode: cut them into tiles, "
-            "or --resize"
-        ) from error
+        check_costs(model.image_shape, {ACTIVATIONS: architecture_of(model).memory()})
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or --resize") from error
 
 
 def _model(
